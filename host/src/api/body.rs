@@ -1,0 +1,56 @@
+//! Bodies of the control API: JSON objects, small, and in time.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use http_body_util::LengthLimitError;
+use serde_json::{Map, Value};
+
+use super::Refusal;
+use crate::problem::Fault;
+
+/// The most bytes in a body.
+pub const LIMIT: usize = 64 << 10;
+/// How long a body may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The JSON object in a body, or the refusal that it deserves: 415, 413, 408, 400 or 422.
+pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal> {
+    let kind = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !essence.eq_ignore_ascii_case(b"application/json") {
+        return Err(Refusal::new(
+            415,
+            "unsupported_media_type",
+            "Unsupported media type",
+            "Send the body as JSON, with `Content-Type: application/json`.",
+        ));
+    }
+    let bytes = tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), LIMIT))
+        .await
+        .map_err(|_| {
+            Refusal::new(408, "request_timeout", "Request timeout", "The body did not come within 10 seconds.")
+        })?
+        .map_err(|error| unreadable(&error))?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),
+        Err(error) => {
+            Err(Refusal::new(400, "malformed_json", "Malformed JSON", format!("The body is not JSON: {error}.")))
+        }
+    }
+}
+
+fn unreadable(error: &axum::Error) -> Refusal {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return Refusal::new(413, "body_too_large", "Body too large", "A body may have 64 KiB at most.");
+        }
+        cause = error.source();
+    }
+    Refusal::new(400, "broken_body", "Broken body", "The body broke off before its end.")
+}

@@ -1,0 +1,260 @@
+//! Ordered policies: facts in, verdicts out, in the order of the chain.
+//!
+//! Carries nothing out, and knows no body. Facts show the client's request as it was normalised: what an earlier policy
+//! wants changed is invisible to the later ones, what it noted is visible.
+
+use crate::clock::Millis;
+use crate::credential::Credential;
+use crate::key::{Key, Mode};
+use crate::limit::Limit;
+use crate::plugin::contract::{
+    self, Address, Facts as Wanted, FieldValue, Method as WitMethod, Note, OtherFieldParam as OtherField, Request,
+    Scheme, Standing,
+};
+use crate::plugin::{Action, Decision, Failure, Fields, Instances, Policy, Slot};
+use crate::upstream::{Health, Upstream};
+use crate::config;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+mod after;
+
+pub use after::Head;
+
+/// The policies of one pillar, in order.
+#[derive(Default)]
+pub struct Chain {
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One policy in a chain, with what its verdicts refer to by position.
+pub struct Step {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Which use of it.
+    pub slot: u32,
+    /// Limits, as in its plan.
+    pub limits: Vec<Arc<Limit>>,
+    /// Upstreams, as in its plan.
+    pub targets: Vec<Arc<Upstream>>,
+}
+
+/// What policies can get to know about a request.
+pub struct Facts<'a> {
+    /// Method and fields, as the client sent them.
+    pub head: &'a Parts,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The query.
+    pub query: Option<&'a str>,
+    /// The authority.
+    pub authority: &'a str,
+    /// Position of the rule in the pillar.
+    pub route: u32,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The time.
+    pub now: Millis,
+    /// Where the client is.
+    pub address: IpAddr,
+    /// What its credential came to.
+    pub credential: &'a Credential,
+    /// Random bits.
+    pub seed: u64,
+}
+
+/// What came of a chain.
+pub struct Passed {
+    /// The decisions of the policies that ran, with their positions in the chain.
+    pub decisions: SmallVec<[(usize, Decision); 4]>,
+    /// How it ended.
+    pub end: End,
+    /// Fuel that all calls used.
+    pub fuel: u64,
+}
+
+/// How a chain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All policies let it pass.
+    Through,
+    /// The last of the decisions refused or answered.
+    Early,
+    /// The policy at this position failed, and it fails closed.
+    Failed(usize),
+}
+
+impl Chain {
+    /// Asks each policy in turn, until one refuses or answers.
+    pub fn run(&self, instances: &mut Instances, facts: &Facts<'_>) -> Passed {
+        let mut passed = Passed { decisions: SmallVec::new(), end: End::Through, fuel: 0 };
+        for (position, step) in self.steps.iter().enumerate() {
+            match step.ask(instances, facts, self, &passed.decisions) {
+                Ok((decision, fuel)) => {
+                    passed.fuel = passed.fuel.saturating_add(fuel);
+                    let early = matches!(decision.action, Action::Deny(_) | Action::Respond(_));
+                    passed.decisions.push((position, decision));
+                    if early {
+                        passed.end = End::Early;
+                        break;
+                    }
+                }
+                Err(failure) => {
+                    // Its fuel is lost to the count: the store went with the instance.
+                    step.failed(&failure, facts.request_id);
+                    if step.policy.failure == config::Failure::Closed {
+                        passed.end = End::Failed(position);
+                        break;
+                    }
+                }
+            }
+        }
+        passed
+    }
+}
+
+impl Step {
+    fn slot(&self) -> &Slot {
+        &self.policy.slots[self.slot as usize]
+    }
+
+    fn failed(&self, failure: &Failure, request: &str) {
+        self.policy.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(policy = %self.policy.name, request, kind = failure.code(), "a policy failed: {failure}");
+    }
+
+    fn ask(
+        &self,
+        instances: &mut Instances,
+        facts: &Facts<'_>,
+        chain: &Chain,
+        earlier: &[(usize, Decision)],
+    ) -> Result<(Decision, u64), Failure> {
+        self.policy.calls.fetch_add(1, Ordering::Relaxed);
+        let declared = &self.policy.component.declared;
+        let wants = |fact: Wanted| declared.facts.contains(fact);
+        let plan = &self.slot().plan;
+        let headers = &facts.head.headers;
+        let fields = named(&declared.reads, headers);
+        let others = others(&declared.reads, headers);
+        let health: SmallVec<[contract::Health; 4]> = match wants(Wanted::UPSTREAM_HEALTH) {
+            true => self.targets.iter().map(|upstream| health(upstream.health())).collect(),
+            false => SmallVec::new(),
+        };
+        let notes = if wants(Wanted::NOTES) { notes(chain, earlier) } else { SmallVec::new() };
+        let key = facts.credential.valid();
+        // On the stack, and only if somebody wants them.
+        let ids = if wants(Wanted::PRINCIPAL) { key.map(|key| (key.org.text(), key.id.text())) } else { None };
+        let (method, other_method) = method(&facts.head.method);
+        let upgrade = facts.head.headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
+        let request = Request {
+            slot: self.slot,
+            route: facts.route,
+            now: facts.now.0,
+            method,
+            other_method,
+            scheme: Scheme::Http,
+            request_id: wants(Wanted::REQUEST_ID).then_some(facts.request_id),
+            authority: wants(Wanted::AUTHORITY).then_some(facts.authority),
+            path: wants(Wanted::PATH).then_some(facts.path),
+            query: facts.query.filter(|_| wants(Wanted::QUERY)),
+            upgrade,
+            client_address: wants(Wanted::CLIENT_ADDRESS).then(|| address(facts.address)),
+            credential: wants(Wanted::CREDENTIAL).then(|| credential(facts.credential, plan)),
+            principal: ids.as_ref().map(|(org, key)| contract::Principal { org, key }),
+            upstream_health: wants(Wanted::UPSTREAM_HEALTH).then_some(&health[..]),
+            seed: wants(Wanted::SEED).then_some(facts.seed),
+            fields: (!declared.reads.named.is_empty()).then_some(&fields[..]),
+            other_fields: declared.reads.others.then_some(&others[..]),
+            notes: wants(Wanted::NOTES).then_some(&notes[..]),
+        };
+        let answer = instances.on_request(&self.policy, request)?;
+        let decision = self.policy.accept(self.slot, answer.value)?;
+        Ok((decision, answer.fuel))
+    }
+}
+
+fn named<'a>(fields: &Fields, headers: &'a HeaderMap) -> SmallVec<[FieldValue<'a>; 4]> {
+    let mut values = SmallVec::new();
+    for (position, name) in fields.named.iter().enumerate() {
+        let field = u32::try_from(position).unwrap_or(u32::MAX);
+        values.extend(headers.get_all(name).iter().map(|value| FieldValue { field, value: value.as_bytes() }));
+    }
+    values
+}
+
+/// All other fields, save those that carry credentials: these are read by name only, under a grant of their own.
+fn others<'a>(fields: &Fields, headers: &'a HeaderMap) -> SmallVec<[OtherField<'a>; 0]> {
+    if !fields.others {
+        return SmallVec::new();
+    }
+    let open = headers.iter().filter(|(name, _)| !crate::plugin::is_sensitive(name) && !fields.named.contains(name));
+    open.map(|(name, value)| OtherField { name: name.as_str(), value: value.as_bytes() }).collect()
+}
+
+fn notes<'a>(chain: &'a Chain, earlier: &'a [(usize, Decision)]) -> SmallVec<[Note<'a>; 4]> {
+    let signed = |(position, decision): &'a (usize, Decision)| {
+        let author: &'a str = &chain.steps[*position].policy.name;
+        decision.notes.iter().map(move |(name, value)| Note { author, name, value })
+    };
+    earlier.iter().flat_map(signed).collect()
+}
+
+fn method(method: &Method) -> (WitMethod, Option<&str>) {
+    let known = match *method {
+        Method::GET => WitMethod::Get,
+        Method::HEAD => WitMethod::Head,
+        Method::POST => WitMethod::Post,
+        Method::PUT => WitMethod::Put,
+        Method::DELETE => WitMethod::Delete,
+        Method::PATCH => WitMethod::Patch,
+        Method::OPTIONS => WitMethod::Options,
+        _ => return (WitMethod::Other, Some(method.as_str())),
+    };
+    (known, None)
+}
+
+fn address(address: IpAddr) -> Address {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => Address::V4(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            Address::V6(((bits >> 64) as u64, bits as u64))
+        }
+    }
+}
+
+fn credential(credential: &Credential, plan: &crate::plugin::Plan) -> contract::Credential {
+    match credential {
+        Credential::Absent => contract::Credential::Absent,
+        Credential::Malformed => contract::Credential::Malformed,
+        Credential::Unknown => contract::Credential::Unknown,
+        Credential::Revoked(_) => contract::Credential::Revoked,
+        Credential::Expired(_) => contract::Credential::Expired,
+        Credential::AddressNotAllowed(_) => contract::Credential::AddressNotAllowed,
+        Credential::Valid(key) => contract::Credential::Valid(standing(key, plan)),
+    }
+}
+
+fn standing(key: &Key, plan: &crate::plugin::Plan) -> Standing {
+    let held = |(position, scope): (usize, &String)| u64::from(key.holds(scope)) << position;
+    let scopes = plan.scopes.iter().enumerate().map(held).fold(0, |all, bit| all | bit);
+    let mode = match key.terms.mode {
+        Mode::Live => contract::Mode::Live,
+        Mode::Sandbox => contract::Mode::Sandbox,
+    };
+    Standing { mode, scopes }
+}
+
+fn health(health: Health) -> contract::Health {
+    match health {
+        Health::Live => contract::Health::Live,
+        Health::Degraded => contract::Health::Degraded,
+        Health::Down => contract::Health::Down,
+    }
+}

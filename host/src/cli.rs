@@ -1,0 +1,172 @@
+//! The commands that talk to a running gateway: where it is, with what token, and how an end is told.
+//!
+//! Opens no data directory: that belongs to the gateway. What a command does is in the file of its noun.
+
+mod client;
+pub mod key;
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use self::client::{CallError, Client};
+use crate::config;
+use crate::org::{TOKEN_FILE, TOKEN_VARIABLE};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: it did what it should.
+    Done,
+    /// 1: the gateway refused, or could not be asked.
+    Refused,
+    /// 2: it was called wrongly, or its configuration or token makes no sense.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Refused => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+/// Which gateway is meant, and how the answer is shown: the same for all commands.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The gateway's configuration; says where its admin listener and its data are
+    #[arg(long, global = true, value_name = "FILE", default_value = "config/gateway.toml")]
+    pub config: PathBuf,
+    /// The address of the admin listener, instead of the configured one
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// File with the admin token, instead of PORTICO_ADMIN_TOKEN or the data directory's `admin-token`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration makes no sense; its own report.
+    #[error("{0}")]
+    Config(String),
+    /// The token's file cannot be read.
+    #[error(
+        "cannot read the admin token from {path}; start the gateway once, or give --token-file or {TOKEN_VARIABLE}"
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What should be a token is none.
+    #[error("the admin token from {place} is empty or has other characters than visible ones; put the right one there")]
+    TokenForm {
+        /// Where it came from.
+        place: String,
+    },
+    /// The gateway refused, or could not be asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The answer cannot be printed.
+    #[error("cannot print the answer")]
+    Print(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } => Exit::Usage,
+            Self::Call(_) | Self::Print(_) => Exit::Refused,
+        }
+    }
+}
+
+impl Target {
+    /// A client for the gateway that is meant. `given` is the token of the environment, if there is one.
+    fn client(&self, given: Option<String>) -> Result<Client, Failure> {
+        // Read only where it is asked for something: the file of a gateway elsewhere is not here.
+        let config = || config::load(&self.config).map_err(|problems| Failure::Config(problems.to_string()));
+        let listen = match self.admin {
+            Some(address) => address,
+            None => config()?.admin.listen,
+        };
+        let token = match (&self.token_file, given) {
+            (Some(path), _) => read_token(path)?,
+            (None, Some(token)) => checked(Zeroizing::new(token), TOKEN_VARIABLE.to_owned())?,
+            (None, None) => read_token(&config()?.data.directory.join(TOKEN_FILE))?,
+        };
+        Ok(Client::new(reachable(listen), token))
+    }
+
+    /// Tells how a command ended: failures to `errors`, as JSON where that was asked for and there is some.
+    fn tell(&self, outcome: Result<(), Failure>, errors: &mut dyn Write) -> Exit {
+        let Err(failure) = outcome else { return Exit::Done };
+        let exit = failure.exit();
+        // When not even the error can be printed, the exit code still says it.
+        let _ = match &failure {
+            Failure::Call(CallError::Refused(refused)) if self.json => writeln!(errors, "{}", refused.document),
+            failure => writeln!(errors, "portico: {}", Chain(failure)),
+        };
+        exit
+    }
+}
+
+/// The token that the environment gives.
+fn given_token() -> Option<String> {
+    std::env::var(TOKEN_VARIABLE).ok()
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = fs::read_to_string(path).map_err(|source| Failure::Token { path: path.to_owned(), source })?;
+    checked(Zeroizing::new(text), path.display().to_string())
+}
+
+/// What is sent in a field must be visible characters; a file may end its line.
+fn checked(text: Zeroizing<String>, place: String) -> Result<Zeroizing<String>, Failure> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::TokenForm { place });
+    }
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
+/// A listener on all addresses is reached on the loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// An error with its causes, one after the other.
+struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! One call to the admin API at a time, over HTTP/1.1.
+//!
+//! Speaks in the clear, so it is meant for the loopback or a tunnel. Every call ends: with an answer or in 30 seconds.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// A client of one gateway's admin API.
+pub(super) struct Client {
+    address: SocketAddr,
+    token: Zeroizing<String>,
+}
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nothing listens there.
+    #[error("no gateway answers at {address}; start one with `portico serve`, or check `admin.listen`")]
+    Unreachable {
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// Why it was not found.
+        source: std::io::Error,
+    },
+    /// It said nothing in time.
+    #[error("the gateway at {address} did not answer within 30 seconds")]
+    TimedOut {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// The call could not be made.
+    #[error("this machine cannot make calls now")]
+    Runtime(#[source] std::io::Error),
+    /// It broke off.
+    #[error("the gateway at {address} broke off its answer")]
+    Broken {
+        /// Where it is.
+        address: SocketAddr,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Whatever listens there is no gateway.
+    #[error("what listens at {address} does not answer as a gateway does; check `admin.listen`")]
+    NotAGateway {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// The gateway said no.
+    #[error(transparent)]
+    Refused(Refused),
+}
+
+/// The gateway's refusal.
+#[derive(Debug)]
+pub struct Refused {
+    /// The problem document.
+    pub document: Value,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    /// What happened, then one line for each thing that is wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |member: &str| self.document[member].as_str().unwrap_or_default();
+        write!(f, "{} ({}, {})", text("message"), text("error"), text("instance"))?;
+        for fault in self.document["errors"].as_array().into_iter().flatten() {
+            let place = fault["pointer"].as_str().or(fault["parameter"].as_str()).unwrap_or_default();
+            write!(f, "\n  {place}: {}", fault["detail"].as_str().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    pub(super) fn new(address: SocketAddr, token: Zeroizing<String>) -> Self {
+        Self { address, token }
+    }
+
+    /// Makes a call and waits for its answer. `path` is sent as it is.
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CallError::Runtime)?;
+        runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await })
+            .map_err(|_| CallError::TimedOut { address: self.address })?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        let address = self.address;
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| CallError::Broken { address, source };
+        let stream = TcpStream::connect(address).await.map_err(|source| CallError::Unreachable { address, source })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.into()))?;
+        // Its end is the answer's, which tells of failures too.
+        tokio::spawn(connection);
+
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {}", *self.token)).map_err(|error| broken(error.into()))?;
+        bearer.set_sensitive(true);
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, address.to_string()).header(AUTHORIZATION, bearer);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = request.body(Full::new(bytes)).map_err(|error| broken(error.into()))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(broken)?;
+        let document: Value =
+            serde_json::from_slice(&body.to_bytes()).map_err(|_| CallError::NotAGateway { address })?;
+        if status.is_success() {
+            Ok(document)
+        } else if document["error"].is_string() {
+            Err(CallError::Refused(Refused { document }))
+        } else {
+            Err(CallError::NotAGateway { address })
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What the operator wants, validated: the resolved form of one TOML file.
+//!
+//! Nothing here is half-checked: a [`Config`] exists only when the whole file made sense. What depends on a component
+//! (grants against powers, a policy's own configuration against its schema) is checked where components are loaded.
+
+mod file;
+mod form;
+mod json;
+mod problem;
+mod read;
+mod resolve;
+pub(crate) mod suggest;
+#[cfg(test)]
+mod tests;
+mod value;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use problem::{Problem, Problems};
+pub use resolve::{load, parse};
+
+/// One validated configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file that it came from; relative paths in it are relative to its directory.
+    pub path: PathBuf,
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[data]`
+    pub data: Data,
+    /// `[secrets]`
+    pub secrets: Secrets,
+    /// `[plugins]`
+    pub plugins: Plugins,
+    /// `[policies.<name>]`, by name.
+    pub policies: BTreeMap<String, Policy>,
+    /// `[upstreams.<name>]`, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// `[pillars.<name>]`, by name.
+    pub pillars: BTreeMap<String, Pillar>,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// The product's name on the landing page.
+    pub name: String,
+    /// The address of the public listener. Changing it needs a restart.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 in the file means one for each core. Changing it needs a restart.
+    pub workers: usize,
+    /// Where developers read more; part of the answer of a pillar without an upstream.
+    pub developer_docs: String,
+    /// How long a client may take to send a request head.
+    pub header_timeout: Duration,
+    /// How long running requests may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// The issuer in signed assertions.
+    pub issuer: String,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Its address. Changing it needs a restart.
+    pub listen: SocketAddr,
+}
+
+/// Where state lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// The one data directory. Changing it needs a restart.
+    pub directory: PathBuf,
+}
+
+/// Where secrets come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets {
+    /// The key under which recoverable secrets are sealed: 32 bytes, as 64 hexadecimal digits.
+    pub master_key: SecretSource,
+}
+
+/// A reference to a secret; never the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// `{ file = "…" }`
+    File(PathBuf),
+    /// `{ env = "…" }`
+    Env(String),
+}
+
+/// Where components come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugins {
+    /// Directory with `<plugin>.wasm` files.
+    pub directory: PathBuf,
+}
+
+/// One policy: a plugin, what it is allowed, and how it is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Its name: the key in `[policies]`.
+    pub name: String,
+    /// The plugin: `<plugin>.wasm` in the plugin directory. Default: the policy's name.
+    pub plugin: String,
+    /// `pooled` or `fresh` (the default).
+    pub instance: Instance,
+    /// What a failing policy means: `closed` (the default) or `open`.
+    pub failure: Failure,
+    /// Bounds of one call.
+    pub bounds: Bounds,
+    /// What it is allowed.
+    pub grant: Grant,
+    /// Its configuration, for all pillars. Policy's own schema.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Whether an instance serves one request or many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instance {
+    /// A new instance for each request: a policy cannot remember anything between callers.
+    Fresh,
+    /// Kept warm and recycled after so many calls: it may remember between callers.
+    Pooled {
+        /// Calls until an instance is replaced.
+        recycle_after: u64,
+    },
+}
+
+/// What a failing policy means for the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The request is refused with 503.
+    Closed,
+    /// The request goes on as if the policy were not there.
+    Open,
+}
+
+/// Bounds of one call into a policy; they hold for instantiate, describe and configure too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Units of fuel, about one for each Wasm instruction.
+    pub fuel: u64,
+    /// Wall clock. Checked every 5 ms.
+    pub deadline: Duration,
+    /// Bytes over all memories of an instance.
+    pub memory: usize,
+    /// Bytes that may be copied out of a guest in one call.
+    pub copied_out: usize,
+}
+
+/// What a policy is allowed. Everything that its descriptor asks for must stand here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Names of powers, as in the contract: `deny`, `respond`, `forward`, `rewrite-path`, `take`, `charge`, `mint-token`, `identify`.
+    pub powers: Vec<String>,
+    /// Fields that need a grant of their own: `authorization`, `cookie`, `set-cookie`, `proxy-authorization`, and `*`.
+    pub reads: Vec<String>,
+    /// Most gas that one request may be charged, in millionths of a token; with the power `charge`.
+    pub maximum_charge: u64,
+    /// Scopes that an `identify` may give; `*` for all.
+    pub scopes: Vec<String>,
+}
+
+/// A named group of endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name: the key in `[upstreams]`.
+    pub name: String,
+    /// `http://host:port` of each endpoint. Host is an address or a name.
+    pub endpoints: Vec<Endpoint>,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// Until the first byte of the response.
+    pub response_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// The most connections to each endpoint, over all workers.
+    pub connections: usize,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`, as it appears in `Host` when the upstream is asked by its own name.
+    pub authority: Arc<str>,
+    /// The host: an address or a name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// One public API: a path prefix with its policies and upstreams.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pillar {
+    /// Its name: the key in `[pillars]`.
+    pub name: String,
+    /// The path prefix, without a slash at the end; unique. A request belongs to the pillar with the longest prefix that
+    /// ends where a segment of its path ends. Default: `/v1/<name>`.
+    pub prefix: String,
+    /// The scope that a key needs. Default: the name.
+    pub scope: String,
+    /// The policies, in order.
+    pub chain: Vec<String>,
+    /// Configuration for this pillar, by policy: laid over the policy's own, key by key.
+    pub config: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// The upstream for live keys and for callers without a key. Without one the pillar is a scaffold.
+    pub upstream: Option<String>,
+    /// The upstream for sandbox keys.
+    pub sandbox: Option<String>,
+    /// Whether the prefix is cut off before the upstream gets the path. Default: yes.
+    pub strip_prefix: bool,
+    /// Whether the upstream gets a signed assertion about the caller.
+    pub assertion: Assertion,
+    /// The rules, in the order of the file; the last one is the rule for all other paths.
+    pub rules: Vec<Rule>,
+}
+
+/// What the upstream learns about the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assertion {
+    /// Nothing, unless a policy asks for a token.
+    Off,
+    /// A signed assertion with each request of a known caller.
+    On {
+        /// Its audience. Default: the pillar's name.
+        audience: String,
+    },
+}
+
+/// One rule of a pillar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in the pillar. Default: the methods and the path; `*` for the rule for all other paths.
+    pub name: String,
+    /// Path below the prefix, in matchit's syntax (`/rooms/{id}`, `/files/{*path}`); `None` for all other paths.
+    pub path: Option<String>,
+    /// Upper case; empty for all.
+    pub methods: Vec<String>,
+    /// Whether a valid principal with the pillar's scope is needed.
+    pub auth: bool,
+}
+
+impl Config {
+    /// The keys in which another configuration differs, and which only a restart can change.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let changes = [
+            ("gateway.listen", self.gateway.listen != other.gateway.listen),
+            ("gateway.workers", self.gateway.workers != other.gateway.workers),
+            ("admin.listen", self.admin.listen != other.admin.listen),
+            ("data.directory", self.data.directory != other.data.directory),
+            ("secrets.master_key", self.secrets.master_key != other.secrets.master_key),
+        ];
+        changes.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
+impl Pillar {
+    /// What a policy of the chain is configured with in this pillar: its own configuration, with the pillar's laid over
+    /// it. Tables are merged key by key; lists and single values are replaced.
+    pub fn configuration(&self, policy: &Policy) -> serde_json::Map<String, serde_json::Value> {
+        let mut laid = policy.config.clone();
+        if let Some(over) = self.config.get(&policy.name) {
+            lay(&mut laid, over);
+        }
+        laid
+    }
+}
+
+/// As deep as the reader lets tables nest.
+fn lay(under: &mut serde_json::Map<String, serde_json::Value>, over: &serde_json::Map<String, serde_json::Value>) {
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(serde_json::Value::Object(under)), serde_json::Value::Object(over)) => lay(under, over),
+            _ => {
+                under.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// A client's address that is counted as one: IPv4 whole, IPv6 by its /64.
+pub fn counted_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !(u128::from(u64::MAX))).into()),
+    }
+}

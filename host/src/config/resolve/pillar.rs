@@ -1,0 +1,222 @@
+//! `[pillars.<name>]`: public APIs, each a path prefix with its chain, upstreams and rules.
+//!
+//! A request belongs to the pillar with the longest prefix that ends where a segment of its path ends; the gateway's
+//! own paths come before all pillars. So prefixes may lie within one another, but no two are equal.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::config::form::{Fault, name, shown, words};
+use crate::config::problem::Place;
+use crate::config::read::{Entry, Table};
+use crate::config::resolve::{Names, policy, reference, route};
+use crate::config::suggest::{did_you_mean, listed, nearest};
+use crate::config::value::Value;
+use crate::config::{Assertion, Pillar};
+
+/// Policies in one chain, at most.
+pub(super) const LONGEST_CHAIN: usize = 32;
+
+/// Paths that the gateway answers itself; no pillar may lie at or below one of them.
+const OWN_PATHS: [&str; 15] = [
+    "/healthz",
+    "/readyz",
+    "/.well-known",
+    "/openapi.json",
+    "/openapi.yaml",
+    "/v1/health",
+    "/v1/me",
+    "/v1/usage",
+    "/v1/requests",
+    "/v1/prices",
+    "/v1/billing",
+    "/v1/invoices",
+    "/v1/keys",
+    "/v1/webhooks",
+    "/v1/scopes",
+];
+
+/// Reads all pillars.
+pub(super) fn pillars(
+    entries: Vec<Entry<'_>>,
+    names: &Names<'_>,
+    chain: &[String],
+) -> Option<BTreeMap<String, Pillar>> {
+    let mut prefixes = HashMap::new();
+    let read: Vec<_> = entries.into_iter().map(|entry| pillar(entry, names, chain, &mut prefixes)).collect();
+    read.into_iter().map(|pillar| pillar.map(|it| (it.name.clone(), it))).collect()
+}
+
+fn pillar(
+    entry: Entry<'_>,
+    names: &Names<'_>,
+    default_chain: &[String],
+    prefixes: &mut HashMap<String, (String, Place)>,
+) -> Option<Pillar> {
+    let Entry { name: pillar, mut table } = entry;
+    let valid_name = name(pillar).ok();
+    let prefix = table.text("prefix", &format!("/v1/{pillar}"), self::prefix);
+    if let Some(prefix) = &prefix {
+        claim(&table, pillar, prefix, prefixes);
+    }
+    let scope = table.text("scope", pillar, scope);
+    let chain = match table.list("chain", LONGEST_CHAIN) {
+        Some(items) if table.has("chain") => self::chain(&items, names),
+        Some(_) => Some(default_chain.to_vec()),
+        None => None,
+    };
+    let upstream = target(&mut table, "upstream", names);
+    let sandbox = target(&mut table, "sandbox", names);
+    let strip_prefix = table.boolean("strip_prefix", true);
+    let has_upstream = table.has("upstream") || table.has("sandbox");
+    let assertion = assertion(&mut table, pillar, has_upstream);
+    let config = config(table.table("config"), chain.as_deref(), names);
+    let rules = route::rules(table.rows("routes", route::MOST));
+    table.finish();
+    Some(Pillar {
+        name: valid_name?,
+        prefix: prefix?,
+        scope: scope?,
+        chain: chain?,
+        config: config?,
+        upstream: upstream?,
+        sandbox: sandbox?,
+        strip_prefix: strip_prefix?,
+        assertion: assertion?,
+        rules: rules?,
+    })
+}
+
+/// The policies that a list names, in order, none twice.
+pub(super) fn chain(items: &[Value<'_>], names: &Names<'_>) -> Option<Vec<String>> {
+    let mut found: Vec<String> = Vec::with_capacity(items.len());
+    let mut whole = true;
+    for item in items {
+        match reference(item, "policy", &names.policies) {
+            Some(policy) if found.contains(&policy) => {
+                let _: Option<()> = item.wrong(format!("`{policy}` stands in the chain twice; remove one"));
+            }
+            Some(policy) => found.push(policy),
+            None => whole = false,
+        }
+    }
+    whole.then_some(found)
+}
+
+fn target(table: &mut Table<'_>, key: &'static str, names: &Names<'_>) -> Option<Option<String>> {
+    match table.value(key, None) {
+        Some(value) => reference(&value, "upstream", &names.upstreams).map(Some),
+        None => Some(None),
+    }
+}
+
+fn assertion(table: &mut Table<'_>, pillar: &str, has_upstream: bool) -> Option<Assertion> {
+    let default = if has_upstream { "true" } else { "false" };
+    let on = |audience: String| Assertion::On { audience };
+    match table.value("assertion", Some(default)) {
+        None if has_upstream => Some(on(pillar.to_owned())),
+        None => Some(Assertion::Off),
+        Some(value) if value.is_table() => {
+            let mut table = value.into_table()?;
+            let audience = table.text("audience", pillar, words(256));
+            table.finish();
+            audience.map(on)
+        }
+        Some(value) if value.node.as_bool().is_none() => {
+            value.wrong(format!("must be true, false or {{ audience = \"…\" }}, not {}", value.kind()))
+        }
+        Some(value) => value.boolean().map(|is_on| if is_on { on(pillar.to_owned()) } else { Assertion::Off }),
+    }
+}
+
+/// Configuration by policy, each of which must be in the chain.
+fn config(
+    table: Table<'_>,
+    chain: Option<&[String]>,
+    names: &Names<'_>,
+) -> Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>> {
+    let mut found = BTreeMap::new();
+    let mut whole = true;
+    for policy in table.keys() {
+        let place = table.place_of(policy);
+        if let Some(chain) = chain.filter(|chain| !chain.iter().any(|it| it == policy)) {
+            let in_chain = || chain.iter().map(String::as_str);
+            let meant = nearest(policy, in_chain());
+            let message = match meant {
+                None if names.policies.binary_search(&policy).is_ok() => {
+                    format!("the policy `{policy}` is not in this pillar's chain, which is: {}", listed(in_chain()))
+                }
+                _ => format!(
+                    "there is no policy `{}` in this pillar's chain, which is: {}",
+                    shown(policy),
+                    listed(in_chain())
+                ),
+            };
+            table.report().add(&place, message, meant.map(did_you_mean));
+        }
+        match table.within(policy).and_then(|overlay| overlay.json()) {
+            Some(overlay) => {
+                found.insert(policy.to_owned(), overlay);
+            }
+            None => whole = false,
+        }
+    }
+    whole.then_some(found)
+}
+
+/// Takes a prefix for a pillar, unless another pillar or the gateway itself has it.
+fn claim(table: &Table<'_>, pillar: &str, prefix: &str, taken: &mut HashMap<String, (String, Place)>) {
+    let place = table.place_of("prefix");
+    let below = |own: &&&str| prefix.strip_prefix(**own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if let Some(own) = OWN_PATHS.iter().find(below) {
+        let message = format!(
+            "`{}` is at or below {own}, which the gateway answers itself; choose another prefix",
+            shown(prefix)
+        );
+        table.report().add(&place, message, None);
+    }
+    match taken.get(prefix) {
+        Some((other, first)) => {
+            let line = table.report().line(first);
+            let message = format!("the pillar `{other}` (line {line}) has the prefix `{}` already", shown(prefix));
+            table.report().add(&place, message, None);
+        }
+        None => {
+            taken.insert(prefix.to_owned(), (pillar.to_owned(), place));
+        }
+    }
+}
+
+/// A path of plain segments: `/v1/connect`.
+fn prefix(text: &str) -> Result<String, Fault> {
+    if text.is_empty() || text == "/" {
+        return Err(Fault::from(
+            "must not be the root, where the gateway itself answers; write for example \"/v1/connect\"",
+        ));
+    }
+    let segment = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    if text.len() <= 256 && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment)) {
+        return Ok(text.to_owned());
+    }
+    let meant = format!("/{}", text.trim_matches('/'));
+    let message = format!(
+        "`{}` is not a prefix; write segments of letters, digits, `-`, `.`, `_` and `~`, each after a slash, without one at the end",
+        shown(text)
+    );
+    Err(Fault {
+        message,
+        meant: (meant != text && text.len() <= 64).then_some(meant).filter(|meant| prefix(meant).is_ok()),
+    })
+}
+
+/// A scope that a key can hold; `*` would be all of them.
+fn scope(text: &str) -> Result<String, Fault> {
+    match text {
+        "*" => Err(Fault::from("must be one scope, not all of them; write for example \"connect\"")),
+        one => policy::scope(one),
+    }
+}

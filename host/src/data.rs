@@ -1,0 +1,182 @@
+//! The one data directory: made, locked against a second process, its format checked, its database opened.
+//!
+//! Knows no record of anybody: the stores ask for their trees by name. In a directory that is refused, nothing but the
+//! `lock` file is touched.
+
+mod sled;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+pub use self::sled::{Database, Failure};
+
+/// The format that this version writes.
+const FORMAT: u32 = 1;
+
+/// An open data directory; the lock is held until it is dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    database: Database,
+    _lock: File,
+}
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be made, read or written.
+    #[error(
+        "data directory {path}: cannot {action} {what}; make the directory readable and writable for this user, or choose another `data.directory`"
+    )]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("data directory {path} is in use by another portico{pid}; stop it or choose another `data.directory`")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// ` (pid …)`, where it is known.
+        pid: String,
+    },
+    /// A later version wrote it.
+    #[error(
+        "data directory {path} has format {found}, and this portico knows formats up to {FORMAT}; use a newer portico or choose another `data.directory`"
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It holds something, and what it says about its format makes no sense.
+    #[error(
+        "data directory {path} is not one of portico's: its `format` file is missing or damaged; restore it from a backup or choose another `data.directory`"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The database in it does not open.
+    #[error(
+        "data directory {path}: the database does not open; restore it from a backup or choose another `data.directory`"
+    )]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: Failure,
+    },
+}
+
+impl DataDirectory {
+    /// Opens the directory, making it (mode 0700) where it is missing.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let unusable = |action, what| move |source| Error::Unusable { path: path.to_owned(), action, what, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable("create", "it"))?;
+        let mode = fs::metadata(path).map_err(unusable("read", "it"))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(directory = %path.display(), mode = %format_args!("{:o}", mode & 0o777),
+                "other users can look into the data directory; `chmod 700` it");
+        }
+        let lock = lock(path)?;
+        let store = path.join("store");
+        match format(path)? {
+            Some(FORMAT) => {}
+            Some(found) if found > FORMAT => {
+                return Err(Error::Newer { path: path.to_owned(), found });
+            }
+            // A store without a format was not written here, or was written by half.
+            None if !store.exists() => {
+                write_private(&path.join("format"), format!("{FORMAT}\n").as_bytes())
+                    .map_err(unusable("write", "its `format` file"))?;
+            }
+            _ => return Err(Error::Foreign { path: path.to_owned() }),
+        }
+        let database = Database::open(&store).map_err(|source| Error::Database { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), database, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let unusable =
+        |action| move |source| Error::Unusable { path: path.to_owned(), action, what: "its `lock` file", source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("lock"))
+        .map_err(unusable("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only a courtesy: whoever holds the lock may not have written its number yet.
+            let known = file.read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
+            let pid = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+            return Err(Error::InUse { path: path.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(unusable("lock")(source)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable("write"))?;
+    Ok(file)
+}
+
+/// The format that the directory says it has; none where it says nothing.
+fn format(path: &Path) -> Result<Option<u32>, Error> {
+    match fs::read(path.join("format")) {
+        Ok(bytes) => std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .map(Some)
+            .ok_or_else(|| Error::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => {
+            Err(Error::Unusable { path: path.to_owned(), action: "read", what: "its `format` file", source })
+        }
+    }
+}
+
+/// Writes a file of mode 0600 that is there as a whole or not at all, also after a loss of power.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    // Left behind by a process that died; its mode may be anything.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The embedded database in the data directory, and the names of what is sealed in it.
+//!
+//! Writes are not durable until flushed: a store flushes before it acknowledges.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+const CACHE_BYTES: u64 = 16 << 20;
+const SEALED: &str = "sealed";
+
+/// An open database; clones are the same one.
+#[derive(Clone)]
+pub struct Database(sled::Db);
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the database failed")]
+pub struct Failure(#[from] sled::Error);
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its own output would show what it holds.
+        f.write_str("Database")
+    }
+}
+
+impl Database {
+    /// Opens the database in this directory, making it where it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
+        // A database that this process has just closed may still be letting go of its files.
+        for _ in 0..40 {
+            match config.open() {
+                Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                opened => return Ok(Self(opened?)),
+            }
+        }
+        Ok(Self(config.open()?))
+    }
+
+    /// The tree with this name, made where it is missing. Only for the files named `sled.rs`.
+    pub(crate) fn tree(&self, name: &str) -> Result<sled::Tree, Failure> {
+        Ok(self.0.open_tree(name)?)
+    }
+
+    /// What is sealed under this name.
+    pub fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.tree(SEALED)?.get(name)?.map(|bytes| bytes.to_vec()))
+    }
+
+    /// Keeps something sealed under this name; durable when it returns.
+    pub fn keep_sealed(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let tree = self.tree(SEALED)?;
+        tree.insert(name, bytes)?;
+        tree.flush()?;
+        Ok(())
+    }
+
+    /// Whether anything is sealed.
+    pub fn has_sealed(&self) -> Result<bool, Failure> {
+        Ok(!self.tree(SEALED)?.is_empty())
+    }
+}

@@ -1,0 +1,32 @@
+//! Policies as components: compiled, checked, granted, configured, and called.
+//!
+//! The only place that knows wasmtime. Nothing here knows HTTP exchanges, chains or limits: a policy goes in as bytes,
+//! and comes out as a function from facts to a verdict.
+
+mod bindings_0_1;
+mod component;
+mod declared;
+mod engine;
+mod failure;
+mod grant;
+mod guest;
+mod instance;
+mod plan;
+mod policy;
+mod schema;
+mod verdict;
+
+pub use component::{Component, digest};
+pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
+pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
+pub use failure::Failure;
+pub use guest::Counter;
+pub use instance::{Answer, Instances};
+pub use plan::Plan;
+pub use policy::{Policy, RouteUse, Slot, SlotUse};
+pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
+
+/// The shapes of the contract, version 0.1.
+pub mod contract {
+    pub use super::bindings_0_1::portico::policy::types::*;
+}

@@ -1,0 +1,167 @@
+//! From bytes to a checked, linked component that has said what it is.
+//!
+//! All or nothing, and all reasons at once: what cannot be run is refused here, before any operator's grant is looked at.
+
+use super::bindings_0_1::policy_world::{PolicyIndices, PolicyPre};
+use super::bindings_0_1::response_world::ResponseIndices;
+use super::contract::Descriptor;
+use super::declared::Declared;
+use super::engine::Engine;
+use super::failure::Failure;
+use super::guest::{Counter, Guest};
+use crate::config::Bounds;
+use std::sync::Arc;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component as Compiled, InstancePre};
+
+/// The version of the contract that this gateway runs.
+const CONTRACT: &str = "portico:policy@0.1.0";
+const REQUIRED: [&str; 3] = ["describe", "configure", "on-request"];
+const LATER_PHASES: [&str; 5] =
+    ["on-request-chunk", "on-request-end", "on-response-chunk", "on-response-end", "on-finish"];
+
+/// A component that can be instantiated, and what it says of itself.
+pub struct Component {
+    pub(super) engine: Engine,
+    pub(super) instance: InstancePre<Guest>,
+    pub(super) policy: PolicyIndices,
+    pub(super) response: Option<ResponseIndices>,
+    /// What it declares.
+    pub declared: Declared,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub digest: String,
+}
+
+impl Component {
+    /// Checks, compiles, links and asks it what it is. Takes a while: never called on a worker.
+    ///
+    /// # Errors
+    /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
+    pub fn load(engine: &Engine, bytes: &[u8], bounds: Bounds) -> Result<Self, Vec<String>> {
+        shape(bytes).map_err(|reason| vec![reason])?;
+        let compiled =
+            engine.compile(bytes).map_err(|error| vec![format!("it does not compile: {}", error.root_cause())])?;
+        border(engine, &compiled)?;
+        let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
+        let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
+        let policy = PolicyIndices::new(&instance).map_err(one)?;
+        let response = match compiled.get_export_index(None, "on-response") {
+            Some(_) => Some(ResponseIndices::new(&instance).map_err(one)?),
+            None => None,
+        };
+        PolicyPre::new(instance.clone()).map_err(one)?;
+        let descriptor = describe(engine, &instance, &policy, bounds)?;
+        let again = describe(engine, &instance, &policy, bounds)?;
+        let mut problems = Vec::new();
+        if format!("{descriptor:?}") != format!("{again:?}") {
+            problems.push("it describes itself differently each time".to_owned());
+        }
+        match Declared::check(&descriptor) {
+            Ok(declared) if problems.is_empty() => {
+                if response.is_none() && !(declared.response_reads.is_empty()) {
+                    return Err(vec!["it declares response-reads and has no on-response".into()]);
+                }
+                let digest = digest(bytes);
+                Ok(Self { engine: engine.clone(), instance, policy, response, declared, digest })
+            }
+            Ok(_) => Err(problems),
+            Err(more) => {
+                problems.extend(more);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Whether it takes part in the response phase.
+    pub fn has_response_phase(&self) -> bool {
+        self.response.is_some()
+    }
+
+    pub(super) fn counters(&self) -> Arc<[Counter]> {
+        self.declared.counters.iter().map(|name| Counter { name: name.clone(), value: 0.into() }).collect()
+    }
+}
+
+/// SHA-256 of a component, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the first bytes say, before a compiler is asked.
+fn shape(bytes: &[u8]) -> Result<(), String> {
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(
+            "it is a core module, not a component; turn it into one with `cargo xtask components` or `wasm-tools component new`".into(),
+        ),
+        [0, b'a', b's', b'm', ..] => Err("it is WebAssembly of an encoding that this gateway does not know".into()),
+        [] => Err("it is empty".into()),
+        _ => Err("it is not WebAssembly: the first bytes are not \\0asm".into()),
+    }
+}
+
+/// Every import and export that does not belong to the contract.
+fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    let types = compiled.component_type();
+    for (name, _) in types.imports(engine.wasm()) {
+        if let Some(problem) = import_problem(name) {
+            problems.push(problem);
+        }
+    }
+    let exports: Vec<(String, bool)> = types
+        .exports(engine.wasm())
+        .map(|(name, item)| (name.to_owned(), matches!(item.ty, ComponentItem::ComponentFunc(_))))
+        .collect();
+    let missing: Vec<&str> =
+        REQUIRED.into_iter().filter(|required| !exports.iter().any(|(name, func)| name == required && *func)).collect();
+    if !missing.is_empty() {
+        let has: Vec<&str> = exports.iter().map(|(name, _)| name.as_str()).take(8).collect();
+        let has = if has.is_empty() { "nothing".to_owned() } else { has.join(", ") };
+        problems.push(format!(
+            "it is of another world: a policy exports describe, configure and on-request; it lacks {} and exports {has}",
+            missing.join(", ")
+        ));
+    }
+    for (name, _) in exports.iter().filter(|(name, _)| LATER_PHASES.contains(&name.as_str())) {
+        problems.push(format!("it exports `{name}`, a phase that this gateway does not run yet"));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn import_problem(name: &str) -> Option<String> {
+    let Some(rest) = name.strip_prefix("portico:policy/") else {
+        return Some(if name.starts_with("wasi:") {
+            format!("it imports `{name}`: a pure policy has no WASI; build it for wasm32-unknown-unknown")
+        } else {
+            format!("it imports `{name}`, which a policy cannot have; only log and metrics of {CONTRACT} can be imported")
+        });
+    };
+    match rest.split_once('@') {
+        Some(("types" | "log" | "metrics", "0.1.0")) => None,
+        Some(("kv" | "http", "0.1.0")) => {
+            Some(format!("it imports `{name}`, a capability that this gateway does not offer yet"))
+        }
+        Some((_, version)) if version != "0.1.0" => {
+            Some(format!("it was built for portico:policy@{version}; this gateway runs {CONTRACT}"))
+        }
+        _ => Some(format!("it imports `{name}`, which is not in {CONTRACT}")),
+    }
+}
+
+fn describe(
+    engine: &Engine,
+    instance: &InstancePre<Guest>,
+    policy: &PolicyIndices,
+    bounds: Bounds,
+) -> Result<Descriptor, Vec<String>> {
+    let answer = || {
+        let mut store = engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
+        let made = instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
+        let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
+        super::engine::refuel(&mut store)?;
+        exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
+    };
+    answer().map_err(|failure| vec![format!("it could not be asked what it is: {failure}")])
+}

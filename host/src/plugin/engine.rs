@@ -1,0 +1,136 @@
+//! The pure engine: compiles components and keeps time for the guests.
+//!
+//! Synchronous by design. A guest here can import nothing that waits, so no fiber, no future and no lock is between a
+//! worker and a verdict. Guests that need WASI or input and output do not run on it.
+
+use super::failure::Failure;
+use super::guest::Guest;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+
+/// How often deadlines are looked at.
+pub const TICK: Duration = Duration::from_millis(5);
+
+/// The most memory that a policy can be given: the size of a slot in the pool.
+pub const LARGEST_MEMORY: usize = 64 << 20;
+
+/// The largest component that is compiled.
+pub const LARGEST_COMPONENT: u64 = 64 << 20;
+
+/// Instances that can be alive at once, over all workers and loads.
+const INSTANCES: u32 = 512;
+
+/// Bytes of a memory that stay resident when its instance ends; more costs each fresh instance time.
+const KEPT_RESIDENT: usize = 64 << 10;
+
+/// Compiles and instantiates. Cheap to clone; all clones share one pool and one clock.
+#[derive(Clone)]
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    linker: Arc<Linker<Guest>>,
+    _ticker: Arc<Ticker>,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine could not be set up: {0}")]
+pub struct EngineError(String);
+
+impl Engine {
+    /// Sets up the engine and starts its clock.
+    pub fn start() -> Result<Self, EngineError> {
+        let mut pool = PoolingAllocationConfig::default();
+        pool.total_component_instances(INSTANCES)
+            .total_core_instances(INSTANCES * 4)
+            .total_memories(INSTANCES)
+            .total_tables(INSTANCES * 4)
+            .max_memories_per_component(4)
+            .max_tables_per_component(16)
+            .max_core_instances_per_component(16)
+            .max_memory_size(LARGEST_MEMORY)
+            .linear_memory_keep_resident(KEPT_RESIDENT)
+            .table_keep_resident(4 << 10)
+            .max_unused_warm_slots(64)
+            .pagemap_scan(Enabled::Auto);
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .concurrency_support(false)
+            .gc_support(false)
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .memory_init_cow(true)
+            .max_wasm_stack(256 << 10)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let wasm = wasmtime::Engine::new(&config).map_err(|error| EngineError(format!("{error:#}")))?;
+        let mut linker = Linker::new(&wasm);
+        super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(&mut linker, |guest| guest)
+            .map_err(|error| EngineError(format!("{error:#}")))?;
+        let ticker = Arc::new(Ticker::start(wasm.clone())?);
+        Ok(Self { wasm, linker: Arc::new(linker), _ticker: ticker })
+    }
+
+    /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
+    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
+        Component::from_binary(&self.wasm, bytes)
+    }
+
+    pub(super) fn linker(&self) -> &Linker<Guest> {
+        &self.linker
+    }
+
+    pub(super) fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    /// A store for one instance, with its bounds set.
+    pub(super) fn store(&self, guest: Guest) -> Result<Store<Guest>, Failure> {
+        let bounds = guest.bounds;
+        let mut store = Store::new(&self.wasm, guest);
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(bounds.copied_out);
+        refuel(&mut store)?;
+        Ok(store)
+    }
+}
+
+/// Gives a store the fuel and the time of one call.
+pub(super) fn refuel(store: &mut Store<Guest>) -> Result<(), Failure> {
+    let bounds = store.data().bounds;
+    store.set_fuel(bounds.fuel).map_err(|error| Failure::of(&error))?;
+    // One tick more, since the current one may be nearly over.
+    let ticks = bounds.deadline.as_millis().div_ceil(TICK.as_millis()) as u64;
+    store.set_epoch_deadline(ticks + 1);
+    Ok(())
+}
+
+/// A thread that moves the engine's epoch on, until it is dropped.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> Result<Self, EngineError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        std::thread::Builder::new()
+            .name("portico-epoch".into())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    std::thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(|error| EngineError(format!("no thread for its clock: {error}")))?;
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,60 @@
+//! What can go wrong in a call into a guest, by kind.
+
+use std::fmt;
+use wasmtime::Trap;
+
+/// A call that did not bring a usable verdict. The instance is gone; the next call gets a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It used up its fuel.
+    OutOfFuel,
+    /// It ran longer than its deadline.
+    PastDeadline,
+    /// It trapped: unreachable code, a bad memory access, a stack that overflowed, memory that was not given.
+    Trapped(String),
+    /// What it returned could not be taken over: too large, not UTF-8, outside its memory.
+    Unreadable(String),
+    /// What it returned is against its own declaration or its grant.
+    NotAllowed(String),
+    /// No instance could be made.
+    NoInstance(String),
+}
+
+impl Failure {
+    /// Sorts an error of the engine.
+    pub(super) fn of(error: &wasmtime::Error) -> Self {
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => Self::OutOfFuel,
+            Some(Trap::Interrupt) => Self::PastDeadline,
+            Some(trap) => Self::Trapped(trap.to_string()),
+            None => Self::Unreadable(error.root_cause().to_string()),
+        }
+    }
+
+    /// The kind, as in logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OutOfFuel => "out_of_fuel",
+            Self::PastDeadline => "past_deadline",
+            Self::Trapped(_) => "trapped",
+            Self::Unreadable(_) => "unreadable",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::NoInstance(_) => "no_instance",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfFuel => f.write_str("it used up its fuel"),
+            Self::PastDeadline => f.write_str("it ran past its deadline"),
+            Self::Trapped(trap) => write!(f, "it trapped: {trap}"),
+            Self::Unreadable(why) => write!(f, "its answer could not be read: {why}"),
+            Self::NotAllowed(why) => write!(f, "its answer is not allowed: {why}"),
+            Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,109 @@
+//! What the host keeps for one instance: its bounds, its memory count, and the two interfaces that it may import.
+//!
+//! There is no clock, no random source and no input or output here, and there must not be: those are facts.
+
+use super::bindings_0_1::portico::policy::{log, metrics, types};
+use crate::config::Bounds;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use wasmtime::ResourceLimiter;
+use wasmtime::component::HasData;
+
+/// Lines that one call may log.
+const LINES_A_CALL: u32 = 16;
+
+/// Bytes of a line that are kept.
+const LINE_BYTES: usize = 2048;
+
+/// Tables are few and small in real guests; this holds for each.
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// The store data of one instance.
+pub struct Guest {
+    pub(super) bounds: Bounds,
+    /// Bytes over all memories of the instance.
+    memory: usize,
+    policy: Arc<str>,
+    counters: Arc<[Counter]>,
+    lines: u32,
+    dropped: u32,
+}
+
+/// A counter that a policy declared.
+#[derive(Debug)]
+pub struct Counter {
+    /// Its name, as declared.
+    pub name: String,
+    /// What was counted, over all workers.
+    pub value: AtomicU64,
+}
+
+impl Guest {
+    pub(super) fn new(policy: Arc<str>, bounds: Bounds, counters: Arc<[Counter]>) -> Self {
+        Self { bounds, memory: 0, policy, counters, lines: 0, dropped: 0 }
+    }
+
+    /// Called after each call into the guest.
+    pub(super) fn call_ended(&mut self) {
+        self.lines = 0;
+        if self.dropped > 0 {
+            tracing::warn!(policy = %self.policy, dropped = self.dropped, "a policy logged more than {LINES_A_CALL} lines in one call; the rest was dropped");
+            self.dropped = 0;
+        }
+    }
+}
+
+/// Marks [`Guest`] as the place of the imports.
+pub(super) struct Imports;
+
+impl HasData for Imports {
+    type Data<'a> = &'a mut Guest;
+}
+
+impl types::Host for Guest {}
+
+impl log::Host for Guest {
+    fn write(&mut self, level: log::Level, message: String) {
+        if self.lines == LINES_A_CALL {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        self.lines += 1;
+        let cut = message.floor_char_boundary(LINE_BYTES.min(message.len()));
+        // Escaped, so that a guest cannot forge lines or drive a terminal.
+        let message = message[..cut].escape_debug();
+        let policy = &*self.policy;
+        match level {
+            log::Level::Debug => tracing::debug!(target: "portico::policy", policy, "{message}"),
+            log::Level::Info => tracing::info!(target: "portico::policy", policy, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "portico::policy", policy, "{message}"),
+            log::Level::Error => tracing::error!(target: "portico::policy", policy, "{message}"),
+        }
+    }
+}
+
+impl metrics::Host for Guest {
+    fn count(&mut self, counter: u32, by: u64) {
+        // A position that was not declared counts nothing: there is no name under which to show it.
+        if let Some(counter) = self.counters.get(counter as usize) {
+            counter.value.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        match self.memory.checked_add(more) {
+            Some(sum) if sum <= self.bounds.memory => {
+                self.memory = sum;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+}

@@ -1,0 +1,172 @@
+//! Live instances of one worker: made when needed, dropped on any failure.
+//!
+//! Belongs to one thread. Calls are synchronous, so a worker needs at most one instance of a policy at a time.
+
+use super::bindings_0_1::policy_world::Policy as Exports;
+use super::bindings_0_1::response_world::Response as ResponseExports;
+use super::contract::{After, Diagnostic, Request, Response, Verdict};
+use super::engine::refuel;
+use super::failure::Failure;
+use super::guest::Guest;
+use super::plan::{self, Plan};
+use super::policy::{Policy, SlotUse};
+use crate::config::Instance as Mode;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use wasmtime::Store;
+
+/// A usable answer, and what it cost.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// What the guest returned.
+    pub value: T,
+    /// Fuel that the call used.
+    pub fuel: u64,
+}
+
+/// One instance.
+struct Live {
+    store: Store<Guest>,
+    exports: Exports,
+    response: Option<ResponseExports>,
+    /// Slots that were configured in it, by number.
+    configured: Vec<bool>,
+    calls: u64,
+}
+
+/// The warm instances of one worker.
+#[derive(Default)]
+pub struct Instances {
+    warm: HashMap<u64, (Weak<Policy>, Live), rustc_hash::FxBuildHasher>,
+}
+
+impl Instances {
+    /// Asks a policy about a request.
+    ///
+    /// # Errors
+    /// When there is no usable verdict. The instance is gone then.
+    pub fn on_request(&mut self, policy: &Arc<Policy>, request: Request<'_>) -> Result<Answer<Verdict>, Failure> {
+        let slot = request.slot;
+        self.call(policy, slot, |live| live.exports.call_on_request(&mut live.store, request))
+    }
+
+    /// Asks a policy about a response; `None` where it does not take part in that phase.
+    ///
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub fn on_response(
+        &mut self,
+        policy: &Arc<Policy>,
+        response: Response<'_>,
+    ) -> Result<Option<Answer<After>>, Failure> {
+        if policy.component.response.is_none() {
+            return Ok(None);
+        }
+        let slot = response.slot;
+        self.call(policy, slot, |live| match &live.response {
+            Some(exports) => exports.call_on_response(&mut live.store, response).map(Some),
+            None => Ok(None),
+        })
+        .map(|answer| answer.value.map(|value| Answer { value, fuel: answer.fuel }))
+    }
+
+    /// Drops instances of policies that no snapshot holds any more.
+    pub fn prune(&mut self) {
+        self.warm.retain(|_, (policy, _)| policy.strong_count() > 0);
+    }
+
+    /// How many instances are warm.
+    pub fn len(&self) -> usize {
+        self.warm.len()
+    }
+
+    /// Whether none is warm.
+    pub fn is_empty(&self) -> bool {
+        self.warm.is_empty()
+    }
+
+    fn call<T>(
+        &mut self,
+        policy: &Arc<Policy>,
+        slot: u32,
+        ask: impl FnOnce(&mut Live) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, Failure> {
+        match policy.mode {
+            Mode::Fresh => Live::make(policy)?.ask(policy, slot, ask),
+            Mode::Pooled { recycle_after } => {
+                let (_, live) = match self.warm.entry(policy.id) {
+                    std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(place) => {
+                        place.insert((Arc::downgrade(policy), Live::make(policy)?))
+                    }
+                };
+                let answer = live.ask(policy, slot, ask);
+                if answer.is_err() || live.calls >= recycle_after {
+                    self.warm.remove(&policy.id);
+                }
+                answer
+            }
+        }
+    }
+}
+
+impl Live {
+    fn make(policy: &Policy) -> Result<Self, Failure> {
+        let component = &policy.component;
+        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.counters.clone());
+        let mut store = component.engine.store(guest)?;
+        let made = component.instance.instantiate(&mut store).map_err(|error| match error.is::<wasmtime::Trap>() {
+            true => Failure::of(&error),
+            false => Failure::NoInstance(error.root_cause().to_string()),
+        })?;
+        let exports = component.policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
+        let response = match &component.response {
+            Some(indices) => Some(indices.load(&mut store, &made).map_err(|error| Failure::of(&error))?),
+            None => None,
+        };
+        Ok(Self { store, exports, response, configured: vec![false; policy.slots.len()], calls: 0 })
+    }
+
+    /// Configures the slot if that is still to be done, and asks. After an error the instance must not be used again.
+    fn ask<T>(
+        &mut self,
+        policy: &Policy,
+        slot: u32,
+        ask: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, Failure> {
+        let number = slot as usize;
+        if !self.configured.get(number).copied().unwrap_or(true) {
+            let answer = self.configure(slot, &policy.slots[number].at)?;
+            match answer {
+                Ok(plan) if plan::same(&plan, &policy.slots[number].plan) => self.configured[number] = true,
+                Ok(_) => return Err(Failure::NotAllowed("its plan is not the one that was checked".into())),
+                Err(_) => return Err(Failure::NotAllowed("it refused a configuration that it had taken".into())),
+            }
+        }
+        refuel(&mut self.store)?;
+        let answer = ask(self);
+        let left = self.store.get_fuel().unwrap_or(0);
+        self.store.data_mut().call_ended();
+        self.calls += 1;
+        match answer {
+            Ok(value) => Ok(Answer { value, fuel: policy.bounds.fuel.saturating_sub(left) }),
+            Err(error) => Err(Failure::of(&error)),
+        }
+    }
+
+    fn configure(&mut self, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
+        refuel(&mut self.store)?;
+        let names: Vec<Vec<&str>> =
+            at.routes.iter().map(|route| route.methods.iter().map(String::as_str).collect()).collect();
+        let routes: Vec<_> = at.routes.iter().zip(&names).map(|(route, methods)| route.contract(methods)).collect();
+        let slot = super::contract::Slot { pillar: &at.pillar, scope: &at.scope, routes: &routes };
+        let answer = self.exports.call_configure(&mut self.store, number, slot, &at.config);
+        self.store.data_mut().call_ended();
+        answer.map_err(|error| Failure::of(&error))
+    }
+}
+
+/// Asks a new instance for the plan of one slot; used once for each slot when a policy is loaded.
+pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
+    Live::make(policy)?.configure(number, at)
+}

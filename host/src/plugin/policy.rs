@@ -1,0 +1,140 @@
+//! A policy: a component with its grant, its bounds, and the slots in which it stands.
+//!
+//! Exists only if everything fits: grant, schema, `configure` of every slot, and every plan.
+
+use super::component::Component;
+use super::contract::{self, Auth};
+use super::grant::{self, plain};
+use super::guest::Counter;
+use super::instance::plan_of;
+use super::plan::{self, Plan};
+use crate::config::{self, Bounds, Failure, Grant, Instance, Problem};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// One configured policy.
+pub struct Policy {
+    /// Unique in this process: two loads of the same component are two policies.
+    pub id: u64,
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The component behind it.
+    pub component: Arc<Component>,
+    /// What it is allowed.
+    pub grant: Grant,
+    /// What its failure means.
+    pub failure: Failure,
+    /// Whether an instance serves one request or many.
+    pub mode: Instance,
+    /// Bounds of one call.
+    pub bounds: Bounds,
+    /// Its uses, by number.
+    pub slots: Vec<Slot>,
+    /// Its counters, over all workers.
+    pub counters: Arc<[Counter]>,
+    /// Calls, and those that failed.
+    pub calls: AtomicU64,
+    /// Calls that brought no usable verdict.
+    pub failures: AtomicU64,
+}
+
+/// One use of a policy, and what its verdicts may refer to there.
+pub struct Slot {
+    /// Where it stands.
+    pub at: SlotUse,
+    /// What its verdicts may refer to.
+    pub plan: Plan,
+}
+
+/// Where a policy stands.
+#[derive(Debug, Clone)]
+pub struct SlotUse {
+    /// The pillar.
+    pub pillar: String,
+    /// The scope that the pillar asks for.
+    pub scope: String,
+    /// The rules of the pillar.
+    pub routes: Vec<RouteUse>,
+    /// The configuration, as JSON.
+    pub config: String,
+    /// Where in the operator's file the configuration stands.
+    pub key: String,
+}
+
+/// One rule, as policies see it.
+#[derive(Debug, Clone)]
+pub struct RouteUse {
+    /// Its name.
+    pub name: String,
+    /// Its whole path pattern.
+    pub path: String,
+    /// Its methods; empty for all.
+    pub methods: Vec<String>,
+    /// Whether a principal is needed.
+    pub auth: bool,
+}
+
+impl RouteUse {
+    pub(super) fn contract<'a>(&'a self, methods: &'a [&'a str]) -> contract::Route<'a> {
+        let auth = if self.auth { Auth::Required } else { Auth::None };
+        contract::Route { name: &self.name, path: &self.path, methods, auth }
+    }
+}
+
+impl Policy {
+    /// Puts a component to the uses that the configuration has for it. Runs `configure`: never called on a worker.
+    ///
+    /// # Errors
+    /// Everything that does not fit, with key paths.
+    pub fn prepare(component: Arc<Component>, written: &config::Policy, uses: Vec<SlotUse>) -> Result<Self, Vec<Problem>> {
+        let mut problems = grant::check(written, &component.declared);
+        let mut policy = Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name: written.name.as_str().into(),
+            counters: component.counters(),
+            component,
+            grant: written.grant.clone(),
+            failure: written.failure,
+            mode: written.instance,
+            bounds: written.bounds,
+            slots: Vec::new(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        };
+        for (number, at) in uses.into_iter().enumerate() {
+            let number = u32::try_from(number).expect("uses are bounded by pillars");
+            match policy.slot(number, at) {
+                Ok(slot) => policy.slots.push(slot),
+                // The same mistake in a policy's own configuration shows in each of its slots: say it once.
+                Err(more) => problems.extend(more.into_iter().filter(|new| !problems.contains(new)).collect::<Vec<_>>()),
+            }
+        }
+        if problems.is_empty() { Ok(policy) } else { Err(problems) }
+    }
+
+    fn slot(&self, number: u32, at: SlotUse) -> Result<Slot, Vec<Problem>> {
+        let against_schema = super::schema::check(&self.component.declared, &at);
+        if !against_schema.is_empty() {
+            return Err(against_schema);
+        }
+        let plan = match plan_of(self, number, &at) {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(diagnostics)) => {
+                let told = diagnostics.into_iter().take(64);
+                let told = told.map(|d| plain(super::schema::key_path(&at.key, &d.pointer), d.message.escape_debug().to_string()));
+                let told: Vec<_> = told.collect();
+                if told.is_empty() {
+                    return Err(vec![plain(at.key, "the policy refused it and gave no reason".into())]);
+                }
+                return Err(told);
+            }
+            Err(failure) => {
+                return Err(vec![plain(at.key, format!("the policy could not be configured: {failure}"))]);
+            }
+        };
+        let problems = plan::check(&plan, &self.component.declared, &self.grant, &at.key);
+        if problems.is_empty() { Ok(Slot { at, plan }) } else { Err(problems) }
+    }
+}

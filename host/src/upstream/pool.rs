@@ -1,0 +1,198 @@
+//! Connections of one worker to its upstreams, kept while idle.
+//!
+//! Belongs to one thread: no lock, no wake of another core. A connection is used again only after the last answer on it
+//! was read to its end.
+
+use super::{Endpoint, Failure, Upstream};
+use crate::body::Upload;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// The connections of one worker, by endpoint.
+#[derive(Default)]
+pub struct Pools {
+    pools: RefCell<FxHashMap<Arc<str>, Rc<Pool>>>,
+    turn: Cell<usize>,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    open: Rc<Cell<usize>>,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Instant,
+}
+
+/// A connection that is in use for one exchange.
+pub struct Lease {
+    sender: Option<SendRequest<Upload>>,
+    pool: Rc<Pool>,
+}
+
+impl Lease {
+    /// The answer was read to its end: the connection can be used again.
+    pub fn give_back(mut self) {
+        if let Some(sender) = self.sender.take()
+            && !sender.is_closed()
+        {
+            self.pool.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+        }
+    }
+}
+
+impl Pools {
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// By whose fault there is none.
+    pub async fn send(
+        &self,
+        upstream: &Upstream,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let progress = request.body().progress();
+        let mut exchange = std::pin::pin!(self.exchange(upstream, request));
+        let mut sent = progress.get();
+        loop {
+            match timeout(upstream.response_timeout, exchange.as_mut()).await {
+                Ok(answer) => return answer,
+                // A long upload is not a slow upstream: the time counts from the last byte that was passed on.
+                Err(_) if progress.get() > sent => sent = progress.get(),
+                Err(_) => return Err(Failure::TimedOut),
+            }
+        }
+    }
+
+    /// Closes connections that were idle for too long; called now and then.
+    pub fn sweep(&self, longest: Duration) {
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|_, pool| {
+            pool.idle.borrow_mut().retain(|idle| idle.since.elapsed() < longest && !idle.sender.is_closed());
+            pool.open.get() > 0
+        });
+    }
+
+    async fn exchange(
+        &self,
+        upstream: &Upstream,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        // Idle connections may turn out closed by the other side; each is used up, then a new one is made.
+        loop {
+            let endpoint = self.choose(upstream);
+            let pool = self.pool(endpoint);
+            let (lease, fresh) = match pool.take_idle(upstream.idle_timeout) {
+                Some(sender) => (Lease { sender: Some(sender), pool }, false),
+                None => (Self::connect(upstream, endpoint, pool).await?, true),
+            };
+            let mut lease = lease;
+            let Some(sender) = lease.sender.as_mut() else { return Err(Failure::Broke) };
+            if sender.ready().await.is_err() {
+                if fresh {
+                    return Err(Failure::Broke);
+                }
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(mut error) => match error.take_message() {
+                    // It never left: the other side had closed the idle connection.
+                    Some(unsent) if !fresh => request = unsent,
+                    _ => return Err(failure(error.error())),
+                },
+            }
+        }
+    }
+
+    /// Round robin over the endpoints that are up; over all when none is.
+    fn choose<'u>(&self, upstream: &'u Upstream) -> &'u Arc<Endpoint> {
+        let endpoints = &upstream.endpoints;
+        if let [only] = endpoints.as_slice() {
+            return only;
+        }
+        let start = self.turn.get();
+        self.turn.set(start.wrapping_add(1));
+        let in_turn = (0..endpoints.len()).map(|step| &endpoints[start.wrapping_add(step) % endpoints.len()]);
+        in_turn.clone().find(|endpoint| endpoint.is_up()).unwrap_or(&endpoints[start % endpoints.len()])
+    }
+
+    fn pool(&self, endpoint: &Endpoint) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        match pools.get(&endpoint.authority) {
+            Some(pool) => pool.clone(),
+            None => pools.entry(endpoint.authority.clone()).or_default().clone(),
+        }
+    }
+
+    async fn connect(upstream: &Upstream, endpoint: &Arc<Endpoint>, pool: Rc<Pool>) -> Result<Lease, Failure> {
+        if pool.open.get() >= upstream.connections {
+            return Err(Failure::Overloaded);
+        }
+        let counted = Counted::new(&pool.open);
+        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
+        let stream = match timeout(upstream.connect_timeout, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) | Err(_) => {
+                endpoint.missed();
+                return Err(Failure::Unreachable);
+            }
+        };
+        // Without it small requests wait for acknowledgements; a socket that cannot do it still works.
+        let _ = stream.set_nodelay(true);
+        endpoint.reached();
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Broke)?;
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            // How it ends is told to whoever waits for an answer on it.
+            let _ = connection.await;
+        });
+        Ok(Lease { sender: Some(sender), pool })
+    }
+}
+
+impl Pool {
+    /// The connection that was used last: it is the most likely to be open still, and lets the others time out.
+    fn take_idle(&self, longest: Duration) -> Option<SendRequest<Upload>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(last) = idle.pop() {
+            if !last.sender.is_closed() && last.since.elapsed() < longest {
+                return Some(last.sender);
+            }
+        }
+        None
+    }
+}
+
+/// Counts one open connection for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+fn failure(error: &hyper::Error) -> Failure {
+    if error.is_user() { Failure::BrokenUpload } else { Failure::Broke }
+}
+

@@ -1,0 +1,132 @@
+//! What one request costs: CPU time that the gateway spends on it, without and with policies, beside nginx if it is there.
+//!
+//! Figures drift on a shared machine, ratios within one run do not: all subjects take turns in every round, each alone on
+//! CPU 0, while origin and load share CPU 1.
+
+mod load;
+mod origin;
+mod report;
+mod subject;
+mod usage;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::interrupt::Interrupted;
+use crate::repository::{Repository, run_through};
+use crate::section::Section;
+use crate::{build, components};
+use report::Round;
+use subject::Subject;
+
+/// How long and how hard to measure.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Rounds; in each, every subject has one turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds of a turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Connections kept open by the load.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// Leave out the calls into one policy, pooled and fresh.
+    #[arg(long)]
+    requests_only: bool,
+    /// Everything is built: measure. Set by the command itself, which measures with an optimised build of its own.
+    #[arg(long, hide = true)]
+    measure: bool,
+}
+
+/// Builds everything, measures, prints.
+pub fn run(repository: &Repository, options: &Options) -> Result<()> {
+    if options.measure {
+        return measure(repository, options);
+    }
+    build::prerequisites()?;
+    components::plugins(repository)?;
+    components::guests(repository)?;
+    build::gateway(repository)?;
+    let section = Section::open("origin and load, release");
+    run_through(repository.cargo().args(["build", "--release", "--package", "xtask"]), "building the load generator")?;
+    section.close();
+
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut measuring = Command::new(repository.target().join("release/xtask"));
+    run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring requests")?;
+    if !options.requests_only {
+        let section = Section::open("calls into one policy, pooled and fresh");
+        let mut cargo = repository.cargo();
+        cargo.args(["bench", "--package", "portico-tests", "--bench", "policy"]);
+        run_through(&mut cargo, "measuring policy calls")?;
+        section.close();
+    }
+    Ok(())
+}
+
+fn measure(repository: &Repository, options: &Options) -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("portico-bench-").tempdir().context("no temporary directory")?;
+    let binary = repository.target().join("release/portico");
+    let plugins = repository.join("target/portico/plugins");
+    let origin = origin::start(usage::LOAD_CPU)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupted = Interrupted::listen()?;
+        let mut subjects = Vec::new();
+        let measured = tokio::select! {
+            measured = all_rounds(&mut subjects, &binary, &plugins, directory.path(), origin, options) => measured,
+            () = interrupted.wait() => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
+        };
+        for subject in &mut subjects {
+            subject.stop().await;
+        }
+        print!("{}", report::table(&measured?, options.connections));
+        Ok(())
+    })
+}
+
+/// The rounds of each subject, by name, in the order in which they took turns.
+type Rounds = Vec<(&'static str, Vec<Round>)>;
+
+async fn all_rounds(
+    subjects: &mut Vec<Subject>,
+    binary: &Path,
+    plugins: &Path,
+    directory: &Path,
+    origin: std::net::SocketAddr,
+    options: &Options,
+) -> Result<Rounds> {
+    let section = Section::open("gateways");
+    if usage::cpus() < 2 {
+        eprintln!("only one CPU: load and gateways share it, so compare nothing but ratios");
+    }
+    subject::start_all(subjects, binary, plugins, directory, origin).await?;
+    section.close();
+
+    let section = Section::open(format!("{} rounds of {} s a turn", options.rounds, options.seconds));
+    let turn = Duration::from_secs(options.seconds.into());
+    let mut rounds: Rounds = subjects.iter().map(|subject| (subject.name, Vec::new())).collect();
+    for subject in subjects.iter() {
+        // Connections, pools and caches fill; a subject that does not answer is told now and not after minutes.
+        let warm = load::run(subject.target(), options.connections, Duration::from_millis(500)).await?;
+        if warm.good() == 0 {
+            bail!("{} answers no request with a success{}", subject.name, warm.complaint());
+        }
+    }
+    for number in 1..=options.rounds {
+        eprintln!("round {number} of {}", options.rounds);
+        for (subject, (_, rounds)) in subjects.iter().zip(&mut rounds) {
+            let before = usage::cpu_time(subject.id()?)?;
+            let outcome = load::run(subject.target(), options.connections, turn).await?;
+            let after = usage::cpu_time(subject.id()?)?;
+            rounds.push(Round::new(after - before, turn, &outcome, usage::resident(subject.id()?)?));
+        }
+    }
+    section.close();
+    Ok(rounds)
+}

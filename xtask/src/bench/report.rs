@@ -1,0 +1,146 @@
+//! Rounds in, one table out.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::load::Outcome;
+
+/// What one turn of one subject came to.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// CPU microseconds of the subject's processes for each success.
+    cpu: f64,
+    /// Successes a second.
+    rate: f64,
+    /// Microseconds that half of the successes took at most.
+    half: u32,
+    /// Microseconds that 99 of 100 took at most.
+    nearly_all: u32,
+    /// Answers other than 2xx, and broken connections.
+    bad: u64,
+    /// Bytes of memory at the end.
+    resident: u64,
+}
+
+impl Round {
+    /// From the CPU time used and what came back in so much time.
+    pub fn new(cpu: Duration, time: Duration, outcome: &Outcome, resident: u64) -> Self {
+        let good = outcome.good().max(1) as f64;
+        let mut latencies = outcome.latencies.clone();
+        latencies.sort_unstable();
+        Self {
+            cpu: cpu.as_secs_f64() * 1e6 / good,
+            rate: outcome.good() as f64 / time.as_secs_f64(),
+            half: share(&latencies, 0.5),
+            nearly_all: share(&latencies, 0.99),
+            bad: outcome.bad,
+            resident,
+        }
+    }
+}
+
+/// The value that this share of the sorted values does not exceed; 0 where there are none.
+fn share(sorted: &[u32], share: f64) -> u32 {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+}
+
+/// The middle value; of an even number the mean of the middle two.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    match (values.len(), values.len() / 2) {
+        (0, _) => 0.0,
+        (odd, middle) if odd % 2 == 1 => values[middle],
+        (_, middle) => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+/// The table, its last column in proportion to the subject that is called `no policies`.
+pub fn table(subjects: &[(&'static str, Vec<Round>)], connections: u32) -> String {
+    let base = subjects.iter().find(|(name, _)| *name == super::subject::BASE).map(|(_, rounds)| rounds.as_slice());
+    let columns = ["CPU µs/request", "min", "max", "requests/s", "p50 µs", "p99 µs", "bad", "RSS MiB", "ratio"];
+    let mut text = format!("\n{:30}", "");
+    for (column, width) in columns.iter().zip(WIDTHS) {
+        write!(text, " {column:>width$}").ok();
+    }
+    text.push('\n');
+    for (name, rounds) in subjects {
+        let cpu = || rounds.iter().map(|round| round.cpu);
+        let rate = median(rounds.iter().map(|round| round.rate));
+        let half = median(rounds.iter().map(|round| f64::from(round.half)));
+        let nearly_all = median(rounds.iter().map(|round| f64::from(round.nearly_all)));
+        let bad: u64 = rounds.iter().map(|round| round.bad).sum();
+        let resident = rounds.last().map_or(0.0, |round| round.resident as f64 / f64::from(1 << 20));
+        // Round by round: what slowed the whole machine down slowed both.
+        let ratio = median(base.unwrap_or_default().iter().zip(rounds).map(|(base, round)| round.cpu / base.cpu));
+        let (least, most) = (cpu().fold(f64::INFINITY, f64::min), cpu().fold(0.0, f64::max));
+        let cells = [
+            format!("{:.1}", median(cpu())),
+            format!("{least:.1}"),
+            format!("{most:.1}"),
+            format!("{rate:.0}"),
+            format!("{half:.0}"),
+            format!("{nearly_all:.0}"),
+            bad.to_string(),
+            format!("{resident:.1}"),
+            format!("{ratio:.2}"),
+        ];
+        write!(text, "{name:30}").ok();
+        for (cell, width) in cells.iter().zip(WIDTHS) {
+            write!(text, " {cell:>width$}").ok();
+        }
+        text.push('\n');
+    }
+    let rounds = subjects.first().map_or(0, |(_, rounds)| rounds.len());
+    writeln!(
+        text,
+        "\nmedians of {rounds} rounds, {connections} connections; each gateway alone on one CPU with one worker; `ratio` is CPU\nbeside `{}`, round by round; `bad` counts answers other than 2xx and broken connections",
+        super::subject::BASE
+    )
+    .ok();
+    text
+}
+
+const WIDTHS: [usize; 9] = [14, 7, 7, 10, 7, 7, 5, 8, 6];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(cpu_ms: u64, good: u32) -> Round {
+        let outcome = Outcome { latencies: (1..=good).collect(), ..Outcome::default() };
+        Round::new(Duration::from_millis(cpu_ms), Duration::from_secs(2), &outcome, 3 << 20)
+    }
+
+    #[test]
+    fn a_round_is_counted_by_successes() {
+        let round = round(20, 1000);
+        assert_eq!((round.cpu, round.rate), (20.0, 500.0));
+        assert_eq!((round.half, round.nearly_all), (500, 990));
+    }
+
+    #[test]
+    fn a_turn_without_success_is_no_division_by_zero() {
+        let round = round(20, 0);
+        assert_eq!((round.rate, round.half), (0.0, 0));
+        assert!(round.cpu.is_finite());
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let base = vec![round(10, 1000), round(20, 1000), round(40, 1000)];
+        let other = vec![round(15, 1000), round(30, 1000), round(80, 1000)];
+        let table = table(&[(super::super::subject::BASE, base), ("three policies", other)], 64);
+        let line = table.lines().find(|line| line.starts_with("three policies")).unwrap();
+        assert!(line.ends_with("1.50"), "{table}");
+        assert!(line.contains(" 30.0 ") && line.contains(" 15.0 ") && line.contains(" 80.0 "), "{table}");
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
+        assert_eq!(median(std::iter::empty()), 0.0);
+    }
+}

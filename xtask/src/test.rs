@@ -1,0 +1,43 @@
+//! Everything that must hold, in the order in which it fails fastest.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::repository::Repository;
+use crate::section::{Section, in_words};
+use crate::{build, components, tidy};
+
+/// Runs all sections, stops at the first that fails and says which. `rest` goes to `cargo test`.
+pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
+    let started = std::time::Instant::now();
+    build::prerequisites()?;
+    components::plugins(repository)?;
+    components::guests(repository)?;
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = repository.cargo();
+        cargo.args(arguments);
+        cargo
+    };
+    let sections: [(&str, &mut dyn FnMut() -> Result<bool>); 5] = [
+        ("format", &mut || succeeds(&mut cargo(&["fmt", "--all", "--check"]))),
+        ("layering, names and lengths", &mut || tidy::holds(repository)),
+        ("lints", &mut || succeeds(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
+        ("lints, policies for Wasm", &mut || succeeds(&mut components::lint(repository)?)),
+        ("tests", &mut || succeeds(cargo(&["test", "--workspace", "--exclude", components::GUESTS]).args(rest))),
+    ];
+    for (title, hold) in sections {
+        let section = Section::open(title);
+        if !hold()? {
+            eprintln!("\nfailed: {}, after {}; the reason is above", section.title(), in_words(started.elapsed()));
+            return Ok(ExitCode::FAILURE);
+        }
+        section.close();
+    }
+    eprintln!("\nall of it holds, after {}", in_words(started.elapsed()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn succeeds(command: &mut Command) -> Result<bool> {
+    Ok(command.status().context("`cargo` could not be started")?.success())
+}

@@ -1,0 +1,230 @@
+//! The one command: everything built, two demo pillars and the gateway running, and three requests to try.
+//!
+//! What it started it also stops: at Ctrl-C, and when any part of it ends by itself.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::child::Child;
+use crate::interrupt::Interrupted;
+use crate::pillar::{self, Name};
+use crate::repository::Repository;
+use crate::section::Section;
+use crate::{build, components, http, port};
+
+const CONFIG: &str = "config/gateway.toml";
+/// How long a gateway may take until it is ready: it compiles the components the first time.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may drain before it is killed; its own limit may be longer, but here somebody waits for the prompt.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The addresses that the configuration names, so that both sides agree.
+struct Addresses {
+    public: SocketAddr,
+    admin: SocketAddr,
+    connect: SocketAddr,
+    knowledge: SocketAddr,
+}
+
+/// Builds, starts, prints, and waits for the end.
+pub fn run(repository: &Repository) -> Result<()> {
+    build::prerequisites()?;
+    let addresses = Addresses::read(&repository.join(CONFIG))?;
+    // Before the long build, so that a newcomer learns of it now; and again just before the start, by the listeners.
+    addresses.check_free()?;
+    components::plugins(repository)?;
+    let binary = build::gateway(repository)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(start_and_watch(repository, &binary, &addresses))
+}
+
+async fn start_and_watch(repository: &Repository, binary: &Path, addresses: &Addresses) -> Result<()> {
+    addresses.check_free()?;
+    let mut interrupted = Interrupted::listen()?;
+    let section = Section::open("two demo pillars and the gateway");
+    let mut pillars = JoinSet::new();
+    pillars.spawn(pillar::serve(Name::Connect, addresses.connect, addresses.public));
+    pillars.spawn(pillar::serve(Name::Knowledge, addresses.knowledge, addresses.public));
+
+    let mut command = gateway(repository, binary, &["serve"]);
+    command.stdin(std::process::Stdio::null());
+    let mut gateway = Child::start("the gateway", command)?;
+    let ended = tokio::select! {
+        ended = watch(repository, binary, addresses, &mut gateway, section) => ended,
+        Some(pillar) = pillars.join_next() => pillar.context("a demo pillar panicked").flatten(),
+        () = interrupted.wait() => {
+            eprintln!("\nstopping; open requests have {} s, Ctrl-C again ends them at once", STOPPED_WITHIN.as_secs());
+            Ok(())
+        }
+    };
+    // A second Ctrl-C does not wait for open requests.
+    tokio::select! {
+        () = gateway.stop(STOPPED_WITHIN) => {}
+        () = interrupted.wait() => {}
+    }
+    gateway.stop(Duration::ZERO).await;
+    ended
+}
+
+/// Waits until the gateway is ready, prints what to try, and then waits for the gateway's end, which is an error.
+async fn watch(
+    repository: &Repository,
+    binary: &Path,
+    addresses: &Addresses,
+    gateway: &mut Child,
+    section: Section,
+) -> Result<()> {
+    tokio::select! {
+        ready = ready(addresses.public, READY_WITHIN) => ready?,
+        status = gateway.ended() => bail!("the gateway ended before it was ready ({}); its reason is above", status?),
+    }
+    section.close();
+    let key = issue_key(repository, binary).await?;
+    print!("{}", welcome(addresses, &key));
+    let status = gateway.ended().await?;
+    bail!("the gateway ended ({status}); its reason is above")
+}
+
+/// Waits until the gateway says that it is ready.
+pub async fn ready(public: SocketAddr, within: Duration) -> Result<()> {
+    let deadline = Instant::now() + within;
+    loop {
+        let last = match http::get(public, "/readyz", Duration::from_secs(2)).await {
+            Ok((200, _)) => return Ok(()),
+            Ok((status, _)) => format!("/readyz answers {status}"),
+            Err(error) => format!("{error:#}"),
+        };
+        if Instant::now() >= deadline {
+            bail!("the gateway was not ready within {} s: {last}", within.as_secs());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A new key with every scope, by the command that an operator would use.
+async fn issue_key(repository: &Repository, binary: &Path) -> Result<String> {
+    let mut command = gateway(repository, binary, &["key", "issue"]);
+    command.args(["--name", "demo", "--all-scopes", "--json"]);
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true).stderr(std::process::Stdio::inherit());
+    let output = command.output().await.context("`portico key issue` could not be started")?;
+    if !output.status.success() {
+        bail!("`portico key issue` failed ({}); its reason is above", output.status);
+    }
+    secret(&output.stdout)
+}
+
+/// The secret in what `portico key issue --json` prints.
+pub fn secret(printed: &[u8]) -> Result<String> {
+    let printed: Value = serde_json::from_slice(printed).context("`portico key issue --json` did not print JSON")?;
+    printed["secret"].as_str().map(str::to_owned).ok_or_else(|| anyhow!("`portico key issue --json` printed no secret"))
+}
+
+/// `portico <subcommand> --config config/gateway.toml`.
+fn gateway(repository: &Repository, binary: &Path, subcommand: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.current_dir(repository.root()).args(subcommand).args(["--config", CONFIG]);
+    command
+}
+
+fn welcome(addresses: &Addresses, key: &str) -> String {
+    let Addresses { public, admin, .. } = addresses;
+    let token = pillar::TOKEN;
+    format!(
+        "
+The gateway is up.
+
+  gateway   http://{public}
+  admin     http://{admin}
+  key       {key}   (every scope; shown this once)
+
+Try:
+
+  curl -i http://{public}/v1/connect/rooms -H 'authorization: Bearer {key}'
+  curl -N http://{public}/v1/connect/rooms/lobby/events -H 'authorization: Bearer {key}'
+  curl -i http://{public}/v1/knowledge/verify/{token}
+
+Edit {CONFIG} and save: it applies at once. Ctrl-C stops everything.
+"
+    )
+}
+
+impl Addresses {
+    fn read(path: &PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{CONFIG} is not readable"))?;
+        Self::parse(&text)
+    }
+
+    /// Reads only what is needed to find free ports and print lines; the gateway itself validates the file.
+    fn parse(text: &str) -> Result<Self> {
+        let table: toml::Table = text.parse().with_context(|| format!("{CONFIG} is not TOML"))?;
+        let listen = |section: &str, default: u16| -> Result<SocketAddr> {
+            match table.get(section).and_then(|section| section.get("listen")).and_then(|listen| listen.as_str()) {
+                Some(listen) => {
+                    listen.parse().with_context(|| format!("{section}.listen in {CONFIG} is not an address"))
+                }
+                None => Ok(SocketAddr::from(([127, 0, 0, 1], default))),
+            }
+        };
+        let endpoint = |name: Name| {
+            let upstream = table.get("upstreams").and_then(|upstreams| upstreams.get(name.as_str()));
+            let endpoint = upstream.and_then(|upstream| upstream.get("endpoints")?.get(0)?.as_str());
+            endpoint.and_then(|url| url.strip_prefix("http://")?.parse().ok()).unwrap_or(name.address())
+        };
+        Ok(Self {
+            public: listen("gateway", 9099)?,
+            admin: listen("admin", 9100)?,
+            connect: endpoint(Name::Connect),
+            knowledge: endpoint(Name::Knowledge),
+        })
+    }
+
+    fn check_free(&self) -> Result<()> {
+        let places = [
+            (self.public, "`gateway.listen`"),
+            (self.admin, "`admin.listen`"),
+            (self.connect, "`upstreams.connect.endpoints`"),
+            (self.knowledge, "`upstreams.knowledge.endpoints`"),
+        ];
+        for (address, place) in places {
+            port::check_free(address, &format!("{place} in {CONFIG}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_from_the_configuration() {
+        let text = "[gateway]\nlisten = '127.0.0.1:7001'\n[upstreams.connect]\nendpoints = ['http://127.0.0.1:7003']\n";
+        let addresses = Addresses::parse(text).unwrap();
+        assert_eq!(addresses.public.port(), 7001);
+        assert_eq!(addresses.admin.port(), 9100);
+        assert_eq!(addresses.connect.port(), 7003);
+        assert_eq!(addresses.knowledge.port(), 9202);
+    }
+
+    #[test]
+    fn the_lines_to_try_hold_the_key_and_the_public_token() {
+        let lines = welcome(&Addresses::parse("").unwrap(), "sk_live_x");
+        assert_eq!(lines.matches("Bearer sk_live_x").count(), 2);
+        assert!(lines.contains("curl -i http://127.0.0.1:9099/v1/knowledge/verify/qr-"));
+    }
+
+    #[test]
+    fn the_secret_is_found_in_what_key_issue_prints() {
+        assert_eq!(secret(br#"{"id":"key_1","secret":"sk_live_a"}"#).unwrap(), "sk_live_a");
+        assert!(secret(b"issued").is_err());
+        assert!(secret(br#"{"id":"key_1"}"#).is_err());
+    }
+}
