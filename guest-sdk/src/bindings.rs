@@ -2,7 +2,12 @@
 //!
 //! Policies use the types through the crate's root. The modules are public for what the trait [`Policy`](crate::Policy)
 //! deliberately cannot say, such as a descriptor that is not a constant.
-#![allow(unsafe_code, missing_docs, reason = "generated: raw memory at the border, undocumented plumbing")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::too_many_arguments,
+    reason = "generated: raw memory at the border, undocumented plumbing"
+)]
 
 /// What every policy is: `describe`, `configure`, `on-request`.
 pub mod policy {

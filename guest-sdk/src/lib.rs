@@ -11,6 +11,8 @@ mod after;
 pub mod bindings;
 mod json;
 pub mod log;
+#[cfg(any(test, all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics"))))]
+mod memory;
 mod mount;
 mod policy;
 mod reply;
@@ -30,3 +32,8 @@ pub use log::count;
 pub use mount::{Exported, Mounted, Slots};
 pub use policy::{NoConfig, Policy};
 pub use setup::{LimitIndex, ScopeIndex, Setup, TargetIndex};
+
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -2,8 +2,10 @@
 //!
 //! Opens no data directory: that belongs to the gateway. What a command does is in the file of its noun.
 
+pub mod check;
 mod client;
 pub mod key;
+pub mod serve;
 
 use std::error::Error;
 use std::fmt;

@@ -1,2 +1,43 @@
-//! x
-fn main(){}
+//! The `portico` program: arguments in, exit code out.
+
+use clap::{Parser, Subcommand};
+use portico::cli::{self, Exit};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A gateway that knows who calls, decides through sandboxed policies, meters every call and passes it on.
+#[derive(Debug, Parser)]
+#[command(name = "portico", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(ConfigFile),
+    /// Check a configuration, plugins included, without starting anything
+    Check(ConfigFile),
+    /// Issue, list, show and revoke keys
+    Key(cli::key::KeyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The gateway's configuration
+    #[arg(long, value_name = "FILE", default_value = "config/gateway.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let exit = match Arguments::parse().command {
+        Command::Serve(file) => cli::serve::run(&file.config),
+        Command::Check(file) => cli::check::run(&file.config),
+        Command::Key(arguments) => cli::key::run(&arguments),
+    };
+    Exit::into(exit)
+}

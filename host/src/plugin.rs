@@ -4,6 +4,7 @@
 //! and comes out as a function from facts to a verdict.
 
 mod bindings_0_1;
+mod catalog;
 mod component;
 mod declared;
 mod engine;
@@ -16,6 +17,7 @@ mod policy;
 mod schema;
 mod verdict;
 
+pub use catalog::Catalog;
 pub use component::{Component, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};

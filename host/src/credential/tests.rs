@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Clock;
 use crate::data::DataDirectory;
-use crate::id::OrgId;
-use crate::key::{KeyStore, Mode, Scopes, SledKeys, Terms};
+use crate::id::{KeyId, OrgId};
+use crate::key::{Answer, KeyStore, Mode, Page, Scopes, SledKeys, StoreError, Terms};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
@@ -127,7 +127,7 @@ async fn a_revocation_is_seen_by_whoever_holds_the_key_and_survives_reopening() 
     desk.clock.advance(Duration::from_secs(9));
     let again = desk.issuer.revoke(issued.key.id).await.unwrap().unwrap();
     assert_eq!(again.revoked(), revoked.revoked());
-    assert!(desk.issuer.revoke(crate::id::KeyId::from_number(1)).await.unwrap().is_none());
+    assert!(desk.issuer.revoke(KeyId::from_number(1)).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn revoked_comes_before_expired_and_expired_before_the_network() {
 async fn keys_under_an_older_pepper_and_of_the_older_shape_stay_valid() {
     let desk = Desk::open().await;
     let secret = "sk_live_imported_from_another_system_9";
-    let id = crate::id::KeyId::from_number(5);
+    let id = KeyId::from_number(5);
     let old = Key::new(id, OrgId::from_number(1), terms(), Millis(1), *b"em_9", 1);
     desk.ring.add(Kept { digest: Pepper::new(1, &[1; 32]).digest(secret.as_bytes()), key: Arc::new(old) });
     assert_eq!(desk.present(&format!("Bearer {secret}")).valid().unwrap().id, id);
@@ -182,6 +182,43 @@ async fn last_use_survives_reopening_once_it_was_saved() {
     assert_eq!(desk.ring.len(), 2);
     assert_eq!(desk.issuer.find(used.key.id).await.unwrap().unwrap().last_used(), Some(at));
     assert_eq!(desk.issuer.find(idle.key.id).await.unwrap().unwrap().last_used(), None);
+}
+
+/// A store that has begun to fail.
+#[derive(Debug)]
+struct Failing;
+
+impl KeyStore for Failing {
+    fn insert(&self, _: Kept) -> Answer<'_, ()> {
+        Box::pin(async { Err(StoreError::Closing) })
+    }
+
+    fn find(&self, _: KeyId) -> Answer<'_, Option<Kept>> {
+        Box::pin(async { Err(StoreError::Closing) })
+    }
+
+    fn revoke(&self, _: KeyId, _: Millis) -> Answer<'_, Option<Kept>> {
+        Box::pin(async { Err(StoreError::Closing) })
+    }
+
+    fn page(&self, _: Option<OrgId>, _: Option<KeyId>, _: usize) -> Answer<'_, Page> {
+        Box::pin(async { Ok(Page { keys: Vec::new(), more: false }) })
+    }
+
+    fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
+        Box::pin(async { Err(StoreError::Closing) })
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_fails_a_revocation_holds_in_memory_and_no_key_is_made() {
+    let desk = Desk::open().await;
+    let issued = desk.issue(terms()).await;
+    let failing = Issuer::open(Arc::new(Failing), desk.ring.clone(), desk.clock.clone()).await.unwrap();
+    assert!(failing.revoke(issued.key.id).await.is_err());
+    assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
+    assert!(failing.issue(OrgId::from_number(1), terms()).await.is_err());
+    assert_eq!(desk.ring.len(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! How secrets are written: `sk_live_` or `sk_sandbox_`, 43 base 62 characters of chance, 6 of checksum.
 //!
-//! Purely text: whether a well-formed secret is somebody's, is not known here. Working through a secret takes a time that
-//! depends on its length only where it is well formed; what is not well formed is no secret.
+//! Purely text: whether a well-formed secret is somebody's is not known here.
 
 use std::fmt;
 use std::str;

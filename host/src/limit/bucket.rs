@@ -13,7 +13,7 @@ use super::{MAX_WINDOWS, State};
 /// A bucket that the sweep has closed: whoever still holds it looks for the new one. No rule makes this state.
 const GONE: u64 = u64::MAX;
 
-/// The states, in the order of the limit's rules. All zero: full.
+/// The states, in the order of the limit's rules. All zero: never used.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
     states: [AtomicU64; MAX_WINDOWS],
@@ -28,6 +28,15 @@ pub(super) enum Blocked {
 }
 
 impl Bucket {
+    /// A bucket that is full at `now`.
+    pub(super) fn full(rules: &[Rule], now: u64) -> Self {
+        let bucket = Self::default();
+        for (rule, state) in rules.iter().zip(&bucket.states) {
+            state.store(rule.full(now), Ordering::Relaxed);
+        }
+        bucket
+    }
+
     /// Takes `cost` (at least 1) from all windows or from none, and reports how they stand afterwards.
     pub(super) fn take(
         &self,
@@ -92,12 +101,12 @@ impl Bucket {
             .is_some_and(|state| state.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok())
     }
 
-    /// Whether every window is as good as new.
+    /// Whether every window is full.
     pub(super) fn idle(&self, rules: &[Rule], now: u64) -> bool {
         rules.iter().zip(&self.states).all(|(rule, state)| rule.idle(state.load(Ordering::Acquire), now))
     }
 
-    /// Closes the bucket if every window is as good as new: no taking gets into it any more.
+    /// Closes the bucket if every window is full: no taking gets into it any more.
     pub(super) fn close(&self, rules: &[Rule], now: u64) -> bool {
         let mut closed = [0; MAX_WINDOWS];
         for (position, (rule, state)) in rules.iter().zip(&self.states).enumerate() {
@@ -118,7 +127,7 @@ impl Bucket {
         true
     }
 
-    /// Moves states that lie ahead of the clock back to it, so that they end, and idle ones to the start, so that they
+    /// Moves states that lie ahead of the clock back to it, so that they end, and full ones along with it, so that they
     /// never age.
     pub(super) fn settle(&self, rules: &[Rule], now: u64, timeline: &Timeline) {
         for (rule, state) in rules.iter().zip(&self.states) {
@@ -126,7 +135,7 @@ impl Bucket {
             let next = match rule.step(seen, 1, now) {
                 _ if seen == GONE => continue,
                 Step::Rebase(next) if timeline.confirms(now) => next,
-                Step::Grant(_) if rule.idle(seen, now) => 0,
+                Step::Grant(_) if rule.idle(seen, now) => rule.full(now),
                 Step::Grant(_) | Step::Refuse | Step::Rebase(_) => continue,
             };
             // Whoever was quicker knows better.

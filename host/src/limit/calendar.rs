@@ -92,7 +92,12 @@ impl Calendar {
         }
     }
 
-    /// Whether the bucket is as good as new.
+    /// A full bucket at `now`.
+    pub(super) fn full(now: u64) -> u64 {
+        pack(month(now).number, 0)
+    }
+
+    /// Whether the bucket is full at `now`.
     pub(super) fn idle(state: u64, now: u64) -> bool {
         matches!(see(state, &month(now)), Ok((_, 0)))
     }
@@ -101,7 +106,7 @@ impl Calendar {
 /// Month and count at `now`, or the state to put in place of one that lies ahead, because the clock was set back.
 fn see(state: u64, month: &Month) -> Result<(u64, u64), u64> {
     let (number, count) = unpack(state);
-    if count == 0 || number < month.number {
+    if state == 0 || number < month.number {
         Ok((month.number, 0))
     } else if number == month.number {
         Ok((number, count))

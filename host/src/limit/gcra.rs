@@ -73,7 +73,12 @@ impl Gcra {
         state.saturating_sub(taken.saturating_sub(elapsed.saturating_mul(NANOS_PER_MILLI)))
     }
 
-    /// Whether the bucket is as good as new.
+    /// A full bucket at `now`.
+    pub(super) fn full(now: u64) -> u64 {
+        now * NANOS_PER_MILLI
+    }
+
+    /// Whether the bucket is full at `now`.
     pub(super) fn idle(state: u64, now: u64) -> bool {
         state <= now * NANOS_PER_MILLI
     }

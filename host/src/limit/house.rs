@@ -78,9 +78,9 @@ impl House {
         &self,
         shard: &'g Shard<'_>,
         key: u128,
-        track: &Arc<Track>,
-        kind: SubjectKind,
+        limit: (&Arc<Track>, &[Rule], SubjectKind),
     ) -> Option<&'g Entry> {
+        let (track, rules, kind) = limit;
         let most = match kind {
             SubjectKind::Address | SubjectKind::Custom => self.max_buckets / 4 * 3,
             SubjectKind::Key | SubjectKind::Org | SubjectKind::Everyone => self.max_buckets,
@@ -89,7 +89,10 @@ impl House {
             self.buckets.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let entry = Entry { bucket: Bucket::default(), track: Arc::clone(track) };
+        // The subject may have had one that the sweep has just removed: full at the sweep's time, not at that of a caller
+        // who is late.
+        let bucket = Bucket::full(rules, track.timeline.latest());
+        let entry = Entry { bucket, track: Arc::clone(track) };
         match shard.try_insert(key, entry) {
             Ok(entry) => Some(entry),
             Err(occupied) => {

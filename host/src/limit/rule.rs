@@ -1,7 +1,7 @@
 //! The rule of one window: which algorithm counts over its period.
 //!
-//! Pure: a state goes in, a state comes out; the atomics are in [`super::bucket`]. A state of 0 is a full bucket under
-//! every rule, and no rule ever makes a state with all bits set.
+//! Pure: a state goes in, a state comes out; the atomics are in [`super::bucket`]. A state of 0 is a bucket that was never used,
+//! under every rule, and no rule ever makes a state with all bits set.
 
 use super::calendar::Calendar;
 use super::gcra::Gcra;
@@ -81,7 +81,16 @@ impl Rule {
         }
     }
 
-    /// Whether the bucket is as good as new at `now`.
+    /// A full bucket at `now`. Unlike 0, it is known to be full at no earlier time: a late caller cannot use it up twice.
+    pub(super) fn full(&self, now: u64) -> u64 {
+        match self {
+            Self::Gcra(_) => Gcra::full(now),
+            Self::Sliding(rule) => rule.full(now),
+            Self::Calendar(_) => Calendar::full(now),
+        }
+    }
+
+    /// Whether the bucket is full at `now`.
     pub(super) fn idle(&self, state: u64, now: u64) -> bool {
         match self {
             Self::Gcra(_) => Gcra::idle(state, now),

@@ -100,7 +100,12 @@ impl Sliding {
         }
     }
 
-    /// Whether the bucket is as good as new.
+    /// A full bucket at `now`.
+    pub(super) fn full(&self, now: u64) -> u64 {
+        self.pack(now / self.period, 0, 0)
+    }
+
+    /// Whether the bucket is full at `now`.
     pub(super) fn idle(&self, state: u64, now: u64) -> bool {
         matches!(self.see(state, now), Ok(Seen { current: 0, previous: 0, .. }))
     }
@@ -110,7 +115,7 @@ impl Sliding {
         let (now_step, elapsed) = (now / self.period, now % self.period);
         let (step, current, previous) = self.unpack(state);
         let fresh = Seen { step: self.wrap(now_step), current: 0, previous: 0, elapsed };
-        if current == 0 && previous == 0 {
+        if state == 0 {
             return Ok(fresh);
         }
         let ahead = self.wrap(step.wrapping_sub(now_step));

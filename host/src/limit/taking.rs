@@ -64,7 +64,7 @@ impl Limit {
     /// # Errors
     /// How the windows stand, and when to come again. A cost beyond a window's quota is always refused.
     pub fn take(&self, subject: Subject, cost: u32, now: Millis) -> Result<Taken, Refused> {
-        let mark = self.track.timeline.tick(now);
+        let mut mark = self.track.timeline.tick(now);
         let key = self.track.key(subject);
         let shard = self.house.shard(key);
         if cost == 0 {
@@ -75,7 +75,11 @@ impl Limit {
             };
         }
         for _ in 0..ATTEMPTS {
-            let Some(entry) = shard.get(&key).or_else(|| self.add(&shard, key, mark)) else { break };
+            let found = shard.get(&key).or_else(|| {
+                mark = self.track.timeline.tick(now);
+                self.add(&shard, key, mark)
+            });
+            let Some(entry) = found else { break };
             match self.take_from(&entry.bucket, cost, mark) {
                 Ok(report) => return Ok(Taken { report, key, mark, cost, shared: false }),
                 Err(Blocked::Refused) => return Err(self.look(&entry.bucket, cost, mark)),
@@ -152,7 +156,7 @@ impl Limit {
         if !self.track.shared.idle(&self.rules, mark.millis()) {
             return None;
         }
-        self.house.add(shard, key, &self.track, self.definition.subject)
+        self.house.add(shard, key, (&self.track, &self.rules, self.definition.subject))
     }
 
     fn take_from(&self, bucket: &Bucket, cost: u32, mark: Mark) -> Result<Report, Blocked> {

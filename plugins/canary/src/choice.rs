@@ -17,10 +17,7 @@ impl Shares {
             *total += u64::from(weight);
             Some(*total)
         };
-        Self {
-            salt: hash(FNV_START, salt.as_bytes()),
-            ends: weights.scan(0, sum).collect(),
-        }
+        Self { salt: hash(FNV_START, salt.as_bytes()), ends: weights.scan(0, sum).collect() }
     }
 
     /// The sum of all weights.
@@ -61,9 +58,7 @@ mod tests {
     use super::*;
 
     fn count(shares: &Shares, position: usize) -> usize {
-        (0..10_000)
-            .filter(|number| shares.choose(Some(&format!("key_{number:026}")), 0) == position)
-            .count()
+        (0..10_000).filter(|number| shares.choose(Some(&format!("key_{number:026}")), 0) == position).count()
     }
 
     #[test]
@@ -112,10 +107,7 @@ mod tests {
 
     #[test]
     fn salts_choose_independently() {
-        let (one, two) = (
-            Shares::new("connect", [1, 1].into_iter()),
-            Shares::new("pay", [1, 1].into_iter()),
-        );
+        let (one, two) = (Shares::new("connect", [1, 1].into_iter()), Shares::new("pay", [1, 1].into_iter()));
         let same = (0..1_000)
             .map(|number| format!("key_{number}"))
             .filter(|key| one.choose(Some(key), 0) == two.choose(Some(key), 0));

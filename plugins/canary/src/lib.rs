@@ -5,9 +5,7 @@
 pub mod choice;
 pub mod rewrite;
 
-use portico_sdk::{
-    About, Diagnostic, Facts, Policy, Powers, Request, Setup, TargetIndex, Verdict, Write,
-};
+use portico_sdk::{About, Diagnostic, Facts, Policy, Powers, Request, Setup, TargetIndex, Verdict, Write};
 use serde::Deserialize;
 
 use choice::Shares;
@@ -60,10 +58,7 @@ impl Policy for Canary {
         let salt = config.salt.as_deref().unwrap_or(setup.pillar());
         let shares = Shares::new(salt, config.upstreams.iter().map(|share| share.weight));
         if shares.total() == 0 {
-            setup.problem(
-                "/upstreams",
-                "Nobody could be sent anywhere; give at least one upstream a weight above 0.",
-            );
+            setup.problem("/upstreams", "Nobody could be sent anywhere; give at least one upstream a weight above 0.");
         }
         for (at, share) in config.upstreams.iter().enumerate() {
             let earlier = &config.upstreams[..at];
@@ -73,15 +68,9 @@ impl Policy for Canary {
             }
         }
         let rewrites = Rewrites::new(config.rewrite, setup);
-        let upstreams = config.upstreams.into_iter().map(|share| Upstream {
-            target: setup.target(&share.name),
-            name: share.name,
-        });
-        Ok(Self {
-            shares,
-            upstreams: upstreams.collect(),
-            rewrites,
-        })
+        let upstreams =
+            config.upstreams.into_iter().map(|share| Upstream { target: setup.target(&share.name), name: share.name });
+        Ok(Self { shares, upstreams: upstreams.collect(), rewrites })
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
@@ -118,13 +107,9 @@ mod tests {
         let (policy, plan) = testing::configure::<Canary>(&slot, CONFIG).expect("a configuration");
         assert_eq!(plan.targets, ["stable", "next"]);
         for key in 0..50 {
-            let request = testing::request()
-                .principal("org_1", &format!("key_{key}"))
-                .path("/v1/connect/rooms");
+            let request = testing::request().principal("org_1", &format!("key_{key}")).path("/v1/connect/rooms");
             let verdict = policy.on_request(&request.build());
-            let Action::Forward(target) = verdict.action else {
-                panic!("canary always forwards")
-            };
+            let Action::Forward(target) = verdict.action else { panic!("canary always forwards") };
             let name = plan.targets[target as usize].clone().into_bytes();
             assert_eq!(verdict.request_edits[0].change, Change::Set(name));
             assert_eq!(verdict.path.as_deref(), Some("/rooms"));
@@ -140,13 +125,7 @@ mod tests {
         let pointers: Vec<_> = problems.iter().map(|problem| &*problem.pointer).collect();
         assert_eq!(
             pointers,
-            [
-                "/upstreams",
-                "/upstreams/1/name",
-                "/rewrite/0/from",
-                "/rewrite/1/to",
-                "/rewrite/2/from"
-            ]
+            ["/upstreams", "/upstreams/1/name", "/rewrite/0/from", "/rewrite/1/to", "/rewrite/2/from"]
         );
     }
 }

@@ -27,15 +27,9 @@ impl Rewrites {
                 }
             }
             let trimmed = |path: String| path.trim_end_matches('/').to_owned();
-            let prefix = Prefix {
-                from: trimmed(prefix.from),
-                to: trimmed(prefix.to),
-            };
+            let prefix = Prefix { from: trimmed(prefix.from), to: trimmed(prefix.to) };
             if sorted.iter().any(|earlier| earlier.from == prefix.from) {
-                let message = format!(
-                    "`{}` is replaced already; keep one of the two.",
-                    prefix.from
-                );
+                let message = format!("`{}` is replaced already; keep one of the two.", prefix.from);
                 setup.problem(format!("/rewrite/{at}/from"), message);
             }
             sorted.push(prefix);
@@ -64,10 +58,7 @@ mod tests {
     use super::*;
 
     fn rewrite(prefixes: &[(&str, &str)], path: &str) -> Option<String> {
-        let prefix = |&(from, to): &(&str, &str)| Prefix {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        };
+        let prefix = |&(from, to): &(&str, &str)| Prefix { from: from.to_owned(), to: to.to_owned() };
         let slot = testing::slot("connect").build();
         let mut setup = Setup::new(&slot);
         Rewrites::new(prefixes.iter().map(prefix).collect(), &mut setup).rewrite(path)
@@ -91,9 +82,6 @@ mod tests {
 
     #[test]
     fn the_root_fits_everything() {
-        assert_eq!(
-            rewrite(&[("/", "/api")], "/rooms").as_deref(),
-            Some("/api/rooms")
-        );
+        assert_eq!(rewrite(&[("/", "/api")], "/rooms").as_deref(), Some("/api/rooms"));
     }
 }

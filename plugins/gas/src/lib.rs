@@ -4,10 +4,7 @@ pub mod price;
 
 use std::collections::BTreeMap;
 
-use portico_sdk::{
-    About, Auth, Charge, Credential, Diagnostic, Facts, Mode, Policy, Powers, Request, Setup,
-    Verdict,
-};
+use portico_sdk::{About, Auth, Charge, Credential, Diagnostic, Facts, Mode, Policy, Powers, Request, Setup, Verdict};
 use serde::Deserialize;
 
 use price::PriceConfig;
@@ -39,14 +36,10 @@ pub struct Config {
 
 impl Policy for Gas {
     type Config = Config;
-    const ABOUT: About = About::new(
-        "gas",
-        env!("CARGO_PKG_VERSION"),
-        "Charges for requests, by route and by unit.",
-    )
-    .sees(Facts::CREDENTIAL)
-    .may(Powers::CHARGE)
-    .schema(include_str!("../schema.json"));
+    const ABOUT: About = About::new("gas", env!("CARGO_PKG_VERSION"), "Charges for requests, by route and by unit.")
+        .sees(Facts::CREDENTIAL)
+        .may(Powers::CHARGE)
+        .schema(include_str!("../schema.json"));
 
     fn configure(config: Config, setup: &mut Setup<'_>) -> Result<Self, Diagnostic> {
         let routes = setup.routes();
@@ -63,14 +56,9 @@ impl Policy for Gas {
         let default = default.and_then(|price| price::resolve(price, "/default", setup));
         let priced = routes.iter().map(|route| {
             let charge = by_name.get(route.name.as_str()).copied();
-            Priced {
-                charge: charge.unwrap_or(default),
-                open: route.auth == Auth::None,
-            }
+            Priced { charge: charge.unwrap_or(default), open: route.auth == Auth::None }
         });
-        Ok(Self {
-            prices: priced.collect(),
-        })
+        Ok(Self { prices: priced.collect() })
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
@@ -89,11 +77,7 @@ impl Policy for Gas {
     }
 }
 
-fn unknown_route<'a>(
-    name: &str,
-    pillar: &str,
-    names: impl Iterator<Item = &'a str> + Clone,
-) -> String {
+fn unknown_route<'a>(name: &str, pillar: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
     let near = |candidate: &&str| strsim::jaro_winkler(name, candidate) > 0.8;
     let score = |candidate: &&str| (strsim::jaro_winkler(name, candidate) * 1e6) as u32;
     match names.clone().filter(near).max_by_key(score) {

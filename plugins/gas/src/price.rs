@@ -36,20 +36,14 @@ pub fn resolve(price: &PriceConfig, place: &str, setup: &mut Setup<'_>) -> Optio
         (Some(gas), None) => ("gas", gas, GAS_DECIMALS),
         (None, Some(price)) => ("price", price, PRICE_DECIMALS),
         _ => {
-            setup.problem(
-                place,
-                "Write either `gas` (tokens) or `price` (dollars), and not both.",
-            );
+            setup.problem(place, "Write either `gas` (tokens) or `price` (dollars), and not both.");
             return None;
         }
     };
     let gas = match millionths(written, decimals) {
         Ok(gas) => gas,
         Err(why) => {
-            setup.problem(
-                format!("{place}/{key}"),
-                format!("`{written}` cannot be charged: {why}."),
-            );
+            setup.problem(format!("{place}/{key}"), format!("`{written}` cannot be charged: {why}."));
             return None;
         }
     };
@@ -118,10 +112,7 @@ mod tests {
         let slot = testing::slot("connect").build();
         let config = format!(r#"{{"default":{price}}}"#);
         let problems = testing::configure::<Gas>(&slot, &config).expect_err("a bad price");
-        problems
-            .into_iter()
-            .map(|problem| problem.pointer)
-            .collect()
+        problems.into_iter().map(|problem| problem.pointer).collect()
     }
 
     #[test]
@@ -181,17 +172,8 @@ mod tests {
         assert_eq!(pointers(r#"{"price":"0.000000001"}"#), ["/default/price"]);
         assert_eq!(pointers(r#"{"gas":1}"#), ["/default/gas"]);
         assert_eq!(pointers(r#"{"gas":"1","per":"day"}"#), ["/default/per"]);
-        assert_eq!(
-            pointers(r#"{"gas":"1","per":"unit"}"#),
-            ["/default/max_units"]
-        );
-        assert_eq!(
-            pointers(r#"{"gas":"1","max_units":2}"#),
-            ["/default/max_units"]
-        );
-        assert_eq!(
-            pointers(r#"{"gas":"18446744073709","per":"unit","max_units":2}"#),
-            ["/default/max_units"]
-        );
+        assert_eq!(pointers(r#"{"gas":"1","per":"unit"}"#), ["/default/max_units"]);
+        assert_eq!(pointers(r#"{"gas":"1","max_units":2}"#), ["/default/max_units"]);
+        assert_eq!(pointers(r#"{"gas":"18446744073709","per":"unit","max_units":2}"#), ["/default/max_units"]);
     }
 }

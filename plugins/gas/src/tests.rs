@@ -71,15 +71,10 @@ fn bytes_are_charged_by_the_kib() {
 
 #[test]
 fn unknown_routes_are_named_with_a_suggestion() {
-    let problems = testing::configure::<Gas>(
-        &slot(),
-        r#"{"routes":{"rooms.lst":{"gas":"1"},"a/b":{"gas":"x"}}}"#,
-    )
-    .expect_err("unknown routes");
-    let seen: Vec<(&str, &str)> = problems
-        .iter()
-        .map(|problem| (problem.pointer.as_str(), problem.message.as_str()))
-        .collect();
+    let problems = testing::configure::<Gas>(&slot(), r#"{"routes":{"rooms.lst":{"gas":"1"},"a/b":{"gas":"x"}}}"#)
+        .expect_err("unknown routes");
+    let seen: Vec<(&str, &str)> =
+        problems.iter().map(|problem| (problem.pointer.as_str(), problem.message.as_str())).collect();
     assert_eq!(
         seen[0],
         (
@@ -90,9 +85,6 @@ fn unknown_routes_are_named_with_a_suggestion() {
     assert_eq!(seen[1].0, "/routes/a~1b/gas");
     assert_eq!(
         seen[2],
-        (
-            "/routes/rooms.lst",
-            "The pillar `connect` has no route `rooms.lst`; did you mean `rooms.list`?"
-        )
+        ("/routes/rooms.lst", "The pillar `connect` has no route `rooms.lst`; did you mean `rooms.list`?")
     );
 }

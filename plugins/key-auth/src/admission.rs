@@ -31,28 +31,13 @@ mod tests {
         let table = [
             (Some(testing::valid(Mode::Live, 1)), None),
             (Some(testing::valid(Mode::Sandbox, 1)), None),
-            (
-                Some(testing::valid(Mode::Live, 0b10)),
-                Some(StandardDenial::InsufficientScope),
-            ),
-            (
-                Some(Credential::Absent),
-                Some(StandardDenial::MissingAuthorization),
-            ),
-            (
-                Some(Credential::Malformed),
-                Some(StandardDenial::InvalidTokenShape),
-            ),
-            (
-                Some(Credential::Unknown),
-                Some(StandardDenial::InvalidApiKey),
-            ),
+            (Some(testing::valid(Mode::Live, 0b10)), Some(StandardDenial::InsufficientScope)),
+            (Some(Credential::Absent), Some(StandardDenial::MissingAuthorization)),
+            (Some(Credential::Malformed), Some(StandardDenial::InvalidTokenShape)),
+            (Some(Credential::Unknown), Some(StandardDenial::InvalidApiKey)),
             (Some(Credential::Revoked), Some(StandardDenial::KeyRevoked)),
             (Some(Credential::Expired), Some(StandardDenial::KeyExpired)),
-            (
-                Some(Credential::AddressNotAllowed),
-                Some(StandardDenial::AddressNotAllowed),
-            ),
+            (Some(Credential::AddressNotAllowed), Some(StandardDenial::AddressNotAllowed)),
             (None, Some(StandardDenial::MissingAuthorization)),
         ];
         for (credential, expected) in table {

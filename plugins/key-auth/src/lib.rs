@@ -4,9 +4,7 @@
 
 pub mod admission;
 
-use portico_sdk::{
-    About, Auth, Diagnostic, Facts, NoConfig, Policy, Powers, Request, ScopeIndex, Setup, Verdict,
-};
+use portico_sdk::{About, Auth, Diagnostic, Facts, NoConfig, Policy, Powers, Request, ScopeIndex, Setup, Verdict};
 
 /// Asks for a valid key with the pillar's scope, on every route that does not say `auth = "none"`.
 #[derive(Debug)]
@@ -18,14 +16,11 @@ pub struct KeyAuth {
 
 impl Policy for KeyAuth {
     type Config = NoConfig;
-    const ABOUT: About = About::new(
-        "key-auth",
-        env!("CARGO_PKG_VERSION"),
-        "Asks for a valid key that holds the pillar's scope.",
-    )
-    .sees(Facts::CREDENTIAL)
-    .may(Powers::DENY)
-    .schema(include_str!("../schema.json"));
+    const ABOUT: About =
+        About::new("key-auth", env!("CARGO_PKG_VERSION"), "Asks for a valid key that holds the pillar's scope.")
+            .sees(Facts::CREDENTIAL)
+            .may(Powers::DENY)
+            .schema(include_str!("../schema.json"));
 
     fn configure(_config: NoConfig, setup: &mut Setup<'_>) -> Result<Self, Diagnostic> {
         let scope = setup.look_for(setup.scope());
@@ -76,14 +71,8 @@ mod tests {
         let refused = |denial| Action::Deny(Denial::Standard(denial));
         let valid = |scopes| testing::valid(Mode::Live, scopes);
         assert_eq!(verdict(0, valid(1)), Action::Next);
-        assert_eq!(
-            verdict(0, valid(0)),
-            refused(StandardDenial::InsufficientScope)
-        );
-        assert_eq!(
-            verdict(0, Credential::Absent),
-            refused(StandardDenial::MissingAuthorization)
-        );
+        assert_eq!(verdict(0, valid(0)), refused(StandardDenial::InsufficientScope));
+        assert_eq!(verdict(0, Credential::Absent), refused(StandardDenial::MissingAuthorization));
     }
 
     #[test]

@@ -79,10 +79,7 @@ mod tests {
     use super::*;
 
     fn configured(config: &str) -> (RateLimit, Plan) {
-        let slot = testing::slot("connect")
-            .route("rooms.list", Auth::Required)
-            .route("lobby", Auth::None)
-            .build();
+        let slot = testing::slot("connect").route("rooms.list", Auth::Required).route("lobby", Auth::None).build();
         testing::configure(&slot, config).expect("a good configuration")
     }
 
@@ -101,18 +98,9 @@ mod tests {
         let valid = testing::valid(Mode::Live, 0);
         assert_eq!(taken("{}", 0, valid), one("per-key", false));
         assert_eq!(taken("{}", 1, valid), one("per-key", false));
-        assert_eq!(
-            taken("{}", 1, Credential::Absent),
-            one("per-address", false)
-        );
-        assert_eq!(
-            taken("{}", 0, Credential::Unknown),
-            one("failed-logins", true)
-        );
-        assert_eq!(
-            taken("{}", 9, Credential::Absent),
-            one("failed-logins", true)
-        );
+        assert_eq!(taken("{}", 1, Credential::Absent), one("per-address", false));
+        assert_eq!(taken("{}", 0, Credential::Unknown), one("failed-logins", true));
+        assert_eq!(taken("{}", 9, Credential::Absent), one("failed-logins", true));
     }
 
     #[test]
@@ -130,13 +118,7 @@ mod tests {
             "windows":[{"name":"sec","quota":5,"per":"1s"}]}]}"#;
         let valid = testing::valid(Mode::Sandbox, 0);
         assert_eq!(taken(config, 0, valid), [("all".to_owned(), false)]);
-        assert_eq!(
-            taken(config, 1, Credential::Absent),
-            [("all".to_owned(), false)]
-        );
-        assert_eq!(
-            taken(config, 0, Credential::Absent),
-            [("all".to_owned(), true)]
-        );
+        assert_eq!(taken(config, 1, Credential::Absent), [("all".to_owned(), false)]);
+        assert_eq!(taken(config, 0, Credential::Absent), [("all".to_owned(), true)]);
     }
 }

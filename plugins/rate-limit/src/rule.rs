@@ -71,10 +71,7 @@ pub struct Rule {
 pub fn resolve(config: Config, setup: &mut Setup<'_>) -> Vec<Rule> {
     let mut names = BTreeSet::new();
     if config.limits.is_empty() {
-        setup.problem(
-            "/limits",
-            "Give at least one limit, or leave `limits` out for the shipped ones.",
-        );
+        setup.problem("/limits", "Give at least one limit, or leave `limits` out for the shipped ones.");
     }
     let limits = config.limits.into_iter().enumerate();
     limits
@@ -111,10 +108,7 @@ fn windows(windows: &[WindowConfig], place: &str, setup: &mut Setup<'_>) -> Vec<
     for (at, window) in windows.iter().enumerate() {
         let place = format!("{place}/windows/{at}");
         if !names.insert(window.name.as_str()) {
-            let message = format!(
-                "There is a window `{}` already; choose another name.",
-                window.name
-            );
+            let message = format!("There is a window `{}` already; choose another name.", window.name);
             setup.problem(format!("{place}/name"), message);
         }
         if window.quota == 0 {
@@ -157,9 +151,7 @@ fn period(text: &str) -> Option<Period> {
         return None;
     }
     let seconds = number.parse::<u32>().ok()?.checked_mul(seconds)?;
-    (1..=DAY)
-        .contains(&seconds)
-        .then_some(Period::Seconds(seconds))
+    (1..=DAY).contains(&seconds).then_some(Period::Seconds(seconds))
 }
 
 impl From<For> for Subject {
@@ -176,11 +168,7 @@ impl From<For> for Subject {
 /// A key gets 100 a second and 3,000 a minute in each pillar. Without a key an address gets 20 and 600, and may fail to
 /// log in 60 times a minute, counted over all pillars so that guessing does not pay by going around.
 fn shipped() -> Vec<LimitConfig> {
-    let window = |name: &str, quota, per: &str| WindowConfig {
-        name: name.to_owned(),
-        quota,
-        per: per.to_owned(),
-    };
+    let window = |name: &str, quota, per: &str| WindowConfig { name: name.to_owned(), quota, per: per.to_owned() };
     let limit = |name: &str, subject, when, windows| LimitConfig {
         name: name.to_owned(),
         subject,
@@ -189,24 +177,9 @@ fn shipped() -> Vec<LimitConfig> {
         windows,
     };
     vec![
-        limit(
-            "per-key",
-            For::Key,
-            When::Authenticated,
-            vec![window("sec", 100, "1s"), window("min", 3_000, "60s")],
-        ),
-        limit(
-            "per-address",
-            For::Address,
-            When::Anonymous,
-            vec![window("sec", 20, "1s"), window("min", 600, "60s")],
-        ),
-        limit(
-            "failed-logins",
-            For::Address,
-            When::FailedLogin,
-            vec![window("min", 60, "60s")],
-        ),
+        limit("per-key", For::Key, When::Authenticated, vec![window("sec", 100, "1s"), window("min", 3_000, "60s")]),
+        limit("per-address", For::Address, When::Anonymous, vec![window("sec", 20, "1s"), window("min", 600, "60s")]),
+        limit("failed-logins", For::Address, When::FailedLogin, vec![window("min", 60, "60s")]),
     ]
 }
 

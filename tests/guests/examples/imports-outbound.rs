@@ -1,5 +1,10 @@
 //! Imports requests to the outside.
-#![allow(unsafe_code, missing_docs, reason = "generated bindings: raw memory at the border, undocumented plumbing")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::too_many_arguments,
+    reason = "generated bindings: raw memory at the border, undocumented plumbing"
+)]
 
 use portico_sdk::{About, Diagnostic, NoConfig, Policy, Request, Setup, Verdict};
 

@@ -1,5 +1,10 @@
 //! Imports a clock of WASI, as guests of other toolchains do.
-#![allow(unsafe_code, missing_docs, reason = "generated bindings: raw memory at the border, undocumented plumbing")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::too_many_arguments,
+    reason = "generated bindings: raw memory at the border, undocumented plumbing"
+)]
 
 use portico_sdk::{About, Diagnostic, NoConfig, Policy, Request, Setup, Verdict};
 

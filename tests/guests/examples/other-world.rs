@@ -1,5 +1,10 @@
 //! A component that is no policy at all.
-#![allow(unsafe_code, missing_docs, reason = "generated bindings: raw memory at the border, undocumented plumbing")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::too_many_arguments,
+    reason = "generated bindings: raw memory at the border, undocumented plumbing"
+)]
 
 wit_bindgen::generate!({
     inline: "

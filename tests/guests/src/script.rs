@@ -1,11 +1,10 @@
 //! What a chameleon does, as JSON: a plan for the gateway, and an answer for each request and response.
 
+mod convert;
+
 use std::collections::BTreeMap;
 
-use portico_sdk::{
-    Action, After, AfterAction, Basis, Charge, Claim, CustomDenial, Denial, Diagnostic, Edit, Limit, Mode, OtherField,
-    Period, Plan, Reply, StandardDenial, Subject, Take, TokenRequest, Verdict, Window,
-};
+use portico_sdk::{Action, After, AfterAction, Diagnostic, Plan, TokenRequest, Verdict};
 use serde::Deserialize;
 
 /// One slot's configuration; README.md shows each key.
@@ -217,116 +216,6 @@ impl Answer {
             edits: self.edits.iter().map(EditScript::edit).collect(),
             charges: self.charges.iter().map(ChargeScript::charge).collect(),
             notes: self.notes.clone(),
-        }
-    }
-}
-
-impl Bytes {
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.clone().into_bytes(),
-            Self::Raw(bytes) => bytes.clone(),
-        }
-    }
-}
-
-impl Default for Bytes {
-    fn default() -> Self {
-        Self::Raw(Vec::new())
-    }
-}
-
-impl LimitScript {
-    fn limit(&self) -> Limit {
-        let window = |(name, quota, seconds): &(String, u64, u32)| Window {
-            name: name.clone(),
-            quota: *quota,
-            per: match seconds {
-                0 => Period::Month,
-                &seconds => Period::Seconds(seconds),
-            },
-        };
-        Limit {
-            name: self.name.clone(),
-            subject: match self.subject.as_str() {
-                "key" => Subject::Key,
-                "org" => Subject::Org,
-                "address" => Subject::Address,
-                "custom" => Subject::Custom,
-                _ => Subject::Everyone,
-            },
-            across_pillars: self.across_pillars,
-            windows: self.windows.iter().map(window).collect(),
-        }
-    }
-}
-
-impl DenyScript {
-    fn denial(&self) -> Denial {
-        use StandardDenial as Why;
-        match self {
-            Self::Custom { status, code, message } => {
-                Denial::Custom(CustomDenial { status: *status, code: code.clone(), message: message.clone() })
-            }
-            Self::Standard(name) => Denial::Standard(match name.as_str() {
-                "missing-authorization" => Why::MissingAuthorization,
-                "invalid-token-shape" => Why::InvalidTokenShape,
-                "invalid-api-key" => Why::InvalidApiKey,
-                "key-revoked" => Why::KeyRevoked,
-                "key-expired" => Why::KeyExpired,
-                "insufficient-scope" => Why::InsufficientScope,
-                "address-not-allowed" => Why::AddressNotAllowed,
-                _ => Why::NotFound,
-            }),
-        }
-    }
-}
-
-impl ReplyScript {
-    fn reply(&self) -> Reply {
-        let field = |(name, value): &(String, Bytes)| OtherField { name: name.clone(), value: value.bytes() };
-        Reply { status: self.status, fields: self.fields.iter().map(field).collect(), body: self.body.bytes() }
-    }
-}
-
-impl EditScript {
-    fn edit(&self) -> Edit {
-        match self {
-            Self::Set(field, value) => Edit::set(*field, value.bytes()),
-            Self::Append(field, value) => Edit::append(*field, value.bytes()),
-            Self::Remove(field) => Edit::remove(*field),
-        }
-    }
-}
-
-impl TakeScript {
-    fn take(&self) -> Take {
-        Take { limit: self.limit, cost: self.cost, subject: self.subject.clone(), always: self.always }
-    }
-}
-
-impl ChargeScript {
-    fn charge(&self) -> Charge {
-        let basis = match self.basis.as_str() {
-            "unit" => Basis::Unit,
-            "kibibyte" => Basis::Kibibyte,
-            _ => Basis::Request,
-        };
-        let (gas, max_units) = (self.gas, self.max_units);
-        Charge { basis, gas, max_units }
-    }
-}
-
-impl ClaimScript {
-    fn claim(&self) -> Claim {
-        Claim {
-            org: self.org.clone(),
-            subject: self.subject.clone(),
-            mode: match self.mode.as_str() {
-                "sandbox" => Mode::Sandbox,
-                _ => Mode::Live,
-            },
-            scopes: self.scopes.clone(),
         }
     }
 }

@@ -9,18 +9,29 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["lib"],
+    &["server"],
     &["api"],
-    &["worker"],
     &["listener", "exchange"],
+    &["worker"],
+    &["meter"],
     &["snapshot", "respond", "effect", "landing"],
-    &["chain", "route", "upstream", "meter", "credential"],
+    &["chain", "route", "upstream", "credential", "principal"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
     &["clock", "id", "gas", "path"],
 ];
 
 /// Imports within one layer that are meant: (who, whom). Never both ways.
-const BESIDE: &[(&str, &str)] = &[("id", "clock"), ("org", "key"), ("seal", "config"), ("seal", "data")];
+const BESIDE: &[(&str, &str)] = &[
+    ("chain", "credential"),
+    ("chain", "upstream"),
+    ("id", "clock"),
+    ("landing", "snapshot"),
+    ("listener", "exchange"),
+    ("org", "key"),
+    ("seal", "config"),
+    ("seal", "data"),
+];
 
 /// Crates that are named in one kind of place only, so that they can be exchanged there.
 const CONFINED: &[(&str, Place, &str)] = &[

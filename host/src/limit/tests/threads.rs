@@ -50,7 +50,7 @@ fn what_threads_give_back_is_there_again_to_the_last_one() {
 #[test]
 fn sweeping_under_load_never_grants_more() {
     let local = Local::new(64);
-    let (quota, rounds, subjects) = (3, 2_000, 4);
+    let (quota, rounds, subjects) = (3, 300, 4);
     let limit = local.limit(definition(vec![window("sec", quota, SEC), window("min", 1_000_000, MIN)])).unwrap();
     let (clock, tries, over) = (AtomicU64::new(START), AtomicU64::new(0), AtomicBool::new(false));
     let (total, forgotten) = thread::scope(|scope| {

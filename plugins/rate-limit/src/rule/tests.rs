@@ -8,39 +8,16 @@ use crate::RateLimit;
 fn pointers(config: &str) -> Vec<String> {
     let slot = testing::slot("connect").build();
     let problems = testing::configure::<RateLimit>(&slot, config).expect_err("a bad configuration");
-    problems
-        .into_iter()
-        .map(|problem| problem.pointer)
-        .collect()
+    problems.into_iter().map(|problem| problem.pointer).collect()
 }
 
 #[test]
 fn periods_are_whole_and_at_most_a_day() {
-    for (text, seconds) in [
-        ("1s", 1),
-        ("60s", 60),
-        ("1m", 60),
-        ("24h", 86_400),
-        ("1d", 86_400),
-    ] {
+    for (text, seconds) in [("1s", 1), ("60s", 60), ("1m", 60), ("24h", 86_400), ("1d", 86_400)] {
         assert_eq!(period(text), Some(Period::Seconds(seconds)), "{text}");
     }
     assert_eq!(period("month"), Some(Period::Month));
-    for text in [
-        "",
-        "s",
-        "0s",
-        "1",
-        "1w",
-        "2d",
-        "25h",
-        "-1s",
-        "+1s",
-        "1.5s",
-        " 1s",
-        "99999999999s",
-        "1é",
-    ] {
+    for text in ["", "s", "0s", "1", "1w", "2d", "25h", "-1s", "+1s", "1.5s", " 1s", "99999999999s", "1é"] {
         assert_eq!(period(text), None, "{text}");
     }
 }
@@ -68,16 +45,10 @@ fn all_mistakes_are_found_at_once() {
 #[test]
 fn an_empty_list_and_a_long_one_are_refused() {
     assert_eq!(pointers(r#"{"limits":[]}"#), ["/limits"]);
-    let limit = |n: u32| {
-        format!(
-            r#"{{"name":"l{n}","subject":"everyone","windows":[{{"name":"sec","quota":1,"per":"1s"}}]}}"#
-        )
-    };
+    let limit =
+        |n: u32| format!(r#"{{"name":"l{n}","subject":"everyone","windows":[{{"name":"sec","quota":1,"per":"1s"}}]}}"#);
     let nine: Vec<String> = (0..9).map(limit).collect();
-    assert_eq!(
-        pointers(&format!(r#"{{"limits":[{}]}}"#, nine.join(","))),
-        [""]
-    );
+    assert_eq!(pointers(&format!(r#"{{"limits":[{}]}}"#, nine.join(","))), [""]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Checks that scripts say what the README shows.
 
-use portico_sdk::Change;
+use portico_sdk::{Change, Edit, Period};
 
 use super::*;
 

@@ -1,0 +1,63 @@
+//! `portico serve`: runs the gateway until it is told to stop.
+
+use super::Exit;
+use crate::{config, server, telemetry};
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads for everything that is not a request.
+const CONTROL_THREADS: usize = 2;
+
+/// Runs the gateway; ends after SIGTERM or SIGINT, when running requests are done.
+pub fn run(path: &Path) -> Exit {
+    telemetry::start();
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Usage;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("portico-control")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(until_told(config)),
+        Err(error) => {
+            eprintln!("portico cannot start: no threads: {error}");
+            Exit::Refused
+        }
+    }
+}
+
+async fn until_told(config: config::Config) -> Exit {
+    // Before anything is started, so that an early signal is not lost.
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            eprintln!("portico cannot start: no signals: {error}");
+            return Exit::Refused;
+        }
+    };
+    let running = match server::start(config).await {
+        Ok(running) => running,
+        Err(error) => {
+            eprintln!("{error}");
+            return match error {
+                server::StartError::Cannot(_) => Exit::Refused,
+                server::StartError::Config(_) | server::StartError::Unfit(_) => Exit::Usage,
+            };
+        }
+    };
+    tracing::info!(public = %running.public, admin = %running.admin, "portico is ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending: no new connections, running requests are finished");
+    running.stop().await;
+    tracing::info!("ended");
+    Exit::Done
+}

@@ -1,0 +1,410 @@
+//! One request's journey, start to end: the only module that joins the others.
+//!
+//! Always answers. Between the head of a request and the head of its response there is one way out, [`serve`], so that
+//! no path can forget the request's id, the response phase or the meter.
+
+use crate::body::{Body, Upload};
+use crate::chain::{End, Facts, Head, Passed};
+use crate::clock::Millis;
+use crate::credential::Credential;
+use crate::denial::Denial;
+use crate::effect::{self, Charges, Takes, Told};
+use crate::head;
+use crate::id::Text;
+use crate::landing;
+use crate::meter::Meter;
+use crate::plugin::contract::{self, Source};
+use crate::plugin::{Action, Claim, Reply};
+use crate::principal::Principal;
+use crate::respond;
+use crate::snapshot::{Pillar, Snapshot, Target};
+use crate::upstream::{self, Upstream};
+use crate::worker::Worker;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+mod assertion;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// The address as the value of a field.
+    pub forwarded_for: HeaderValue,
+}
+
+/// Carries one request from route to meter; always answers.
+pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let now = worker.gateway.clock.now();
+    let id = worker.request_ids.next(now);
+    let text = id.text();
+    let exchange = Exchange { worker, client, id: &text, now };
+    let mut response = match exchange.route(request).await {
+        Ok(response) => response,
+        Err(denial) => respond::to(&denial, &text),
+    };
+    if let Ok(id) = HeaderValue::from_str(&text) {
+        response.headers_mut().insert(head::X_REQUEST_ID, id);
+    }
+    response
+}
+
+struct Exchange<'a> {
+    worker: &'a Worker,
+    client: &'a Client,
+    id: &'a Text,
+    now: Millis,
+}
+
+/// An answer, before the response phase. An upstream's body is kept apart until it is sure that it is wanted.
+struct Answer {
+    response: Response<Body>,
+    incoming: Option<Incoming>,
+    source: Source,
+    told: Option<Told>,
+}
+
+impl Answer {
+    fn whole(response: Response<Body>, source: Source, told: Option<Told>) -> Self {
+        Self { response, incoming: None, source, told }
+    }
+}
+
+/// A request that has found its pillar.
+struct Routed<'a> {
+    parts: Parts,
+    path: &'a str,
+    authority: &'a str,
+    pillar: &'a Pillar,
+    target: Target,
+    prefix: usize,
+    credential: Credential,
+}
+
+impl Exchange<'_> {
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Denial> {
+        let (parts, upload) = request.into_parts();
+        if head::is_refused_method(&parts.method) {
+            return Err(Denial::MethodNotAllowed { allow: "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS" });
+        }
+        // Owned, since the head moves on to the upstream.
+        let authority = head::authority(&parts).map_err(|why| Denial::MalformedRequest(why.into()))?.to_ascii_lowercase();
+        let path = head::normalised_path(&parts).map_err(|why| Denial::MalformedRequest(why.to_string().into()))?;
+        let path = path.into_owned();
+        let snapshot = self.worker.gateway.live.load_full();
+        let own = landing::Own { draining: self.worker.gateway.is_draining(), jwks: &self.worker.gateway.jwks };
+        if let Some(answer) = landing::answer(&path, &parts.method, &snapshot, &own) {
+            return answer;
+        }
+        let Some(found) = snapshot.routes.find(&path, &parts.method) else { return Err(Denial::NotFound) };
+        let pillar = &snapshot.pillars[usize::from(found.payload.pillar)];
+        let authorization = parts.headers.get_all(http::header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let credential = self.worker.gateway.keyring.resolve(authorization, self.client.address, self.now);
+        let routed = Routed {
+            path: &path,
+            authority: &authority,
+            pillar,
+            target: found.payload,
+            prefix: found.prefix,
+            credential,
+            parts,
+        };
+        Ok(self.pass(&snapshot, routed, upload).await)
+    }
+
+    /// Through the chain, to the upstream and back: whatever happens, the response phase follows, and the meter.
+    async fn pass(&self, snapshot: &Arc<Snapshot>, routed: Routed<'_>, upload: Incoming) -> Response<Body> {
+        let pillar = routed.pillar;
+        let facts = Facts {
+            head: &routed.parts,
+            path: routed.path,
+            query: routed.parts.uri.query(),
+            authority: routed.authority,
+            route: u32::from(routed.target.rule),
+            request_id: self.id,
+            now: self.now,
+            address: self.client.address,
+            credential: &routed.credential,
+            seed: self.worker.random(),
+        };
+        let mut passed = pillar.chain.run(&mut self.worker.instances.borrow_mut(), &facts);
+        let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential);
+        let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
+            Ok(answer) => answer,
+            Err(denial) => {
+                meter.denied(&denial);
+                Answer::whole(respond::to(&denial, self.id), Source::Gateway, None)
+            }
+        };
+        self.finish(pillar, answer, &mut passed, meter)
+    }
+
+    /// What the chain came to: an answer of its own, or the upstream's.
+    async fn decide(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        mut routed: Routed<'_>,
+        passed: &mut Passed,
+        upload: Incoming,
+        meter: &mut Meter,
+    ) -> Result<Answer, Denial> {
+        let pillar = routed.pillar;
+        let credential = std::mem::replace(&mut routed.credential, Credential::Absent);
+        let claim = passed.decisions.iter().rev().find_map(|(_, decision)| decision.identity.clone());
+        let principal = principal(&credential, claim.as_ref());
+        let taker = effect::Taker { principal, address: self.client.address };
+        let take = |which| effect::take(&pillar.chain, &passed.decisions, which, taker, self.now);
+        match passed.end {
+            End::Through => {}
+            End::Early => {
+                let told = take(Takes::Always)?;
+                let Some((_, decision)) = passed.decisions.last_mut() else { return Err(Denial::NotFound) };
+                return match std::mem::replace(&mut decision.action, Action::Next) {
+                    Action::Deny(denial) => Err(standard(denial, pillar)),
+                    Action::Respond(reply) => Ok(Answer::whole(reply_response(reply), Source::Policy, told)),
+                    Action::Next | Action::Forward(_) => Err(Denial::NotFound),
+                };
+            }
+            End::Failed(position) => {
+                take(Takes::Always)?;
+                let policy = pillar.chain.steps[position].policy.name.to_string();
+                return Err(Denial::PolicyUnavailable { policy });
+            }
+        }
+        if let Err(denial) = guard(pillar, routed.target, &credential, principal) {
+            take(Takes::Always)?;
+            return Err(denial);
+        }
+        let upstream = self.upstream(snapshot, &routed, principal, passed)?;
+        let told = take(Takes::All)?;
+        meter.charge(Charges::of(&passed.decisions), principal.map(|principal| principal.mode()));
+        let request = self.outbound(snapshot, routed, passed, principal, upload);
+        meter.count_upload(request.body().progress());
+        let (response, lease) =
+            self.worker.pools.send(&upstream, request).await.map_err(|failure| upstream_denial(failure, &upstream))?;
+        let (mut parts, incoming) = response.into_parts();
+        meter.units(&parts.headers);
+        meter.answered(parts.status, lease);
+        head::clean_response(&mut parts.headers);
+        parts.version = Version::HTTP_11;
+        let response = Response::from_parts(parts, Body::empty());
+        Ok(Answer { response, incoming: Some(incoming), source: Source::Upstream, told })
+    }
+
+    /// Where the request goes: never to a live upstream for a sandbox key, whatever policies say.
+    fn upstream(
+        &self,
+        snapshot: &Snapshot,
+        routed: &Routed<'_>,
+        principal: Option<Principal<'_>>,
+        passed: &Passed,
+    ) -> Result<Arc<Upstream>, Denial> {
+        let pillar = routed.pillar;
+        if principal.is_some_and(|principal| principal.mode() == crate::key::Mode::Sandbox) {
+            return pillar.sandbox.clone().ok_or_else(|| match pillar.live {
+                Some(_) => Denial::SandboxNotAvailable { pillar: pillar.name.to_string() },
+                None => scaffold(snapshot, routed),
+            });
+        }
+        let forwarded = passed.decisions.iter().rev().find_map(|(position, decision)| match decision.action {
+            Action::Forward(target) => Some(pillar.chain.steps[*position].targets[target].clone()),
+            _ => None,
+        });
+        forwarded.or_else(|| pillar.live.clone()).ok_or_else(|| scaffold(snapshot, routed))
+    }
+
+    /// The request as the upstream gets it.
+    fn outbound(
+        &self,
+        snapshot: &Snapshot,
+        routed: Routed<'_>,
+        passed: &Passed,
+        principal: Option<Principal<'_>>,
+        upload: Incoming,
+    ) -> Request<Upload> {
+        let Routed { mut parts, path, pillar, prefix, .. } = routed;
+        let rewritten = passed.decisions.iter().rev().find_map(|(_, decision)| decision.path.as_deref());
+        let below = if pillar.strip_prefix { &path[prefix..] } else { path };
+        parts.uri = target(rewritten.unwrap_or(below), parts.uri.query());
+        parts.version = Version::HTTP_11;
+        let headers = &mut parts.headers;
+        head::clean_request(headers);
+        headers.insert(head::X_FORWARDED_FOR, self.client.forwarded_for.clone());
+        headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
+        effect::edit_request(headers, &passed.decisions);
+        // After the edits: what the gateway itself says cannot be edited.
+        if let Ok(id) = HeaderValue::from_str(self.id) {
+            headers.insert(head::X_REQUEST_ID, id);
+        }
+        let issuer = &snapshot.config.gateway.issuer;
+        if let Some(value) = assertion::of(&self.worker.gateway.signer, issuer, pillar, passed, principal, self.id, self.now) {
+            headers.insert(head::X_PORTICO_ASSERTION, value);
+        }
+        Request::from_parts(parts, Upload::new(upload))
+    }
+
+    /// The response phase, in reverse order, and the last entries of the meter.
+    fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
+        let Answer { mut response, incoming, mut source, told } = answer;
+        if let Some(told) = told {
+            told.write(response.headers_mut());
+        }
+        if pillar.chain.has_response_phase() {
+            self.after(pillar, &mut response, &mut source, passed, &mut meter);
+        } else {
+            for (_, decision) in passed.decisions.iter().rev() {
+                effect::edit(response.headers_mut(), &decision.response_edits);
+            }
+        }
+        meter.fuel(passed.fuel);
+        match incoming {
+            Some(incoming) if source == Source::Upstream => {
+                if let Some(ending) = meter.into_ending() {
+                    *response.body_mut() = Body::stream(incoming, ending);
+                }
+            }
+            _ => meter.whole(response.status(), response.body()),
+        }
+        response
+    }
+
+    fn after(
+        &self,
+        pillar: &Pillar,
+        response: &mut Response<Body>,
+        source: &mut Source,
+        passed: &mut Passed,
+        meter: &mut Meter,
+    ) {
+        let Passed { decisions, fuel, .. } = passed;
+        let head = Head {
+            status: response.status().as_u16(),
+            source: *source,
+            headers: response.headers(),
+            route: meter.route(),
+            now: self.now,
+            request_id: self.id,
+        };
+        let mut instances = self.worker.instances.borrow_mut();
+        match pillar.chain.run_response(&mut instances, &head, decisions, fuel) {
+            Ok(mut thoughts) => {
+                // The first policy of the chain speaks last, and so has the last word on the whole answer.
+                let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());
+                if let Some(reply) = reply {
+                    *response = reply_response(reply);
+                    *source = Source::Policy;
+                }
+                for (position, decision) in decisions.iter().rev() {
+                    effect::edit(response.headers_mut(), &decision.response_edits);
+                    let thought = thoughts.iter().find(|(of, _)| of == position);
+                    if let Some((_, thought)) = thought {
+                        effect::edit(response.headers_mut(), &thought.edits);
+                        meter.charge_more(&thought.charges);
+                    }
+                }
+            }
+            Err(position) => {
+                let policy = pillar.chain.steps[position].policy.name.to_string();
+                let denial = Denial::PolicyUnavailable { policy };
+                meter.denied(&denial);
+                *response = respond::to(&denial, self.id);
+                *source = Source::Gateway;
+            }
+        }
+    }
+}
+
+/// Who calls: by the policy that said so last, or by a valid key.
+fn principal<'a>(credential: &'a Credential, claim: Option<&'a Claim>) -> Option<Principal<'a>> {
+    match (claim, credential.valid()) {
+        (Some(claim), _) => Some(Principal::Claimed(claim)),
+        (None, Some(key)) => Some(Principal::Key(key)),
+        (None, None) => None,
+    }
+}
+
+/// The gateway's own guard: what needs a principal gets none without it, whatever policies said or failed to say.
+fn guard(pillar: &Pillar, target: Target, credential: &Credential, principal: Option<Principal<'_>>) -> Result<(), Denial> {
+    if !pillar.rules[usize::from(target.rule)].auth {
+        return Ok(());
+    }
+    match principal {
+        Some(principal) if principal.holds(&pillar.scope) => Ok(()),
+        Some(_) => Err(Denial::InsufficientScope { scope: pillar.scope.clone() }),
+        None => Err(match credential {
+            Credential::Absent => Denial::MissingAuthorization,
+            Credential::Malformed => Denial::InvalidTokenShape,
+            Credential::Unknown | Credential::Valid(_) => Denial::InvalidApiKey,
+            Credential::Revoked(_) => Denial::KeyRevoked,
+            Credential::Expired(_) => Denial::KeyExpired,
+            Credential::AddressNotAllowed(_) => Denial::AddressNotAllowed,
+        }),
+    }
+}
+
+fn standard(denial: contract::Denial, pillar: &Pillar) -> Denial {
+    use contract::StandardDenial as Known;
+    match denial {
+        contract::Denial::Standard(known) => match known {
+            Known::MissingAuthorization => Denial::MissingAuthorization,
+            Known::InvalidTokenShape => Denial::InvalidTokenShape,
+            Known::InvalidApiKey => Denial::InvalidApiKey,
+            Known::KeyRevoked => Denial::KeyRevoked,
+            Known::KeyExpired => Denial::KeyExpired,
+            Known::InsufficientScope => Denial::InsufficientScope { scope: pillar.scope.clone() },
+            Known::AddressNotAllowed => Denial::AddressNotAllowed,
+            Known::NotFound => Denial::NotFound,
+        },
+        contract::Denial::Custom(custom) => {
+            Denial::ByPolicy { status: custom.status, code: custom.code, message: custom.message }
+        }
+    }
+}
+
+fn scaffold(snapshot: &Snapshot, routed: &Routed<'_>) -> Denial {
+    Denial::UpstreamNotYetImplemented {
+        pillar: routed.pillar.name.to_string(),
+        path: routed.path.to_owned(),
+        method: routed.parts.method.to_string(),
+        developer_docs: snapshot.config.gateway.developer_docs.clone(),
+    }
+}
+
+fn upstream_denial(failure: upstream::Failure, upstream: &Upstream) -> Denial {
+    tracing::warn!(upstream = upstream.name, "an upstream did not answer: {failure}");
+    match failure {
+        upstream::Failure::Unreachable => Denial::UpstreamUnreachable,
+        upstream::Failure::Overloaded => Denial::UpstreamOverloaded,
+        upstream::Failure::TimedOut => Denial::UpstreamTimedOut,
+        upstream::Failure::Broke => Denial::UpstreamBroke,
+        upstream::Failure::BrokenUpload => Denial::MalformedRequest("its body is malformed or ended early".into()),
+    }
+}
+
+fn reply_response(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::whole(reply.body.into()));
+    *response.status_mut() = reply.status;
+    let mut headers = HeaderMap::with_capacity(reply.fields.len());
+    for (name, value) in reply.fields {
+        headers.append(name, value);
+    }
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The target of the request to the upstream, in origin form.
+fn target(path: &str, query: Option<&str>) -> Uri {
+    let path = if path.is_empty() { "/" } else { path };
+    let whole = match query {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    // A path that was routed, or checked when a policy gave it, can be written again.
+    whole.map(Uri::from).unwrap_or_default()
+}

@@ -1,0 +1,190 @@
+//! Heads of requests and responses: checked on the way in, cleaned on the way through.
+//!
+//! What names a connection never crosses the gateway (RFC 9110, section 7.6.1), and neither does the client's credential
+//! or anything under the gateway's own name.
+
+use crate::path;
+use http::header::{self, CONNECTION, HOST, HeaderName};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Version};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// The gateway's own fields.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The signed word on who calls.
+pub const X_PORTICO_ASSERTION: HeaderName = HeaderName::from_static("x-portico-assertion");
+/// What an upstream reports to be charged by.
+pub const X_PORTICO_UNITS: HeaderName = HeaderName::from_static("x-portico-units");
+/// The address of the client.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// How the client came.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Fields that belong to one connection, or that only the gateway says.
+const NEVER_FORWARDED: [&str; 14] = [
+    "authorization",
+    "connection",
+    "expect",
+    "forwarded",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-real-ip",
+];
+
+/// The authority of a request, from its target or its one `Host` field (RFC 9112, section 3.2).
+///
+/// # Errors
+/// Why the request is malformed.
+pub fn authority(parts: &Parts) -> Result<&str, &'static str> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err("it has more than one Host"),
+        (Some(host), None) => host.to_str().map_err(|_| "its Host is not a host")?,
+        (None, _) if parts.version < Version::HTTP_11 => "",
+        (None, _) => return Err("it has no Host"),
+    };
+    if !host.is_empty() || parts.version >= Version::HTTP_11 {
+        valid_host(host)?;
+    }
+    match parts.uri.authority() {
+        Some(target) if target.as_str().contains('@') => Err("its target has userinfo"),
+        Some(target) if !target.as_str().eq_ignore_ascii_case(host) => Err("its target and its Host differ"),
+        _ => Ok(host),
+    }
+}
+
+fn valid_host(host: &str) -> Result<(), &'static str> {
+    const WRONG: &str = "its Host is not a host with an optional port";
+    // The common case costs one pass; anything else is left to the parser.
+    let simple = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    if port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_err()) || name.is_empty() {
+        return Err(WRONG);
+    }
+    if name.bytes().all(simple) {
+        return Ok(());
+    }
+    let parsed: Authority = host.parse().map_err(|_| WRONG)?;
+    if parsed.as_str().contains('@') || !parsed.host().starts_with('[') { Err(WRONG) } else { Ok(()) }
+}
+
+/// The normalised path of a request.
+///
+/// # Errors
+/// Why the request is malformed.
+pub fn normalised_path(parts: &Parts) -> Result<Cow<'_, str>, path::PathError> {
+    path::normalised(parts.uri.path())
+}
+
+/// Removes from a request what must not reach an upstream.
+pub fn clean_request(headers: &mut HeaderMap) {
+    clean(headers, |name| NEVER_FORWARDED.contains(&name) || name.starts_with("x-portico-") || name.starts_with("x-forwarded-"));
+}
+
+/// Removes from a response what must not reach a client.
+pub fn clean_response(headers: &mut HeaderMap) {
+    const NEVER_ANSWERED: [&str; 7] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    clean(headers, |name| NEVER_ANSWERED.contains(&name) || name.starts_with("x-portico-"));
+}
+
+fn clean(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
+    for name in headers.keys() {
+        // No unwanted name is shorter than `te`, and most fields of a request can be told by their first letter.
+        if may_be_unwanted(name.as_str()) && unwanted(name.as_str()) {
+            gone.push(name.clone());
+        }
+    }
+    if headers.contains_key(CONNECTION) {
+        let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        let named = named.flat_map(|value| value.split(',')).map(str::trim);
+        // Naming these would take the message's own meaning away; they stay (RFC 9110, 7.6.1).
+        let own = |name: &HeaderName| *name == HOST || *name == header::CONTENT_LENGTH || *name == header::CONTENT_TYPE;
+        let named: SmallVec<[HeaderName; 4]> =
+            named.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).filter(|name| !own(name)).collect();
+        gone.extend(named);
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+fn may_be_unwanted(name: &str) -> bool {
+    matches!(name.as_bytes().first(), Some(b'a' | b'c' | b'e' | b'f' | b'h' | b'k' | b'p' | b't' | b'u' | b'x'))
+}
+
+/// Continues a valid `traceparent`, or begins one (W3C Trace Context, sections 3.2 and 4).
+pub fn continue_trace(headers: &mut HeaderMap, random: impl FnOnce() -> (u64, u64, u64)) {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let valid = matches!((values.next(), values.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
+    if valid {
+        return;
+    }
+    headers.remove(TRACESTATE);
+    let (high, low, span) = random();
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    // An all-zero id is invalid.
+    hexadecimal(&mut text[3..19], high);
+    hexadecimal(&mut text[19..35], low | 1);
+    hexadecimal(&mut text[36..52], span | 1);
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+fn hexadecimal(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let zero = |part: &[u8]| part.iter().all(|byte| *byte == b'0');
+    let Some((known, rest)) = value.split_at_checked(55) else { return false };
+    let dashes = known[2] == b'-' && known[35] == b'-' && known[52] == b'-';
+    let (version, trace, span, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
+    let longer = rest.is_empty() || (version != b"00" && rest.first() == Some(&b'-'));
+    dashes
+        && longer
+        && version != b"ff"
+        && hex(version)
+        && hex(trace)
+        && hex(span)
+        && hex(flags)
+        && !zero(trace)
+        && !zero(span)
+}
+
+/// Methods that the gateway passes on to nobody.
+pub fn is_refused_method(method: &Method) -> bool {
+    // CONNECT asks for a tunnel, TRACE for the client's own credential in a body.
+    matches!(*method, Method::CONNECT | Method::TRACE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! Who calls: a key of ours, or somebody whom a policy vouched for.
+
+use crate::key::{Key, Mode};
+use crate::plugin::{Claim, contract};
+
+/// A caller that is known.
+#[derive(Debug, Clone, Copy)]
+pub enum Principal<'a> {
+    /// By a valid key.
+    Key(&'a Key),
+    /// By a policy with the power `identify`.
+    Claimed(&'a Claim),
+}
+
+impl Principal<'_> {
+    /// Whether it holds a scope.
+    pub fn holds(&self, scope: &str) -> bool {
+        match self {
+            Self::Key(key) => key.holds(scope),
+            Self::Claimed(claim) => claim.scopes.iter().any(|held| held == scope),
+        }
+    }
+
+    /// Live or sandbox.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Key(key) => key.terms.mode,
+            Self::Claimed(claim) => match claim.mode {
+                contract::Mode::Live => Mode::Live,
+                contract::Mode::Sandbox => Mode::Sandbox,
+            },
+        }
+    }
+}
