@@ -4,6 +4,7 @@
 //! wants changed is invisible to the later ones, what it noted is visible.
 
 use crate::clock::Millis;
+use crate::config;
 use crate::credential::Credential;
 use crate::key::{Key, Mode};
 use crate::limit::Limit;
@@ -13,7 +14,6 @@ use crate::plugin::contract::{
 };
 use crate::plugin::{Action, Decision, Failure, Fields, Instances, Policy, Slot};
 use crate::upstream::{Health, Upstream};
-use crate::config;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;

@@ -93,7 +93,8 @@ impl Exchange<'_> {
             return Err(Denial::MethodNotAllowed { allow: "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS" });
         }
         // Owned, since the head moves on to the upstream.
-        let authority = head::authority(&parts).map_err(|why| Denial::MalformedRequest(why.into()))?.to_ascii_lowercase();
+        let authority =
+            head::authority(&parts).map_err(|why| Denial::MalformedRequest(why.into()))?.to_ascii_lowercase();
         let path = head::normalised_path(&parts).map_err(|why| Denial::MalformedRequest(why.to_string().into()))?;
         let path = path.into_owned();
         let snapshot = self.worker.gateway.live.load_full();
@@ -133,7 +134,7 @@ impl Exchange<'_> {
             seed: self.worker.random(),
         };
         let mut passed = pillar.chain.run(&mut self.worker.instances.borrow_mut(), &facts);
-        let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential);
+        let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
             Err(denial) => {
@@ -243,7 +244,9 @@ impl Exchange<'_> {
             headers.insert(head::X_REQUEST_ID, id);
         }
         let issuer = &snapshot.config.gateway.issuer;
-        if let Some(value) = assertion::of(&self.worker.gateway.signer, issuer, pillar, passed, principal, self.id, self.now) {
+        if let Some(value) =
+            assertion::of(&self.worker.gateway.signer, issuer, pillar, passed, principal, self.id, self.now)
+        {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
         Request::from_parts(parts, Upload::new(upload))
@@ -330,7 +333,12 @@ fn principal<'a>(credential: &'a Credential, claim: Option<&'a Claim>) -> Option
 }
 
 /// The gateway's own guard: what needs a principal gets none without it, whatever policies said or failed to say.
-fn guard(pillar: &Pillar, target: Target, credential: &Credential, principal: Option<Principal<'_>>) -> Result<(), Denial> {
+fn guard(
+    pillar: &Pillar,
+    target: Target,
+    credential: &Credential,
+    principal: Option<Principal<'_>>,
+) -> Result<(), Denial> {
     if !pillar.rules[usize::from(target.rule)].auth {
         return Ok(());
     }

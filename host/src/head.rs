@@ -93,7 +93,9 @@ pub fn normalised_path(parts: &Parts) -> Result<Cow<'_, str>, path::PathError> {
 
 /// Removes from a request what must not reach an upstream.
 pub fn clean_request(headers: &mut HeaderMap) {
-    clean(headers, |name| NEVER_FORWARDED.contains(&name) || name.starts_with("x-portico-") || name.starts_with("x-forwarded-"));
+    clean(headers, |name| {
+        NEVER_FORWARDED.contains(&name) || name.starts_with("x-portico-") || name.starts_with("x-forwarded-")
+    });
 }
 
 /// Removes from a response what must not reach a client.

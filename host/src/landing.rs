@@ -22,7 +22,12 @@ pub struct Own<'a> {
 }
 
 /// The answer to one of the gateway's own paths; `None` for all other paths.
-pub fn answer(path: &str, method: &Method, snapshot: &Snapshot, own: &Own<'_>) -> Option<Result<Response<Body>, Denial>> {
+pub fn answer(
+    path: &str,
+    method: &Method,
+    snapshot: &Snapshot,
+    own: &Own<'_>,
+) -> Option<Result<Response<Body>, Denial>> {
     let page: fn(&Snapshot, &Own<'_>) -> Response<Body> = match path {
         "/" => |snapshot, _| landing(snapshot),
         "/healthz" => |_, own| plain(if own.draining { Err("draining") } else { Ok("ok") }),
@@ -99,7 +104,11 @@ fn landing(snapshot: &Snapshot) -> Response<Body> {
         .zip(pillars(snapshot).values())
         .map(|(pillar, state)| {
             let state = state.as_str().unwrap_or_default();
-            format!("<tr><td>{}</td><td><code>{}</code></td><td>{state}</td></tr>", escaped(&pillar.name), escaped(&pillar.prefix))
+            format!(
+                "<tr><td>{}</td><td><code>{}</code></td><td>{state}</td></tr>",
+                escaped(&pillar.name),
+                escaped(&pillar.prefix)
+            )
         })
         .collect();
     let html = format!(

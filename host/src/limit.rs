@@ -3,7 +3,7 @@
 //! Never grants more than a window allows, whatever the workers do at the same time: each bucket is a few atomics, and
 //! nothing here locks, waits or allocates on the way of a request whose subject was seen before. Deliberately absent:
 //! any store (a restart begins with full buckets, except for months that are seeded from the usage) and any idea of
-//! what a limit is for. See [`gcra`], [`sliding`] and [`calendar`] for what each period counts exactly.
+//! what a limit is for. What each period counts exactly is told in `limit/{gcra,sliding,calendar}.rs`.
 //!
 //! Time is given by the caller. A caller that is late sees the time of the others; a clock that is set back is followed after
 //! a second, and empties the buckets that it finds ahead of it. So nobody gains by it, and nobody waits for longer than a

@@ -1,6 +1,9 @@
 //! Accepts connections and deals each to the worker with the fewest. Has never heard of routes.
 
-use crate::worker::Handle;
+mod thread;
+
+pub use thread::{Handle, start};
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

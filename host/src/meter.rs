@@ -5,118 +5,39 @@
 use crate::body::{self, Body};
 use crate::credential::Credential;
 use crate::denial::Denial;
+use crate::clock::Millis;
 use crate::effect::Charges;
+use crate::gas::Gas;
 use crate::head;
-use crate::id::{KeyId, OrgId};
 use crate::key::Mode;
 use crate::plugin::contract::Charge;
 use crate::snapshot::{Pillar, Target};
 use crate::upstream::Lease;
+use crate::usage::{self, Caller, Tally, Usage};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
-use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 
 pub use body::Ending;
-
-/// What one exchange, or many, consumed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Exchanges.
-    pub calls: u64,
-    /// Exchanges whose status was 2xx or 101.
-    pub succeeded: u64,
-    /// Exchanges that the gateway refused, by code.
-    pub denied: Vec<(Cow<'static, str>, u64)>,
-    /// Exchanges that did not come to their end.
-    pub interrupted: u64,
-    /// Bytes of request bodies.
-    pub bytes_in: u64,
-    /// Bytes of response bodies.
-    pub bytes_out: u64,
-    /// Units that upstreams reported.
-    pub units: u64,
-    /// Millionths of a token.
-    pub gas: u64,
-    /// Fuel that policies used.
-    pub fuel: u64,
-}
-
-/// By whom and for what something was consumed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Row {
-    /// Org and key; none for callers without a key.
-    pub caller: Option<(OrgId, KeyId)>,
-    /// The pillar.
-    pub pillar: Arc<str>,
-    /// The rule in the pillar.
-    pub route: Arc<str>,
-}
-
-/// What was booked, by row.
-pub type Rows = FxHashMap<Row, Count>;
-
-/// What one worker booked since it was last drained.
-#[derive(Debug, Default)]
-pub struct Tally(Rows);
-
-/// What all workers booked, until somebody keeps it.
-#[derive(Debug, Clone, Default)]
-pub struct Outlet(Arc<Mutex<Rows>>);
-
-impl Count {
-    /// Adds another count to this one.
-    pub fn add(&mut self, more: &Self) {
-        self.calls += more.calls;
-        self.succeeded += more.succeeded;
-        self.interrupted += more.interrupted;
-        self.bytes_in = self.bytes_in.saturating_add(more.bytes_in);
-        self.bytes_out = self.bytes_out.saturating_add(more.bytes_out);
-        self.units = self.units.saturating_add(more.units);
-        self.gas = self.gas.saturating_add(more.gas);
-        self.fuel = self.fuel.saturating_add(more.fuel);
-        for (code, times) in &more.denied {
-            match self.denied.iter_mut().find(|(known, _)| known == code) {
-                Some((_, sum)) => *sum += times,
-                None => self.denied.push((code.clone(), *times)),
-            }
-        }
-    }
-}
-
-impl Outlet {
-    /// Takes over what a worker booked. Called once a second by each worker: the only lock between them, and never
-    /// while a request waits for it.
-    pub fn take_in(&self, tally: &mut Tally) {
-        if tally.0.is_empty() {
-            return;
-        }
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (row, count) in tally.0.drain() {
-            rows.entry(row).or_default().add(&count);
-        }
-    }
-
-    /// All that was booked since the last time.
-    pub fn drain(&self) -> Rows {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// One exchange that is under way. Books when it is dropped, unless a body took that over.
 pub struct Meter(Option<Box<Open>>);
 
 struct Open {
     tally: Rc<RefCell<Tally>>,
-    row: Row,
-    target: Target,
-    count: Count,
+    at: Millis,
+    caller: Caller,
+    pillar: usage::Pillar,
+    route: usage::Route,
+    rule: u16,
+    status: u16,
+    denied: Option<Cow<'static, str>>,
+    units: u64,
+    fuel: u64,
     charges: Charges,
     free: bool,
-    success: bool,
     upload: Option<Rc<Cell<u64>>>,
     lease: Option<Lease>,
 }
@@ -128,20 +49,25 @@ impl Meter {
         pillar: &Pillar,
         target: Target,
         credential: &Credential,
+        at: Millis,
     ) -> Self {
-        let row = Row {
-            caller: credential.presented().map(|key| (key.org, key.id)),
-            pillar: pillar.name.clone(),
-            route: pillar.rules[usize::from(target.rule)].name.clone(),
-        };
+        let caller = credential.presented().map_or(Caller::ANONYMOUS, |key| Caller {
+            org: Some(key.org.number()),
+            key: Some(key.id.number()),
+        });
         Self(Some(Box::new(Open {
             tally: tally.clone(),
-            row,
-            target,
-            count: Count { calls: 1, ..Count::default() },
+            at,
+            caller,
+            pillar: pillar.number,
+            route: pillar.rules[usize::from(target.rule)].number,
+            rule: target.rule,
+            status: 0,
+            denied: None,
+            units: 0,
+            fuel: 0,
             charges: Charges::default(),
             free: false,
-            success: false,
             upload: None,
             lease: None,
         })))
@@ -149,19 +75,17 @@ impl Meter {
 
     /// Position of the rule in the pillar.
     pub fn route(&self) -> u32 {
-        self.0.as_ref().map_or(0, |open| u32::from(open.target.rule))
+        self.0.as_ref().map_or(0, |open| u32::from(open.rule))
     }
 
     /// The gateway refused.
     pub fn denied(&mut self, denial: &Denial) {
         self.with(|open| {
-            let code = match denial {
+            open.denied = Some(match denial {
                 // A policy's own codes are its own words: they would let a guest make rows without end.
                 Denial::ByPolicy { .. } => Cow::Borrowed("by_policy"),
                 known => Cow::Owned(known.code().to_owned()),
-            };
-            open.count.denied = vec![(code, 1)];
-            open.success = false;
+            });
         });
     }
 
@@ -187,21 +111,21 @@ impl Meter {
     pub fn units(&mut self, headers: &HeaderMap) {
         if let Some(value) = headers.get(head::X_PORTICO_UNITS) {
             let units = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-            self.with(|open| open.count.units = units.unwrap_or(0));
+            self.with(|open| open.units = units.unwrap_or(0));
         }
     }
 
     /// The upstream answered, over this connection.
     pub fn answered(&mut self, status: StatusCode, lease: Lease) {
         self.with(|open| {
-            open.success = status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS;
+            open.status = status.as_u16();
             open.lease = Some(lease);
         });
     }
 
     /// Fuel that the chain used. Has to be told before the body ends, or it is not counted.
     pub fn fuel(&mut self, fuel: u64) {
-        self.with(|open| open.count.fuel = fuel);
+        self.with(|open| open.fuel = fuel);
     }
 }
 
@@ -214,7 +138,7 @@ impl Meter {
     /// The whole answer is there already: the exchange is over as far as it can be known.
     pub fn whole(mut self, status: StatusCode, body: &Body) {
         if let Some(mut open) = self.0.take() {
-            open.success = status.is_success() && open.count.denied.is_empty();
+            open.status = status.as_u16();
             open.book(body.size_hint().exact().unwrap_or(0), true);
         }
     }
@@ -229,8 +153,7 @@ impl Meter {
 impl Drop for Meter {
     /// The client left before there was an answer.
     fn drop(&mut self) {
-        if let Some(mut open) = self.0.take() {
-            open.success = false;
+        if let Some(open) = self.0.take() {
             open.book(0, false);
         }
     }
@@ -249,21 +172,22 @@ impl Ending for Open {
 }
 
 impl Open {
-    fn book(mut self: Box<Self>, bytes: u64, complete: bool) {
-        let count = &mut self.count;
-        count.bytes_out = bytes;
-        count.bytes_in = self.upload.as_ref().map_or(0, |upload| upload.get());
-        count.interrupted = u64::from(!complete);
-        if self.success {
-            count.succeeded = 1;
-            count.gas = if self.free { 0 } else { self.charges.sum(count.units, bytes) };
-        }
-        let mut tally = self.tally.borrow_mut();
-        match tally.0.get_mut(&self.row) {
-            Some(sum) => sum.add(&self.count),
-            None => {
-                tally.0.insert(self.row.clone(), self.count.clone());
-            }
-        }
+    fn book(self: Box<Self>, bytes: u64, complete: bool) {
+        // Success is 2xx or 101, carried to its end by the upstream, and not refused by anybody.
+        let success = complete && matches!(self.status, 101 | 200..=299) && self.denied.is_none();
+        let charged = success && !self.free;
+        let usage = Usage {
+            caller: self.caller,
+            pillar: self.pillar,
+            route: self.route,
+            at: self.at,
+            status: self.status,
+            denied: self.denied.as_deref(),
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.get()),
+            bytes_out: bytes,
+            gas: if charged { Gas::from_millionths(self.charges.sum(self.units, bytes)) } else { Gas::ZERO },
+            fuel: self.fuel,
+        };
+        self.tally.borrow_mut().add(&usage);
     }
 }

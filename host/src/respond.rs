@@ -55,9 +55,7 @@ fn challenge(denial: &Denial) -> Option<HeaderValue> {
         Denial::InvalidTokenShape => {
             "Bearer realm=\"portico\", error=\"invalid_token\", error_description=\"not shaped like a key\""
         }
-        Denial::InvalidApiKey => {
-            "Bearer realm=\"portico\", error=\"invalid_token\", error_description=\"no such key\""
-        }
+        Denial::InvalidApiKey => "Bearer realm=\"portico\", error=\"invalid_token\", error_description=\"no such key\"",
         Denial::KeyRevoked => {
             "Bearer realm=\"portico\", error=\"invalid_token\", error_description=\"the key was revoked\""
         }

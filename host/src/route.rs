@@ -84,7 +84,10 @@ impl<T: Copy> Table<T> {
         let below = &path[prefix..];
         let below = if below.is_empty() { "/" } else { below };
         let rule = group.rules.at(below).ok().and_then(|at| {
-            at.value.iter().find(|(methods, _)| methods.is_empty() || methods.contains(method)).map(|(_, payload)| *payload)
+            at.value
+                .iter()
+                .find(|(methods, _)| methods.is_empty() || methods.contains(method))
+                .map(|(_, payload)| *payload)
         });
         Some(Found { payload: rule.unwrap_or(group.rest), prefix })
     }
@@ -103,7 +106,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn table() -> Table<&'static str> {
-        let rule = |path: &str, methods: &[Method], payload| Rule { path: path.into(), methods: methods.into(), payload };
+        let rule =
+            |path: &str, methods: &[Method], payload| Rule { path: path.into(), methods: methods.into(), payload };
         let mut table = Table::default();
         let rules = vec![
             rule("/rooms", &[Method::GET], "list"),

@@ -10,23 +10,25 @@ use crate::credential::{Issuer, Keyring};
 use crate::data::DataDirectory;
 use crate::key::{Pepper, SledKeys};
 use crate::limit::Local;
-use crate::listener;
-use crate::meter::Outlet;
+use crate::listener::{self, Handle};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::{Catalog, Engine};
 use crate::seal::Vault;
 use crate::snapshot::{Ingredients, Snapshot};
-use crate::worker::{self, Gateway, Handle};
+use crate::usage::{Names, SledUsage, UsageStore};
+use crate::worker::Gateway;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 mod background;
 
+/// How long the end may take beyond the drain time.
+const END: std::time::Duration = std::time::Duration::from_secs(5);
 /// Buckets of limits in memory: at about 200 bytes each.
 const MAX_BUCKETS: usize = 2_000_000;
 
@@ -64,8 +66,9 @@ impl fmt::Display for Unfit {
 
 /// What outlives configurations.
 struct Kept {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     limits: Local,
+    names: Arc<Names>,
     workers: usize,
     /// One change of the configuration at a time.
     changing: Mutex<()>,
@@ -82,6 +85,7 @@ pub struct Running {
     workers: Arc<Vec<Handle>>,
     stop: watch::Sender<bool>,
     background: Vec<tokio::task::JoinHandle<()>>,
+    bookkeeper: tokio::task::JoinHandle<()>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
 }
@@ -92,7 +96,7 @@ pub struct Running {
 /// Everything that is wrong.
 pub fn check(path: &Path) -> Result<Config, StartError> {
     let config = config::load(path)?;
-    let kept = kept(&config)?;
+    let kept = kept(&config, own_catalog()?);
     build(config, &kept, None).map(|snapshot| snapshot.config)
 }
 
@@ -101,9 +105,17 @@ pub fn check(path: &Path) -> Result<Config, StartError> {
 /// # Errors
 /// Everything that is wrong; nothing was left running then.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    start_with(config, own_catalog()?).await
+}
+
+/// As [`start`], with components that other gateways of this process use too.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     let clock = Clock::system();
-    let kept = Arc::new(kept(&config)?);
+    let kept = Arc::new(kept(&config, catalog));
     let data = DataDirectory::open(&config.data.directory).map_err(|error| cannot(&error))?;
     let vault = Vault::open(&config.secrets.master_key, &data).map_err(|error| cannot(&error))?;
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
@@ -123,10 +135,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let built = tokio::task::spawn_blocking(move || build(config, &kept, None)).await;
         built.map_err(|error| cannot(&error))??
     };
-    let outlet = Outlet::default();
-    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, outlet));
+    let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
+    background::seed_limits(&snapshot, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
+    let (booked, batches) = mpsc::unbounded_channel();
+    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
     let (stop, stopped) = watch::channel(false);
-    let start = |number| worker::start(number, gateway.clone(), stopped.clone());
+    let start = |number| listener::start(number, gateway.clone(), stopped.clone());
     let workers: io::Result<Vec<Handle>> = (0..kept.workers).map(start).collect();
     let workers = Arc::new(workers.map_err(|error| cannot(&error))?);
 
@@ -139,9 +153,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
     let mut background = vec![
         tokio::spawn(listener::accept(public, workers.clone(), stopped.clone())),
-        tokio::spawn(background::admin(admin, api::router_with(state, background::routes(gateway.clone())), stopped.clone())),
+        tokio::spawn(background::admin(
+            admin,
+            api::router_with(state, background::routes(gateway.clone(), usage.clone())),
+            stopped.clone(),
+        )),
     ];
     background.extend(background::start(&gateway, &kept, issuer, stopped));
+    let bookkeeper = tokio::spawn(background::keep_usage(batches, usage, kept.names.clone()));
     let running = Running {
         public: public_address,
         admin: admin_address,
@@ -150,6 +169,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         workers,
         stop,
         background,
+        bookkeeper,
         watch: Mutex::default(),
         _data: data,
     };
@@ -166,28 +186,41 @@ impl Running {
         apply(&self.gateway, &self.kept, config)
     }
 
-    /// Ends it: readiness fails, no more connections are taken, running requests end within the drain time.
+    /// Ends it: readiness fails, no more connections are taken, running requests end within the drain time, what was
+    /// booked is kept.
     pub async fn stop(self) {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.gateway.drain();
+        let patience = self.gateway.live.load().config.gateway.drain_timeout + END;
         // All receivers may be gone if every worker failed; then there is nobody to tell.
         let _ = self.stop.send(true);
-        for task in self.background {
-            // A task that panicked has said so on its own.
-            let _ = task.await;
+        let (workers, gateway) = (self.workers, self.gateway);
+        let (background, bookkeeper) = (self.background, self.bookkeeper);
+        let ended = tokio::time::timeout(patience, async move {
+            for task in background {
+                // A task that panicked has said so on its own.
+                let _ = task.await;
+            }
+            let workers = Arc::into_inner(workers).unwrap_or_default();
+            let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Handle::join)).await;
+            // The last sender of usage goes with the gateway; then what was booked last is kept.
+            drop(gateway);
+            let _ = bookkeeper.await;
+        });
+        if ended.await.is_err() {
+            tracing::warn!("something did not end in time, and is cut off");
         }
-        let workers = Arc::into_inner(self.workers).unwrap_or_default();
-        let ended = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Handle::join));
-        // A worker that panicked has said so on its own.
-        let _ = ended.await;
     }
 
     fn watch(&self, path: &Path) {
         let (gateway, kept, file) = (self.gateway.clone(), self.kept.clone(), path.to_owned());
-        let changed = move || match config::load(&file).map_err(StartError::from).and_then(|new| apply(&gateway, &kept, new)) {
-            Ok(generation) => tracing::info!(generation, "applied {}", file.display()),
-            Err(error) => tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display()),
-        };
+        let changed =
+            move || match config::load(&file).map_err(StartError::from).and_then(|new| apply(&gateway, &kept, new)) {
+                Ok(generation) => tracing::info!(generation, "applied {}", file.display()),
+                Err(error) => {
+                    tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display())
+                }
+            };
         match config::watch::watch(path, changed) {
             Ok(watch) => *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),
             Err(error) => tracing::warn!("{} is not watched, so changes need a restart: {error}", path.display()),
@@ -207,16 +240,20 @@ fn apply(gateway: &Gateway, kept: &Kept, config: Config) -> Result<u64, StartErr
     Ok(generation)
 }
 
-fn kept(config: &Config) -> Result<Kept, StartError> {
+fn own_catalog() -> Result<Arc<Catalog>, StartError> {
     let engine = Engine::start().map_err(|error| StartError::Cannot(sentence(&error)))?;
+    Ok(Arc::new(Catalog::new(engine)))
+}
+
+fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if config.gateway.workers == 0 { cores() } else { config.gateway.workers };
-    Ok(Kept { catalog: Catalog::new(engine), limits: Local::new(MAX_BUCKETS), workers, changing: Mutex::default() })
+    Kept { catalog, limits: Local::new(MAX_BUCKETS), names: Arc::default(), workers, changing: Mutex::default() }
 }
 
 fn build(config: Config, kept: &Kept, earlier: Option<&Snapshot>) -> Result<Snapshot, StartError> {
     let file = config.path.clone();
-    let from = Ingredients { catalog: &kept.catalog, limits: &kept.limits, workers: kept.workers, earlier };
+    let from = Ingredients { catalog: &kept.catalog, limits: &kept.limits, names: &kept.names, workers: kept.workers, earlier };
     Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
 }
 

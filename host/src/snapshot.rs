@@ -9,6 +9,7 @@ use crate::limit::{self, Limit, Local};
 use crate::plugin::{Catalog, Policy, RouteUse, SlotUse, contract};
 use crate::route;
 use crate::upstream::Upstream;
+use crate::usage;
 use http::Method;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Target {
 pub struct Pillar {
     /// Its name.
     pub name: Arc<str>,
+    /// Its number in usage.
+    pub number: usage::Pillar,
     /// The scope that a caller needs.
     pub scope: String,
     /// Its policies.
@@ -65,6 +68,8 @@ pub struct Pillar {
 pub struct Rule {
     /// Its name.
     pub name: Arc<str>,
+    /// Its number in usage.
+    pub number: usage::Route,
     /// Whether a valid principal with the pillar's scope is needed.
     pub auth: bool,
 }
@@ -75,6 +80,8 @@ pub struct Ingredients<'a> {
     pub catalog: &'a Catalog,
     /// Buckets.
     pub limits: &'a Local,
+    /// Numbers of pillars and rules in usage.
+    pub names: &'a usage::Names,
     /// Worker threads.
     pub workers: usize,
     /// The snapshot before.
@@ -108,7 +115,7 @@ impl Snapshot {
                     Err(more) => problems.extend(more),
                 }
             }
-            pillars.push(pillar(written, Chain { steps }, &upstreams));
+            pillars.push(pillar(written, Chain { steps }, &upstreams, from.names));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -193,13 +200,20 @@ fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pilla
     })
 }
 
-fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>]) -> Pillar {
+fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], names: &usage::Names) -> Pillar {
+    let number = names.pillar(&written.name);
+    let rule = |rule: &config::Rule| Rule {
+        name: rule.name.as_str().into(),
+        number: names.route(number, &rule.name),
+        auth: rule.auth,
+    };
     let find = |name: &Option<String>| {
         let name = name.as_ref()?;
         upstreams.iter().find(|upstream| upstream.name == *name).cloned()
     };
     Pillar {
         name: written.name.as_str().into(),
+        number,
         scope: written.scope.clone(),
         chain,
         live: find(&written.upstream),
@@ -210,7 +224,7 @@ fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>]) -
             config::Assertion::On { audience } => Some(audience.clone()),
         },
         default_audience: written.name.clone(),
-        rules: written.rules.iter().map(|rule| Rule { name: rule.name.as_str().into(), auth: rule.auth }).collect(),
+        rules: written.rules.iter().map(rule).collect(),
     }
 }
 

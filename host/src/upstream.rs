@@ -125,8 +125,9 @@ impl Upstream {
             let mut all = earlier.iter().flat_map(|upstream| &upstream.endpoints);
             all.find(|endpoint| *endpoint.authority == *authority).cloned()
         };
-        let endpoint =
-            |written| known(&config::Endpoint::clone(written).authority).unwrap_or_else(|| Arc::new(Endpoint::new(written)));
+        let endpoint = |written| {
+            known(&config::Endpoint::clone(written).authority).unwrap_or_else(|| Arc::new(Endpoint::new(written)))
+        };
         Self {
             name: written.name.clone(),
             endpoints: written.endpoints.iter().map(endpoint).collect(),

@@ -1,40 +1,28 @@
-//! One worker: a thread with its own runtime, its own connections and its own policy instances.
+//! What a worker has: what all of them share, and what belongs to one alone.
 //!
 //! Nothing in here is shared with other workers except what is atomic or immutable; no lock is taken on the way of a
 //! request.
 
+use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::credential::Keyring;
-use crate::exchange::{self, Client};
 use crate::id::{NoRandomness, RequestIds};
-use crate::assertion::Signer;
-use crate::meter::Tally;
 use crate::plugin::Instances;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pools;
+use crate::usage::{Batch, Tally};
 use arc_swap::ArcSwap;
-use http::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-/// How often a worker tidies up after itself.
-const TIDY: Duration = Duration::from_secs(1);
 /// Idle connections are closed after this at the latest, whatever their upstream says.
 const IDLE_AT_MOST: Duration = Duration::from_secs(300);
-/// Fields that a request head may have.
-const MAX_FIELDS: usize = 100;
-/// Bytes that a request head may have.
-const MAX_HEAD: usize = 64 << 10;
+/// Rows of usage that a worker tells apart between two drains.
+const MAX_ROWS: usize = 65_536;
 
 /// What all workers share.
 pub struct Gateway {
@@ -48,14 +36,20 @@ pub struct Gateway {
     pub signer: Signer,
     /// The keys by which assertions are checked.
     pub jwks: String,
-    /// Usage of all workers, on its way to the store.
-    pub booked: crate::meter::Outlet,
+    /// Usage on its way to the store.
+    booked: mpsc::UnboundedSender<Batch>,
     draining: AtomicBool,
 }
 
 impl Gateway {
     /// What all workers share, around a first snapshot.
-    pub fn new(first: Snapshot, clock: Clock, keyring: Keyring, signer: Signer, booked: crate::meter::Outlet) -> Self {
+    pub fn new(
+        first: Snapshot,
+        clock: Clock,
+        keyring: Keyring,
+        signer: Signer,
+        booked: mpsc::UnboundedSender<Batch>,
+    ) -> Self {
         let jwks = signer.jwks();
         let live = ArcSwap::from_pointee(first);
         Self { live, clock, keyring, signer, jwks, booked, draining: AtomicBool::new(false) }
@@ -88,13 +82,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(gateway: Arc<Gateway>) -> Result<Self, NoRandomness> {
+    /// A worker without connections, instances or usage.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to start from.
+    pub fn new(gateway: Arc<Gateway>) -> Result<Self, NoRandomness> {
         Ok(Self {
             gateway,
             instances: RefCell::default(),
             pools: Pools::default(),
             request_ids: RequestIds::new()?,
-            tally: Rc::default(),
+            tally: Rc::new(RefCell::new(Tally::new(MAX_ROWS))),
             state: Cell::new(u64::from_le_bytes(crate::id::random()?)),
         })
     }
@@ -107,132 +105,15 @@ impl Worker {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
-}
 
-/// The end of a worker that the acceptor holds.
-pub struct Handle {
-    connections: mpsc::UnboundedSender<(std::net::TcpStream, SocketAddr)>,
-    open: Arc<AtomicUsize>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Handle {
-    /// Connections that are open on it.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Gives it a connection.
-    pub fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        if self.connections.send((stream, peer)).is_err() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Drops what is used up and hands over what was booked; called once a second and at the end.
+    pub fn tidy_up(&self) {
+        self.instances.borrow_mut().prune();
+        self.pools.sweep(IDLE_AT_MOST);
+        let batch = self.tally.borrow_mut().drain();
+        if !batch.is_empty() {
+            // Nobody takes it only when the process is ending without its control side.
+            let _ = self.gateway.booked.send(batch);
         }
-    }
-
-    /// Waits for the thread, after the stop signal was given.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            drop(self.connections);
-            // A worker that panicked has said so on its own.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Starts one worker. It ends when `stop` says so and its connections are done, or the drain time is over.
-///
-/// # Errors
-/// When there is no thread, no runtime or no randomness.
-pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) -> std::io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (connections, incoming) = mpsc::unbounded_channel();
-    let open = Arc::new(AtomicUsize::new(0));
-    let counted = open.clone();
-    let thread = std::thread::Builder::new().name(format!("portico-worker-{number}")).spawn(move || {
-        let worker = match Worker::new(gateway) {
-            Ok(worker) => Rc::new(worker),
-            Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
-        };
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(worker, incoming, counted, stop));
-    })?;
-    Ok(Handle { connections, open, thread: Some(thread) })
-}
-
-type Incoming = mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>;
-
-async fn run(worker: Rc<Worker>, mut incoming: Incoming, open: Arc<AtomicUsize>, mut stop: watch::Receiver<bool>) {
-    let mut tidy = tokio::time::interval(TIDY);
-    tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            next = incoming.recv() => match next {
-                Some((stream, peer)) => {
-                    let counted = Counted(open.clone());
-                    tokio::task::spawn_local(connection(worker.clone(), stream, peer, stop.clone(), counted));
-                }
-                None => break,
-            },
-            _ = tidy.tick() => tidy_up(&worker),
-            _ = stop.changed() => break,
-        }
-    }
-    let limit = worker.gateway.live.load().config.gateway.drain_timeout;
-    let deadline = tokio::time::Instant::now() + limit;
-    while open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    tidy_up(&worker);
-}
-
-fn tidy_up(worker: &Worker) {
-    worker.instances.borrow_mut().prune();
-    worker.pools.sweep(IDLE_AT_MOST);
-    worker.gateway.booked.take_in(&mut worker.tally.borrow_mut());
-}
-
-/// One connection less, however it ends.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn connection(
-    worker: Rc<Worker>,
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    mut stop: watch::Receiver<bool>,
-    _counted: Counted,
-) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let address = peer.ip().to_canonical();
-    let Ok(forwarded_for) = HeaderValue::try_from(address.to_string()) else { return };
-    let header_timeout = worker.gateway.live.load().config.gateway.header_timeout;
-    let client = Client { address, forwarded_for };
-    let service = service_fn(|request| {
-        let (worker, client) = (&worker, &client);
-        async move { Ok::<_, Infallible>(exchange::serve(worker, client, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_headers(MAX_FIELDS)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stop.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // What a client does to its own connection is not news.
-        tracing::debug!(%address, "a connection ended: {error}");
     }
 }

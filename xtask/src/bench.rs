@@ -62,7 +62,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     if !options.requests_only {
         let section = Section::open("calls into one policy, pooled and fresh");
         let mut cargo = repository.cargo();
-        cargo.args(["bench", "--package", "portico-tests", "--bench", "policy"]);
+        cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);
         run_through(&mut cargo, "measuring policy calls")?;
         section.close();
     }

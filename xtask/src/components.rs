@@ -16,7 +16,7 @@ use crate::repository::Repository;
 use crate::section::Section;
 
 /// The package of test guests: each example is one component.
-pub const GUESTS: &str = "portico-guests";
+const GUESTS: &str = "portico-guests";
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const OTHER_COMPILER: &str = "PORTICO_WASM_RUSTC";

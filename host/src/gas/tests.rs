@@ -1,3 +1,5 @@
+//! Amounts, prices and their texts.
+
 use proptest::prelude::*;
 
 use super::*;

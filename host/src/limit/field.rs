@@ -3,7 +3,6 @@
 //! Both fields name a window by its own name. Where an answer speaks of several limits, and an earlier one has a window
 //! of the same name, the name is that of limit and window: `"per-org.sec"`.
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 use super::calendar::month;
@@ -12,15 +11,20 @@ use super::timeline::clamp;
 use super::{Period, State, Window};
 use crate::clock::Millis;
 
-/// Bytes that one window takes in most cases: room is made once.
-const ROOM: usize = 40;
+/// Room for four windows in most cases, so that a field asks for memory once while it is written.
+const ROOM: usize = 160;
 
 /// The shortest month, in days.
 const SHORTEST: u64 = 28;
 
-/// `RateLimit-Policy` of one limit, prepared: once, or for each length that a month can have.
+/// What is prepared for one limit.
 #[derive(Debug)]
-pub(super) struct Policy(Vec<HeaderValue>);
+pub(super) struct Policy {
+    /// `RateLimit-Policy`: one, or one for each length that a month can have.
+    fields: Vec<HeaderValue>,
+    /// How each window begins in `RateLimit`: `"sec";r=`
+    heads: Vec<Box<[u8]>>,
+}
 
 impl Policy {
     /// For windows whose names were found valid.
@@ -28,18 +32,19 @@ impl Policy {
         let months = windows.iter().any(|window| window.per == Period::Month);
         let lengths = if months { SHORTEST..=31 } else { SHORTEST..=SHORTEST };
         let prepare = |days| {
-            let mut text = Vec::with_capacity(windows.len() * ROOM);
+            let mut text = Vec::with_capacity(ROOM);
             windows.iter().for_each(|window| policy_item(&mut text, None, window, days));
-            value(text)
+            value(&text)
         };
-        Self(lengths.map(prepare).collect())
+        let head = |window: &Window| format!("\"{}\";r=", window.name).into_bytes().into();
+        Self { fields: lengths.map(prepare).collect(), heads: windows.iter().map(head).collect() }
     }
 
     /// The value for the month of `now`.
-    pub(super) fn at(&self, now: Millis) -> &HeaderValue {
-        let length = if self.0.len() > 1 { month(clamp(now)).days - SHORTEST } else { 0 };
-        let prepared = usize::try_from(length).ok().and_then(|length| self.0.get(length));
-        prepared.or(self.0.first()).expect("at least one value was prepared")
+    fn at(&self, now: Millis) -> &HeaderValue {
+        let length = if self.fields.len() > 1 { month(clamp(now)).days - SHORTEST } else { 0 };
+        let prepared = usize::try_from(length).ok().and_then(|length| self.fields.get(length));
+        prepared.or(self.fields.first()).expect("at least one value was prepared")
     }
 }
 
@@ -49,32 +54,41 @@ pub fn policy_field<'a>(limits: impl IntoIterator<Item = &'a Limit, IntoIter: Cl
     let limits = limits.into_iter();
     let mut one = limits.clone();
     if let (Some(limit), None) = (one.next(), one.next()) {
-        return limit.policy(now).clone();
+        return limit.policy().at(now).clone();
     }
     let days = month(clamp(now)).days;
-    let mut text = Vec::with_capacity(4 * ROOM);
+    let mut text = Vec::with_capacity(ROOM);
     for (position, limit) in limits.clone().enumerate() {
         for window in limit.windows() {
             policy_item(&mut text, qualifier(limits.clone().take(position), limit, window), window, days);
         }
     }
-    value(text)
+    value(&text)
 }
 
 /// `RateLimit` of these limits together, with the states that a taking or a refusal told: `"sec";r=42;t=1`. Give the limits
 /// in the same order as to [`policy_field`].
 pub fn state_field<'a>(limits: impl IntoIterator<Item = (&'a Limit, &'a [State]), IntoIter: Clone>) -> HeaderValue {
     let limits = limits.into_iter();
-    let mut text = Vec::with_capacity(4 * ROOM);
+    let mut text = Vec::with_capacity(ROOM);
     for (position, (limit, states)) in limits.clone().enumerate() {
         let earlier = limits.clone().take(position).map(|(limit, _)| limit);
-        for (window, state) in limit.windows().iter().zip(states) {
-            item(&mut text, qualifier(earlier.clone(), limit, window), window);
-            parameter(&mut text, b";r=", state.remaining);
+        for ((window, head), state) in limit.windows().iter().zip(&limit.policy().heads).zip(states) {
+            match qualifier(earlier.clone(), limit, window) {
+                None => {
+                    text.extend_from_slice(if text.is_empty() { b"" } else { b", " });
+                    text.extend_from_slice(head);
+                    text.extend_from_slice(itoa::Buffer::new().format(state.remaining).as_bytes());
+                }
+                qualifier => {
+                    item(&mut text, qualifier, window);
+                    parameter(&mut text, b";r=", state.remaining);
+                }
+            }
             parameter(&mut text, b";t=", state.reset.into());
         }
     }
-    value(text)
+    value(&text)
 }
 
 /// `Retry-After`, for so many seconds.
@@ -113,6 +127,6 @@ fn parameter(text: &mut Vec<u8>, name: &[u8], number: u64) {
     text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn value(text: Vec<u8>) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("names were checked, and the rest is digits")
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).expect("names were checked, and the rest is digits")
 }

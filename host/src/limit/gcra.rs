@@ -53,7 +53,10 @@ impl Gcra {
 
     /// Seconds until the bucket is full.
     pub(super) fn reset(&self, state: u64, now: u64) -> u64 {
-        state.min(now * NANOS_PER_MILLI + self.capacity).saturating_sub(now * NANOS_PER_MILLI).div_ceil(NANOS_PER_SECOND)
+        state
+            .min(now * NANOS_PER_MILLI + self.capacity)
+            .saturating_sub(now * NANOS_PER_MILLI)
+            .div_ceil(NANOS_PER_SECOND)
     }
 
     /// Milliseconds until `cost` can be taken; until the bucket is full where it never can.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-
 use super::bucket::{Blocked, Bucket};
 use super::calendar::Calendar;
 use super::field::Policy;
@@ -120,9 +118,7 @@ impl Limit {
         let shard = self.house.shard(key);
         (0..ATTEMPTS).any(|_| {
             let entry = shard.get(&key).or_else(|| self.add(&shard, key, mark));
-            entry.is_some_and(|entry| {
-                entry.bucket.amend(position, |state| Calendar::seed(state, count, mark.millis()))
-            })
+            entry.is_some_and(|entry| entry.bucket.amend(position, |state| Calendar::seed(state, count, mark.millis())))
         })
     }
 
@@ -146,8 +142,8 @@ impl Limit {
         self.definition.subject
     }
 
-    pub(super) fn policy(&self, now: Millis) -> &HeaderValue {
-        self.policy.at(now)
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// A bucket of its own for a subject that has none; none where it must take from the shared one.

@@ -1,3 +1,5 @@
+//! Limits as a whole; each rule alone is in `oracle`.
+
 mod oracle;
 mod promise;
 mod threads;

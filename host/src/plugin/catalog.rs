@@ -41,7 +41,8 @@ impl Catalog {
             return Ok(component);
         }
         let told = |reasons: Vec<String>| {
-            let sentence = |reason| plain(format!("{key}.plugin"), format!("`{}.wasm` cannot be used: {reason}", written.plugin));
+            let sentence =
+                |reason| plain(format!("{key}.plugin"), format!("`{}.wasm` cannot be used: {reason}", written.plugin));
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
         let component = Arc::new(Component::load(&self.engine, &bytes, written.bounds).map_err(told)?);
@@ -60,7 +61,10 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
         match available(directory) {
             Err(error) => plain(
                 "plugins.directory".into(),
-                format!("{} cannot be read: {error}; `cargo xtask components` makes the shipped one", directory.display()),
+                format!(
+                    "{} cannot be read: {error}; `cargo xtask components` makes the shipped one",
+                    directory.display()
+                ),
             ),
             Ok(names) => {
                 let meant = suggest::nearest(plugin, names.iter().map(String::as_str)).map(suggest::did_you_mean);

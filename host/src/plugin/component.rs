@@ -50,8 +50,7 @@ impl Component {
             None => None,
         };
         PolicyPre::new(instance.clone()).map_err(one)?;
-        let descriptor = describe(engine, &instance, &policy, bounds)?;
-        let again = describe(engine, &instance, &policy, bounds)?;
+        let [descriptor, again] = describe_twice(engine, &instance, &policy, bounds)?;
         let mut problems = Vec::new();
         if format!("{descriptor:?}") != format!("{again:?}") {
             problems.push("it describes itself differently each time".to_owned());
@@ -105,8 +104,11 @@ fn shape(bytes: &[u8]) -> Result<(), String> {
 fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
     let mut problems = Vec::new();
     let types = compiled.component_type();
-    for (name, _) in types.imports(engine.wasm()) {
-        if let Some(problem) = import_problem(name) {
+    for (name, item) in types.imports(engine.wasm()) {
+        // Names of types stand among the imports too; a type gives a guest nothing that it could call.
+        if !matches!(item.ty, ComponentItem::Type(_))
+            && let Some(problem) = import_problem(name)
+        {
             problems.push(problem);
         }
     }
@@ -135,7 +137,9 @@ fn import_problem(name: &str) -> Option<String> {
         return Some(if name.starts_with("wasi:") {
             format!("it imports `{name}`: a pure policy has no WASI; build it for wasm32-unknown-unknown")
         } else {
-            format!("it imports `{name}`, which a policy cannot have; only log and metrics of {CONTRACT} can be imported")
+            format!(
+                "it imports `{name}`, which a policy cannot have; only log and metrics of {CONTRACT} can be imported"
+            )
         });
     };
     match rest.split_once('@') {
@@ -150,18 +154,22 @@ fn import_problem(name: &str) -> Option<String> {
     }
 }
 
-fn describe(
+/// Asks one instance twice: only in one instance can a guest know that it was asked before.
+fn describe_twice(
     engine: &Engine,
     instance: &InstancePre<Guest>,
     policy: &PolicyIndices,
     bounds: Bounds,
-) -> Result<Descriptor, Vec<String>> {
+) -> Result<[Descriptor; 2], Vec<String>> {
     let answer = || {
         let mut store = engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
         let made = instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
         let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
-        super::engine::refuel(&mut store)?;
-        exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
+        let mut ask = || {
+            super::engine::refuel(&mut store)?;
+            exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
+        };
+        Ok([ask()?, ask()?])
     };
-    answer().map_err(|failure| vec![format!("it could not be asked what it is: {failure}")])
+    answer().map_err(|failure: Failure| vec![format!("it could not be asked what it is: {failure}")])
 }

@@ -103,7 +103,9 @@ impl Declared {
         }
         for (direction, mode) in [("request", &descriptor.request_body), ("response", &descriptor.response_body)] {
             if !matches!(mode, BodyMode::None) {
-                problems.push(format!("it wants the {direction} body, and this gateway does not pass bodies to policies yet"));
+                problems.push(format!(
+                    "it wants the {direction} body, and this gateway does not pass bodies to policies yet"
+                ));
             }
         }
         let schema = schema(&descriptor.config_schema, &mut problems);

@@ -1,10 +1,10 @@
 //! A plan, checked: what one slot's verdicts may refer to.
 
+use super::contract::Powers;
 use super::contract::{self, Period, Subject};
 use super::declared::{Declared, is_snake, shortened};
-use super::contract::Powers;
-use crate::config::{Grant, Problem};
 use super::grant::plain;
+use crate::config::{Grant, Problem};
 
 const SCOPES: usize = 64;
 const LIMITS: usize = 8;

@@ -88,7 +88,11 @@ impl Policy {
     ///
     /// # Errors
     /// Everything that does not fit, with key paths.
-    pub fn prepare(component: Arc<Component>, written: &config::Policy, uses: Vec<SlotUse>) -> Result<Self, Vec<Problem>> {
+    pub fn prepare(
+        component: Arc<Component>,
+        written: &config::Policy,
+        uses: Vec<SlotUse>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = grant::check(written, &component.declared);
         let mut policy = Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -108,7 +112,9 @@ impl Policy {
             match policy.slot(number, at) {
                 Ok(slot) => policy.slots.push(slot),
                 // The same mistake in a policy's own configuration shows in each of its slots: say it once.
-                Err(more) => problems.extend(more.into_iter().filter(|new| !problems.contains(new)).collect::<Vec<_>>()),
+                Err(more) => {
+                    problems.extend(more.into_iter().filter(|new| !problems.contains(new)).collect::<Vec<_>>())
+                }
             }
         }
         if problems.is_empty() { Ok(policy) } else { Err(problems) }
@@ -123,7 +129,8 @@ impl Policy {
             Ok(Ok(plan)) => plan,
             Ok(Err(diagnostics)) => {
                 let told = diagnostics.into_iter().take(64);
-                let told = told.map(|d| plain(super::schema::key_path(&at.key, &d.pointer), d.message.escape_debug().to_string()));
+                let told = told
+                    .map(|d| plain(super::schema::key_path(&at.key, &d.pointer), d.message.escape_debug().to_string()));
                 let told: Vec<_> = told.collect();
                 if told.is_empty() {
                     return Err(vec![plain(at.key, "the policy refused it and gave no reason".into())]);

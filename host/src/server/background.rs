@@ -3,24 +3,34 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
+use crate::api::Refusal;
 use crate::credential::Issuer;
-use crate::meter::{Count, Rows};
+use crate::id::OrgId;
+use crate::problem::Fault;
+use crate::clock::Millis;
+use crate::limit::{Period, Subject, SubjectKind};
+use crate::snapshot::Snapshot;
 use crate::upstream;
+use crate::usage::{self, Batch, Month, Names, UsageStore};
 use crate::worker::Gateway;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 const PROBE: Duration = Duration::from_secs(5);
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(250);
+/// Rows that wait in memory while the store does not work.
+const MAX_UNKEPT: usize = 1_000_000;
 const SAVE: Duration = Duration::from_secs(60);
 
 /// Starts what runs in intervals.
@@ -60,7 +70,11 @@ pub(super) fn start(
     ]
 }
 
-async fn every<F: Future<Output = ()>>(period: Duration, mut stopped: watch::Receiver<bool>, mut work: impl FnMut() -> F) {
+async fn every<F: Future<Output = ()>>(
+    period: Duration,
+    mut stopped: watch::Receiver<bool>,
+    mut work: impl FnMut() -> F,
+) {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -85,15 +99,15 @@ pub(super) async fn admin(listener: TcpListener, router: Router, mut stopped: wa
 #[derive(Clone)]
 struct Shown {
     gateway: Arc<Gateway>,
-    usage: Arc<Mutex<Rows>>,
+    usage: Arc<dyn UsageStore>,
 }
 
 /// What the admin API shows of a running gateway.
-pub(super) fn routes(gateway: Arc<Gateway>) -> Router {
+pub(super) fn routes(gateway: Arc<Gateway>, usage: Arc<dyn UsageStore>) -> Router {
     Router::new()
         .route("/v1/plugins", get(plugins))
-        .route("/v1/usage", get(usage))
-        .with_state(Shown { gateway, usage: Arc::default() })
+        .route("/v1/usage", get(show_usage))
+        .with_state(Shown { gateway, usage })
 }
 
 async fn plugins(State(shown): State<Shown>) -> Json<Value> {
@@ -118,27 +132,95 @@ async fn plugins(State(shown): State<Shown>) -> Json<Value> {
     Json(json!({ "generation": snapshot.generation, "policies": policies }))
 }
 
-async fn usage(State(shown): State<Shown>) -> Json<Value> {
-    let mut rows = shown.usage.lock().unwrap_or_else(PoisonError::into_inner);
-    for (row, count) in shown.gateway.booked.drain() {
-        rows.entry(row).or_default().add(&count);
-    }
-    let one = |(row, count): (&crate::meter::Row, &Count)| {
-        json!({
-            "org": row.caller.map(|(org, _)| org.to_string()),
-            "key": row.caller.map(|(_, key)| key.to_string()),
-            "pillar": &*row.pillar,
-            "route": &*row.route,
-            "calls": count.calls,
-            "succeeded": count.succeeded,
-            "denied": count.denied.iter().map(|(code, times)| (code.to_string(), Value::from(*times))).collect::<serde_json::Map<_, _>>(),
-            "interrupted": count.interrupted,
-            "bytes_in": count.bytes_in,
-            "bytes_out": count.bytes_out,
-            "units": count.units,
-            "gas_micros": count.gas,
-            "fuel": count.fuel,
-        })
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    org: Option<String>,
+    month: Option<String>,
+}
+
+/// One org's month; without an org, that of the callers without a key.
+async fn show_usage(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Json<Value>, Refusal> {
+    let wrong = |parameter, detail: &str| Refusal::invalid(vec![Fault::of(parameter, detail)]);
+    let org = asked.org.map(|id| id.parse::<OrgId>()).transpose();
+    let org = org.map_err(|_| wrong("org", "is not the id of an org; write org_…"))?;
+    let month = match asked.month {
+        Some(month) => month.parse().map_err(|_| wrong("month", "is not a month; write for example 2026-11"))?,
+        None => Month::of(shown.gateway.clock.now()),
     };
-    Json(json!({ "since": "start", "rows": rows.iter().map(one).collect::<Vec<_>>() }))
+    let summary = shown.usage.month(org.map(OrgId::number), month).await;
+    let summary = summary.map_err(|error| Refusal::failed(&error))?;
+    Ok(Json(json!({
+        "org": org.map(|org| org.to_string()),
+        "period": month.to_string(),
+        "by_pillar": summary.by_pillar,
+        "total": summary.total,
+        "computed_at": shown.gateway.clock.now(),
+    })))
+}
+
+/// Writes down what workers booked, until the last of them is gone.
+pub(super) async fn keep_usage(
+    mut batches: mpsc::UnboundedReceiver<Batch>,
+    store: Arc<dyn UsageStore>,
+    names: Arc<Names>,
+) {
+    let mut unkept = Vec::new();
+    while let Some(batch) = batches.recv().await {
+        unkept.extend(batch.resolve(&names));
+        // What is there is added in one go: one flush for all.
+        while let Ok(more) = batches.try_recv() {
+            unkept.extend(more.resolve(&names));
+        }
+        match store.add(unkept.clone()).await {
+            Ok(()) => unkept.clear(),
+            Err(error) => {
+                tracing::error!(rows = unkept.len(), "usage could not be written, and is kept in memory: {}", super::sentence(&error));
+                // Bounded: rows are merged only in the store.
+                if unkept.len() > MAX_UNKEPT {
+                    tracing::error!("too much usage waits for the store; the oldest is lost");
+                    unkept.drain(..unkept.len() - MAX_UNKEPT);
+                }
+                continue;
+            }
+        }
+        if let Err(error) = store.flush().await {
+            tracing::error!("usage was added, and may not survive a crash: {}", super::sentence(&error));
+        }
+    }
+}
+
+/// Quotas of a month start from what was counted before a restart.
+pub(super) async fn seed_limits(
+    snapshot: &Snapshot,
+    store: &dyn UsageStore,
+    now: Millis,
+) -> Result<(), usage::StoreError> {
+    let steps = || snapshot.pillars.iter().flat_map(|pillar| pillar.chain.steps.iter().map(move |step| (pillar, step)));
+    let monthly = |limit: &crate::limit::Limit| limit.windows().iter().any(|window| window.per == Period::Month);
+    if !steps().any(|(_, step)| step.limits.iter().any(|limit| monthly(limit))) {
+        return Ok(());
+    }
+    let counts = store.monthly_counts(Month::of(now)).await?;
+    for (pillar, step) in steps() {
+        for limit in step.limits.iter().filter(|limit| monthly(limit)) {
+            let across = limit.definition().pillar.is_none();
+            let mut sums: HashMap<u128, u64> = HashMap::new();
+            for count in counts.iter().filter(|count| across || count.pillar == pillar.name) {
+                let subject = match limit.kind() {
+                    SubjectKind::Key => count.caller.key,
+                    SubjectKind::Org => count.caller.org,
+                    SubjectKind::Everyone => Some(0),
+                    SubjectKind::Address | SubjectKind::Custom => None,
+                };
+                if let Some(subject) = subject {
+                    *sums.entry(subject).or_default() += count.calls;
+                }
+            }
+            for (subject, calls) in sums {
+                limit.seed(Subject::id(subject), calls, now);
+            }
+        }
+    }
+    Ok(())
 }

@@ -195,4 +195,3 @@ impl Drop for Counted {
 fn failure(error: &hyper::Error) -> Failure {
     if error.is_user() { Failure::BrokenUpload } else { Failure::Broke }
 }
-

@@ -80,6 +80,9 @@ fn sweeping_under_load_never_grants_more() {
         (threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>(), forgotten)
     });
     let most = (rounds + 1) * subjects * quota;
-    assert!(total > most / 2 && forgotten > 100, "{total} of {most} granted, {forgotten} forgotten: too little to tell");
+    assert!(
+        total > most / 2 && forgotten > 100,
+        "{total} of {most} granted, {forgotten} forgotten: too little to tell"
+    );
     assert!(total <= most, "{total} of {most}");
 }

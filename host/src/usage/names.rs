@@ -1,0 +1,88 @@
+//! Small numbers for the names of pillars and rules, so that counting needs no text.
+//!
+//! Invariant: a number means the same name for as long as the process lives, whatever configuration comes and goes; so
+//! rows may outlive the snapshot that they were counted under.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What rows are called whose pillar or rule has no number.
+const OTHER: &str = "other";
+
+/// The number of a pillar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pillar(u16);
+
+/// The number of a rule, in its pillar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Route(u16);
+
+/// All names that were ever numbered. Locks: at snapshot time, and when rows are drained.
+#[derive(Debug, Default)]
+pub struct Names(Mutex<Register>);
+
+#[derive(Debug, Default)]
+struct Register {
+    pillars: List,
+    /// The rules of each pillar, by its number.
+    routes: HashMap<u16, List>,
+}
+
+/// Names by number, from 1 on.
+#[derive(Debug, Default)]
+struct List {
+    names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u16>,
+}
+
+impl Pillar {
+    /// For what belongs to no pillar.
+    pub const NONE: Self = Self(0);
+}
+
+impl Route {
+    /// For what matched no rule.
+    pub const NONE: Self = Self(0);
+}
+
+impl Names {
+    /// The number of a pillar. After 65,535 of them, further ones are counted together as `other`.
+    pub fn pillar(&self, name: &str) -> Pillar {
+        Pillar(self.register().pillars.number(name))
+    }
+
+    /// The number of a rule of a pillar. After 65,535 rules of one pillar, further ones are counted together as `other`.
+    pub fn route(&self, pillar: Pillar, name: &str) -> Route {
+        Route(self.register().routes.entry(pillar.0).or_default().number(name))
+    }
+
+    /// The names of a pillar and of a rule in it.
+    pub(super) fn find(&self, pillar: Pillar, route: Route) -> (Arc<str>, Arc<str>) {
+        let register = self.register();
+        let route = register.routes.get(&pillar.0).map(|routes| routes.name(route.0));
+        (register.pillars.name(pillar.0), route.unwrap_or_else(|| OTHER.into()))
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        // Whole after each push, whatever its holder was interrupted in.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    fn number(&mut self, name: &str) -> u16 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let Ok(number) = u16::try_from(self.names.len() + 1) else { return 0 };
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.numbers.insert(name, number);
+        number
+    }
+
+    fn name(&self, number: u16) -> Arc<str> {
+        let name = usize::from(number).checked_sub(1).and_then(|position| self.names.get(position));
+        name.map_or_else(|| OTHER.into(), Arc::clone)
+    }
+}

@@ -1,0 +1,288 @@
+//! Usage in one tree of sled.
+//!
+//! A key is org, day, key, pillar and rule, numbers most significant byte first: so one org's month is one range. Sums
+//! are read, added to and written back by one writer at a time, in one atomic batch; they are durable after a flush.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, BufMut};
+use sled::{IVec, Tree};
+
+use super::{Caller, Counts, Day, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore};
+use crate::data::{Database, Failure};
+use crate::gas::Gas;
+
+/// How values are written. Another one needs another number, and a way to read this one.
+const VERSION: u8 = 1;
+
+/// Rows that one batch removes, so that forgetting does not keep the store busy for long.
+const SLICE: usize = 1_000;
+
+/// Usage in a tree of its own.
+#[derive(Debug, Clone)]
+pub struct SledUsage {
+    tree: Tree,
+    /// Held while sums are read and written back.
+    writer: Arc<Mutex<()>>,
+}
+
+/// What a key says.
+struct Place {
+    caller: Caller,
+    day: Day,
+    pillar: Arc<str>,
+}
+
+impl SledUsage {
+    /// On a tree that nobody else writes to.
+    pub fn new(tree: Tree) -> Self {
+        Self { tree, writer: Arc::default() }
+    }
+
+    /// On the database of a data directory.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn open(database: &Database) -> Result<Self, Failure> {
+        Ok(Self::new(database.tree("usage")?))
+    }
+
+    /// Does work that may wait for the disk, beside the control runtime.
+    fn pending<T, F>(&self, work: F) -> Pending<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    {
+        let store = self.clone();
+        Box::pin(async move {
+            let work = tokio::task::spawn_blocking(move || work(&store));
+            work.await.map_err(|error| StoreError::Unavailable(error.into()))?
+        })
+    }
+
+    fn merge(&self, records: &[Record]) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // A batch may hold several rows of one key, from several workers.
+        let mut sums: BTreeMap<Vec<u8>, Counts> = BTreeMap::new();
+        for record in records {
+            let key = key_of(record);
+            match sums.get_mut(&key) {
+                Some(sum) => sum.merge(&record.counts),
+                None => {
+                    let mut sum = match self.tree.get(&key).map_err(unavailable)? {
+                        Some(value) => counts(&value).ok_or_else(|| damaged(&key))?,
+                        None => Counts::default(),
+                    };
+                    sum.merge(&record.counts);
+                    sums.insert(key, sum);
+                }
+            }
+        }
+        let mut batch = sled::Batch::default();
+        sums.iter().for_each(|(key, counts)| batch.insert(key.as_slice(), value_of(counts)));
+        self.tree.apply_batch(batch).map_err(unavailable)
+    }
+
+    /// Calls back with each row of these.
+    fn each(
+        rows: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
+        mut see: impl FnMut(Place, Counts),
+    ) -> Result<(), StoreError> {
+        for row in rows {
+            let (key, value) = row.map_err(unavailable)?;
+            let (place, counts) = place(&key).zip(counts(&value)).ok_or_else(|| damaged(&key))?;
+            see(place, counts);
+        }
+        Ok(())
+    }
+}
+
+impl UsageStore for SledUsage {
+    fn add(&self, records: Vec<Record>) -> Pending<'_, ()> {
+        self.pending(move |store| store.merge(&records))
+    }
+
+    fn flush(&self) -> Pending<'_, ()> {
+        Box::pin(async {
+            self.tree.flush_async().await.map_err(unavailable)?;
+            Ok(())
+        })
+    }
+
+    fn month(&self, org: Option<u128>, month: Month) -> Pending<'_, Summary> {
+        self.pending(move |store| {
+            let mut summary = Summary::default();
+            let range = start_of(org, month.first_day())..start_of(org, month.next().first_day());
+            Self::each(store.tree.range(range), |place, counts| summary.add(&place.pillar, &counts))?;
+            Ok(summary)
+        })
+    }
+
+    fn monthly_counts(&self, month: Month) -> Pending<'_, Vec<MonthlyCount>> {
+        self.pending(move |store| {
+            let (first, end) = (month.first_day(), month.next().first_day());
+            let mut sums = BTreeMap::new();
+            Self::each(store.tree.iter(), |place, counts| {
+                if (first..end).contains(&place.day) {
+                    let sum = sums.entry((place.caller, place.pillar)).or_insert(0u64);
+                    *sum = sum.saturating_add(counts.let_through());
+                }
+            })?;
+            let count = |((caller, pillar), calls)| MonthlyCount { caller, pillar, calls };
+            Ok(sums.into_iter().map(count).collect())
+        })
+    }
+
+    fn forget_before(&self, day: Day) -> Pending<'_, u64> {
+        self.pending(move |store| {
+            let mut old: Vec<IVec> = Vec::new();
+            let mut forgotten = 0;
+            let mut forget = |old: &mut Vec<IVec>| {
+                let mut batch = sled::Batch::default();
+                forgotten += old.len();
+                old.drain(..).for_each(|key| batch.remove(key));
+                store.tree.apply_batch(batch).map_err(unavailable)
+            };
+            for key in store.tree.iter().keys() {
+                let key = key.map_err(unavailable)?;
+                if place(&key).ok_or_else(|| damaged(&key))?.day < day {
+                    old.push(key);
+                }
+                if old.len() >= SLICE {
+                    forget(&mut old)?;
+                }
+            }
+            forget(&mut old)?;
+            Ok(u64::try_from(forgotten).unwrap_or(u64::MAX))
+        })
+    }
+}
+
+fn unavailable(error: sled::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+fn damaged(key: &[u8]) -> StoreError {
+    let mut key = key;
+    let org = number(&mut key).unwrap_or_default().unwrap_or_default();
+    StoreError::Damaged { org, day: key.try_get_u32().unwrap_or_default() }
+}
+
+/// Where the rows of an org begin that are of this day or later.
+fn start_of(org: Option<u128>, day: Day) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    put_number(&mut key, org);
+    key.put_u32(day.0);
+    key
+}
+
+fn key_of(record: &Record) -> Vec<u8> {
+    let mut key = start_of(record.caller.org, record.day);
+    put_number(&mut key, record.caller.key);
+    put_text(&mut key, &record.pillar);
+    put_text(&mut key, &record.route);
+    key
+}
+
+fn place(mut key: &[u8]) -> Option<Place> {
+    let org = number(&mut key)?;
+    let day = Day(key.try_get_u32().ok()?);
+    let caller = Caller { org, key: number(&mut key)? };
+    Some(Place { caller, day, pillar: text(&mut key)?.into() })
+}
+
+/// As one byte, and sixteen more where there is a number.
+fn put_number(into: &mut Vec<u8>, number: Option<u128>) {
+    into.put_u8(number.is_some().into());
+    if let Some(number) = number {
+        into.put_u128(number);
+    }
+}
+
+fn number(from: &mut &[u8]) -> Option<Option<u128>> {
+    match from.try_get_u8().ok()? {
+        0 => Some(None),
+        1 => from.try_get_u128().ok().map(Some),
+        _ => None,
+    }
+}
+
+/// As two bytes of length, and the text: names and codes are bounded far below that.
+fn put_text(into: &mut Vec<u8>, text: &str) {
+    let fits = text.floor_char_boundary(text.len().min(u16::MAX.into()));
+    let text = text.get(..fits).unwrap_or_default();
+    into.put_u16(u16::try_from(text.len()).unwrap_or_default());
+    into.put_slice(text.as_bytes());
+}
+
+fn text<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
+    let length = from.try_get_u16().ok()?;
+    let (text, rest) = from.split_at_checked(length.into())?;
+    *from = rest;
+    std::str::from_utf8(text).ok()
+}
+
+fn value_of(counts: &Counts) -> Vec<u8> {
+    let Statuses { switched, succeeded, redirected, refused, failed } = counts.statuses;
+    let Counts { calls, bytes_in, bytes_out, gas, fuel, .. } = *counts;
+    let mut value = Vec::with_capacity(128);
+    value.put_u8(VERSION);
+    for number in [calls, switched, succeeded, redirected, refused, failed, bytes_in, bytes_out, gas.millionths(), fuel]
+    {
+        value.put_u64(number);
+    }
+    for (code, times) in &counts.denied {
+        put_text(&mut value, code);
+        value.put_u64(*times);
+    }
+    value
+}
+
+fn counts(mut value: &[u8]) -> Option<Counts> {
+    if value.try_get_u8().ok()? != VERSION {
+        return None;
+    }
+    let mut numbers = [0; 10];
+    for number in &mut numbers {
+        *number = value.try_get_u64().ok()?;
+    }
+    let [calls, switched, succeeded, redirected, refused, failed, bytes_in, bytes_out, gas, fuel] = numbers;
+    let mut denied = Vec::new();
+    while value.has_remaining() {
+        denied.push((text(&mut value)?.into(), value.try_get_u64().ok()?));
+    }
+    let statuses = Statuses { switched, succeeded, redirected, refused, failed };
+    Some(Counts { calls, statuses, denied, bytes_in, bytes_out, gas: Gas::from_millionths(gas), fuel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{START, records};
+    use super::*;
+
+    impl SledUsage {
+        /// In a database of its own.
+        pub(in super::super) fn open(directory: &std::path::Path) -> Self {
+            let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
+            Self::new(database.open_tree("usage").unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_row_is_named_and_nothing_else_is_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SledUsage::open(directory.path());
+        store.add(records()).await.unwrap();
+        let (key, value) = store.tree.iter().nth(1).unwrap().unwrap();
+        for damage in [value[..20].to_vec(), vec![VERSION + 1], value[..value.len() - 1].to_vec(), vec![]] {
+            store.tree.insert(&key, damage).unwrap();
+            let message = store.add(records()).await.unwrap_err().to_string();
+            assert!(message.starts_with("a row of the usage store is damaged (org 1, day 20779)"), "{message}");
+            store.month(Some(1), Month::of(START)).await.unwrap_err();
+            assert_eq!(store.month(Some(1), Month::of(START).next()).await.unwrap().total.calls, 33);
+        }
+        store.tree.insert(b"?", value).unwrap();
+        store.forget_before(Day(0)).await.unwrap_err();
+    }
+}

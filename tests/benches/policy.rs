@@ -1,0 +1,105 @@
+//! What one call into one policy costs, pooled and fresh: through the same path as a request's, with a verdict taken over.
+//!
+//! Once a guest that reads one field and lets pass, once the shipped `key-auth`.
+
+use portico::config::{self, Bounds, Failure, Grant, Instance};
+use portico::plugin::contract::{Credential, FieldValue, Method, Mode, Request, Scheme, Standing};
+use portico::plugin::{Component, Engine, Instances, Policy, RouteUse, SlotUse};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 15;
+const ROUND: Duration = Duration::from_millis(200);
+
+fn main() {
+    let engine = Engine::start().expect("an engine");
+    let bytes = |kind: &str, name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/portico/{kind}/{name}.wasm"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))
+    };
+    let reader = bytes("guests", "reader");
+    let key_auth = bytes("plugins", "key-auth");
+    println!("{:44} {:>10} {:>8} {:>8}", "one policy call", "median", "min", "max");
+    for (name, instance) in [("pooled", Instance::Pooled { recycle_after: u64::MAX }), ("fresh", Instance::Fresh)] {
+        let header = policy(&engine, &reader, instance, &[], "{}");
+        report(&format!("reads one field and lets pass, {name}"), &header);
+        let auth = policy(&engine, &key_auth, instance, &["deny"], "{}");
+        report(&format!("key-auth, {name}"), &auth);
+    }
+}
+
+fn policy(engine: &Engine, bytes: &[u8], instance: Instance, powers: &[&str], config: &str) -> Arc<Policy> {
+    let bounds =
+        Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
+    let component = Component::load(engine, bytes, bounds).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let powers = portico::plugin::named_powers(component.declared.powers).chain(powers.iter().copied());
+    let written = config::Policy {
+        name: "bench".into(),
+        plugin: "bench".into(),
+        instance,
+        failure: Failure::Closed,
+        bounds,
+        grant: Grant { powers: powers.map(str::to_owned).collect(), ..Grant::default() },
+        config: serde_json::Map::new(),
+    };
+    let slot = SlotUse {
+        pillar: "connect".into(),
+        scope: "connect".into(),
+        routes: vec![RouteUse { name: "*".into(), path: "/v1/connect/*".into(), methods: Vec::new(), auth: true }],
+        config: config.into(),
+        key: "policies.bench.config".into(),
+    };
+    let policy = Policy::prepare(Arc::new(component), &written, vec![slot]);
+    Arc::new(policy.unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+fn request(fields: &[FieldValue<'static>], wants_fields: bool) -> Request<'_> {
+    Request {
+        slot: 0,
+        route: 0,
+        now: 1_800_000_000_000,
+        method: Method::Get,
+        other_method: None,
+        scheme: Scheme::Http,
+        request_id: None,
+        authority: None,
+        path: None,
+        query: None,
+        upgrade: None,
+        client_address: None,
+        credential: (!wants_fields).then_some(Credential::Valid(Standing { mode: Mode::Live, scopes: 1 })),
+        principal: None,
+        upstream_health: None,
+        seed: None,
+        fields: wants_fields.then_some(fields),
+        other_fields: None,
+        notes: None,
+    }
+}
+
+fn report(name: &str, policy: &Arc<Policy>) {
+    let mut instances = Instances::default();
+    let values = [FieldValue { field: 0, value: b"open sesame" }];
+    let wants_fields = !policy.component.declared.reads.named.is_empty();
+    let mut call = || {
+        let answer = instances.on_request(policy, request(&values, wants_fields));
+        let answer = answer.unwrap_or_else(|failure| panic!("{failure}"));
+        policy.accept(0, answer.value).unwrap_or_else(|failure| panic!("{failure}"));
+    };
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            let mut calls = 0_u32;
+            while begun.elapsed() < ROUND {
+                for _ in 0..64 {
+                    call();
+                }
+                calls += 64;
+            }
+            begun.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    println!("{name:44} {:>7.2} µs {:>8.2} {:>8.2}", rounds[ROUNDS / 2], rounds[0], rounds[ROUNDS - 1]);
+}

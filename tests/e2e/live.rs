@@ -1,0 +1,72 @@
+//! A saved file is applied live; a bad one changes nothing and says why.
+
+use crate::harness::{DEFAULT, Gateway, Origin, until};
+
+fn toml(origin: &Origin, more: &str) -> String {
+    format!(
+        "{DEFAULT}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n{more}",
+        origin.address
+    )
+}
+
+#[test]
+fn a_saved_file_is_applied_and_a_bad_one_is_not() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin, ""));
+    let key = gateway.key(&["connect"]);
+    assert_eq!(gateway.get("/v1/new/x").key(&key).send().error(), "not_found");
+    gateway.save(&toml(&origin, "[pillars.new]\nscope = \"connect\"\nupstream = \"origin\"\n"));
+    until("the new pillar answers", || gateway.get("/v1/new/x").key(&key).send().status == 200);
+    let applied = gateway.generation();
+
+    for bad in ["[pillars.new]\nupstreem = \"origin\"\n", "this is not TOML", "[policies.gas]\n"] {
+        gateway.save(&toml(&origin, bad));
+        // Nothing to wait for when nothing happens; a good file after it proves that the bad one was looked at.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(gateway.get("/v1/new/x").key(&key).send().status, 200);
+        assert_eq!(gateway.generation(), applied);
+    }
+    gateway.save(&toml(&origin, ""));
+    until("the pillar is gone", || gateway.get("/v1/new/x").key(&key).send().status == 404);
+}
+
+#[test]
+fn limits_outlive_a_change_of_configuration() {
+    let origin = Origin::echo();
+    let tight = toml(&origin, "").replace("quota = 100000, per = \"1s\"", "quota = 3, per = \"1h\"");
+    let gateway = Gateway::start(&tight);
+    let key = gateway.key(&["connect"]);
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 200);
+    }
+    let before = gateway.generation();
+    gateway.save(&format!("{tight}\n[pillars.more]\n"));
+    until("the change is applied", || gateway.generation() > before);
+    assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 429);
+}
+
+#[test]
+fn requests_go_on_while_configurations_change() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin, ""));
+    let key = gateway.key(&["connect"]);
+    let public = gateway.public;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let caller = std::thread::spawn(move || {
+        let mut answers = 0;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let answer = crate::harness::request(public, "GET", "/v1/connect/x").key(&key).send();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answers += 1;
+        }
+        answers
+    });
+    for round in 0..5 {
+        let before = gateway.generation();
+        gateway.save(&toml(&origin, &format!("[pillars.p{round}]\n")));
+        until("the change is applied", || gateway.generation() > before);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(caller.join().expect("no failed request") > 5);
+}

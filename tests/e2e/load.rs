@@ -1,0 +1,129 @@
+//! What is refused when it is loaded, each with the reason and the key path; and that nothing is half loaded.
+
+use crate::harness::{Gateway, Origin, guest, patched};
+use serde_json::json;
+
+fn refused(origin: &Origin, name: &str, bytes: Vec<u8>, more: &str) -> String {
+    let toml = format!(
+        "[policies.odd]\nplugin = \"{name}\"\n{more}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n\
+         [pillars.connect]\nupstream = \"origin\"\nchain = [\"odd\"]\n",
+        origin.address
+    );
+    match Gateway::try_start(&toml, &[(name, bytes)]) {
+        Ok(_) => panic!("{name} was not refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn odd_bytes_are_refused_by_name() {
+    let origin = Origin::echo();
+    let core_module = b"\0asm\x01\0\0\0".to_vec();
+    let mut cut = guest("hello");
+    cut.truncate(cut.len() / 2);
+    for (bytes, reason) in [
+        (b"garbage".to_vec(), "not WebAssembly"),
+        (Vec::new(), "empty"),
+        (core_module, "core module"),
+        (b"\0asm\x0d\0\x01\0garbage".to_vec(), "does not compile"),
+        (cut, "does not compile"),
+        (guest("other-world"), "another world"),
+        (guest("world-0-2"), "0.2.0"),
+        (guest("imports-wasi"), "wasi:"),
+        (guest("imports-unknown"), "imports `"),
+        (guest("imports-store"), "portico:policy/kv"),
+        (guest("imports-outbound"), "portico:policy/http"),
+        (guest("hostile-describe"), "could not be asked"),
+        (guest("forgetful"), "differently"),
+    ] {
+        let error = refused(&origin, "thing", bytes, "");
+        assert!(error.contains("policies.odd.plugin") && error.contains(reason), "wanted {reason:?}: {error}");
+        assert!(error.contains("thing.wasm"), "{error}");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_named_with_what_is() {
+    let origin = Origin::echo();
+    let toml = format!(
+        "[policies.key-auht]\ngrant.powers = [\"deny\"]\n[upstreams.o]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"o\"\n",
+        origin.address
+    );
+    let error = Gateway::try_start(&toml, &[]).err().expect("refused").to_string();
+    assert!(error.contains("key-auht.wasm") && error.contains("did you mean `key-auth`?"), "{error}");
+}
+
+#[test]
+fn hostile_plans_are_refused() {
+    let origin = Origin::echo();
+    for behaviour in [
+        "loop", "panic", "eat-memory", "no-reason", "million-diagnostics", "bad-utf8", "many-scopes", "many-limits",
+        "same-limits", "bad-limit-name", "no-windows", "many-windows", "zero-quota", "zero-period", "long-period",
+        "bad-window-name", "unknown-target", "many-targets", "absurd-charge",
+    ] {
+        let more = format!(
+            "grant.powers = [\"deny\", \"take\", \"charge\", \"forward\"]\ngrant.maximum_charge = \"1\"\nconfig = {{ behaviour = \"{behaviour}\" }}"
+        );
+        let error = refused(&origin, "hostile-configure", guest("hostile-configure"), &more);
+        assert!(error.contains("policies.odd.config"), "{behaviour}: {error}");
+    }
+}
+
+#[test]
+fn body_phases_are_refused_honestly() {
+    let origin = Origin::echo();
+    for key in ["request_body", "response_body"] {
+        let descriptor = json!({ "name": "c", "version": "1.0.0", "summary": "", key: "inspect" });
+        let error = refused(&origin, "c", patched("chameleon", &descriptor), "");
+        assert!(error.contains("does not pass bodies to policies yet"), "{error}");
+    }
+}
+
+#[test]
+fn all_mistakes_in_a_policys_configuration_come_at_once() {
+    let origin = Origin::echo();
+    let toml = format!(
+        "[policies.rate-limit]\ngrant.powers = [\"take\"]\n\
+         [[policies.rate-limit.config.limits]]\nname = \"a\"\nsubjekt = \"key\"\nsubject = \"kee\"\n\
+         windows = [{{ name = \"sec\", quota = \"many\", per = \"1s\" }}]\n\
+         [policies.gas]\ngrant.powers = [\"deny\"]\n[policies.gas.config]\ndefalt = {{ gas = \"1\" }}\n\
+         [upstreams.o]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"o\"\nchain = [\"rate-limit\", \"gas\"]\n",
+        origin.address
+    );
+    let error = Gateway::try_start(&toml, &[]).err().expect("refused").to_string();
+    for part in [
+        "policies.rate-limit.config.limits[0].subjekt: unknown key; did you mean `subject`?",
+        "policies.rate-limit.config.limits[0].subject",
+        "policies.rate-limit.config.limits[0].windows[0].quota",
+        "policies.gas.grant.powers: the plugin `gas` wants the power `charge`",
+        "policies.gas.config.defalt: unknown key; did you mean `default`?",
+    ] {
+        assert!(error.contains(part), "wanted {part:?} in:\n{error}");
+    }
+}
+
+#[test]
+fn failing_open_is_refused_for_powers_that_guard() {
+    let origin = Origin::echo();
+    for power in ["deny", "identify", "take", "charge"] {
+        let descriptor = json!({ "name": "c", "version": "1.0.0", "summary": "", "powers": [power] });
+        let more = format!("failure = \"open\"\ngrant.powers = [\"{power}\"]");
+        let error = refused(&origin, "c", patched("chameleon", &descriptor), &more);
+        assert!(error.contains("policies.odd") && error.contains("open"), "{power}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_policy_keeps_the_running_configuration() {
+    let origin = Origin::echo();
+    let good = format!(
+        "[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n\
+         [[pillars.connect.routes]]\npath = \"/x\"\nauth = \"none\"\n",
+        origin.address
+    );
+    let gateway = Gateway::start_with(&good, &[("garbage", b"garbage".to_vec())]);
+    let before = gateway.generation();
+    gateway.save(&format!("[defaults]\nchain = [\"garbage\"]\n[policies.garbage]\n{good}"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!((gateway.get("/v1/connect/x").send().status, gateway.generation()), (200, before));
+}

@@ -1,0 +1,222 @@
+//! A gateway for one test, in this process: own directories, own ports, real components.
+
+use super::client::{Answer, Call, request};
+use super::origin::Origin;
+use portico::config;
+use portico::plugin::{Catalog, Component, Engine};
+use portico::server::{self, Running, StartError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+
+/// The shipped chain with its grants and high limits, for tests that are about something else.
+pub const DEFAULT: &str = r#"
+[defaults]
+chain = ["rate-limit", "key-auth", "gas"]
+[policies.key-auth]
+instance = "pooled"
+grant.powers = ["deny"]
+[policies.rate-limit]
+instance = "pooled"
+grant.powers = ["take"]
+[[policies.rate-limit.config.limits]]
+name = "per-key"
+subject = "key"
+when = "authenticated"
+windows = [{ name = "sec", quota = 100000, per = "1s" }, { name = "min", quota = 100000, per = "1m" }]
+[policies.gas]
+instance = "pooled"
+grant.powers = ["charge"]
+grant.maximum_charge = "1000"
+[policies.gas.config.default]
+gas = "1"
+"#;
+
+/// A running gateway; ends when it is dropped.
+pub struct Gateway {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    directory: TempDir,
+    running: Option<Running>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// Components that all tests share, so that each is compiled once.
+pub fn catalog() -> Arc<Catalog> {
+    static CATALOG: OnceLock<(Arc<Catalog>, Vec<Arc<Component>>)> = OnceLock::new();
+    let (catalog, _kept) = CATALOG.get_or_init(|| {
+        let catalog = Arc::new(Catalog::new(Engine::start().expect("an engine")));
+        (catalog, Vec::new())
+    });
+    catalog.clone()
+}
+
+fn built(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/portico").join(kind)
+}
+
+/// The bytes of a test guest.
+pub fn guest(name: &str) -> Vec<u8> {
+    let path = built("guests").join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))
+}
+
+/// A chameleon that describes itself as told.
+pub fn patched(guest_name: &str, descriptor: &serde_json::Value) -> Vec<u8> {
+    portico_guests::descriptor::patch(&guest(guest_name), &descriptor.to_string()).expect("a chameleon")
+}
+
+/// Every built component, for directories of plugins.
+pub fn components(directory: &Path) {
+    for kind in ["plugins", "guests"] {
+        let built = built(kind);
+        let entries = std::fs::read_dir(&built)
+            .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", built.display()));
+        for entry in entries {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name");
+            if path.extension().is_some_and(|extension| extension == "wasm") {
+                std::os::unix::fs::symlink(&path, directory.join(name)).expect("a link");
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway with one pillar `connect` on this origin and what `toml` adds.
+    pub fn with(origin: &Origin, toml: &str) -> Self {
+        let upstream = format!(
+            "[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n",
+            origin.address
+        );
+        Self::start(&format!("{toml}\n{upstream}"))
+    }
+
+    /// Starts a gateway on a configuration without its listeners and directories.
+    pub fn start(toml: &str) -> Self {
+        Self::try_start(toml, &[]).unwrap_or_else(|error| panic!("{error}\n---\n{toml}"))
+    }
+
+    /// As [`Self::start`], with further components by name.
+    pub fn start_with(toml: &str, more: &[(&str, Vec<u8>)]) -> Self {
+        Self::try_start(toml, more).unwrap_or_else(|error| panic!("{error}\n---\n{toml}"))
+    }
+
+    /// As [`Self::start_with`], for configurations that may not start.
+    pub fn try_start(toml: &str, more: &[(&str, Vec<u8>)]) -> Result<Self, StartError> {
+        let directory = TempDir::new().expect("a directory");
+        let plugins = directory.path().join("plugins");
+        std::fs::create_dir(&plugins).expect("a directory");
+        components(&plugins);
+        for (name, bytes) in more {
+            let path = plugins.join(format!("{name}.wasm"));
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(path, bytes).expect("a component");
+        }
+        let path = directory.path().join("gateway.toml");
+        std::fs::write(&path, whole(toml)).expect("a configuration");
+        Self::run(directory, &path)
+    }
+
+    fn run(directory: TempDir, path: &Path) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let config = config::load(path)?;
+        let running = runtime.block_on(server::start_with(config, catalog()))?;
+        let (public, admin) = (running.public, running.admin);
+        Ok(Self { public, admin, directory, running: Some(running), runtime: Some(runtime) })
+    }
+
+    /// Stops and starts again on the same data.
+    pub fn restart(mut self) -> Self {
+        self.stop();
+        let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
+        let path = directory.path().join("gateway.toml");
+        Self::run(directory, &path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Saves another configuration over the running one.
+    pub fn save(&self, toml: &str) {
+        std::fs::write(self.directory.path().join("gateway.toml"), whole(toml)).expect("a configuration");
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A request to the public listener.
+    pub fn call(&self, method: &str, target: &str) -> Call {
+        request(self.public, method, target)
+    }
+
+    /// A `GET` on the public listener.
+    pub fn get(&self, target: &str) -> Call {
+        self.call("GET", target)
+    }
+
+    /// A request to the admin API.
+    pub fn admin(&self, method: &str, target: &str) -> Call {
+        let token = std::fs::read_to_string(self.directory.path().join("data/admin-token")).expect("a token");
+        request(self.admin, method, target).field("authorization", format!("Bearer {}", token.trim()))
+    }
+
+    /// A live key with these scopes.
+    pub fn key(&self, scopes: &[&str]) -> String {
+        self.issue(serde_json::json!({ "name": "test", "mode": "live", "scopes": scopes })).1
+    }
+
+    /// A key as asked; its id and its secret.
+    pub fn issue(&self, body: serde_json::Value) -> (String, String) {
+        let answer =
+            self.admin("POST", "/v1/keys").field("content-type", "application/json").body(body.to_string()).send();
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let key = answer.json();
+        let member = |name: &str| key[name].as_str().expect("a member").to_owned();
+        (member("id"), member("secret"))
+    }
+
+    /// Revokes a key.
+    pub fn revoke(&self, id: &str) -> Answer {
+        self.admin("DELETE", &format!("/v1/keys/{id}")).send()
+    }
+
+    /// The generation of the configuration that answers.
+    pub fn generation(&self) -> u64 {
+        self.admin("GET", "/v1/plugins").send().json()["generation"].as_u64().expect("a generation")
+    }
+
+    fn stop(&mut self) {
+        if let (Some(running), Some(runtime)) = (self.running.take(), self.runtime.take()) {
+            runtime.block_on(running.stop());
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn whole(toml: &str) -> String {
+    let head = r#"
+[gateway]
+listen = "127.0.0.1:0"
+workers = 1
+drain_timeout = "1s"
+[admin]
+listen = "127.0.0.1:0"
+[data]
+directory = "data"
+[secrets]
+master_key = { file = "master.key" }
+[plugins]
+directory = "plugins"
+"#;
+    format!("{head}\n{toml}")
+}

@@ -1,0 +1,20 @@
+//! What end-to-end tests stand on: a real gateway, real components, a real origin, real sockets; all on port 0.
+
+mod client;
+mod gateway;
+mod origin;
+
+pub use client::{Answer, Call, raw, request};
+pub use gateway::{DEFAULT, Gateway, catalog, components, guest, patched};
+pub use origin::Origin;
+
+use std::time::{Duration, Instant};
+
+/// Waits until something holds, and says what was waited for when it never does.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
