@@ -3,9 +3,9 @@
 //! Never decides anything: a failing meter must not change a response.
 
 use crate::body::{self, Body};
+use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
-use crate::clock::Millis;
 use crate::effect::Charges;
 use crate::gas::Gas;
 use crate::head;
@@ -51,10 +51,9 @@ impl Meter {
         credential: &Credential,
         at: Millis,
     ) -> Self {
-        let caller = credential.presented().map_or(Caller::ANONYMOUS, |key| Caller {
-            org: Some(key.org.number()),
-            key: Some(key.id.number()),
-        });
+        let caller = credential
+            .presented()
+            .map_or(Caller::ANONYMOUS, |key| Caller { org: Some(key.org.number()), key: Some(key.id.number()) });
         Self(Some(Box::new(Open {
             tally: tally.clone(),
             at,

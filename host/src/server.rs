@@ -253,7 +253,13 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
 
 fn build(config: Config, kept: &Kept, earlier: Option<&Snapshot>) -> Result<Snapshot, StartError> {
     let file = config.path.clone();
-    let from = Ingredients { catalog: &kept.catalog, limits: &kept.limits, names: &kept.names, workers: kept.workers, earlier };
+    let from = Ingredients {
+        catalog: &kept.catalog,
+        limits: &kept.limits,
+        names: &kept.names,
+        workers: kept.workers,
+        earlier,
+    };
     Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
 }
 

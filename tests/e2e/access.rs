@@ -3,19 +3,20 @@
 use crate::harness::{DEFAULT, Gateway, Origin};
 use serde_json::json;
 
-const PUBLIC: &str = "[[pillars.connect.routes]]\nname = \"open\"\npath = \"/open/{id}\"\nmethods = [\"GET\"]\nauth = \"none\"\n";
+const PUBLIC: &str =
+    "[[pillars.connect.routes]]\nname = \"open\"\npath = \"/open/{id}\"\nmethods = [\"GET\"]\nauth = \"none\"\n";
 
 #[test]
 fn every_refusal_has_its_code() {
     let origin = Origin::echo();
-    let gateway = Gateway::with(&origin, DEFAULT);
+    let gateway = Gateway::with(&origin, &format!("{DEFAULT}\n[pillars.pay]\n"));
     let good = gateway.key(&["connect"]);
     let mut typo = good.clone();
     let last = if typo.pop() == Some('a') { 'b' } else { 'a' };
     typo.push(last);
     let (revoked_id, revoked) = gateway.issue(json!({ "name": "r", "mode": "live", "scopes": ["connect"] }));
     assert_eq!(gateway.revoke(&revoked_id).status, 200);
-    let other = gateway.issue(json!({ "name": "o", "mode": "live", "scopes": [] })).1;
+    let other = gateway.issue(json!({ "name": "o", "mode": "live", "scopes": ["pay"] })).1;
     let bound =
         gateway.issue(json!({ "name": "n", "mode": "live", "scopes": ["connect"], "networks": ["10.0.0.0/8"] })).1;
     let unknown = "sk_live_00000000000000000000000000000007";
@@ -64,8 +65,9 @@ fn an_expired_key_is_told_so() {
 #[test]
 fn the_guard_holds_without_any_policy() {
     let origin = Origin::echo();
-    let gateway = Gateway::with(&origin, PUBLIC);
-    let (good, other) = (gateway.key(&["connect"]), gateway.issue(json!({"name": "o", "mode": "live", "scopes": []})).1);
+    let gateway = Gateway::with(&origin, &format!("{PUBLIC}[pillars.pay]\n"));
+    let (good, other) =
+        (gateway.key(&["connect"]), gateway.issue(json!({ "name": "o", "mode": "live", "scopes": ["pay"] })).1);
     assert_eq!(gateway.get("/v1/connect/x").send().error(), "missing_authorization");
     assert_eq!(gateway.get("/v1/connect/x").key("nonsense").send().error(), "invalid_token_shape");
     assert_eq!(gateway.get("/v1/connect/x").key(&other).send().error(), "insufficient_scope");
@@ -78,7 +80,10 @@ fn the_guard_holds_without_any_policy() {
 #[test]
 fn public_routes_are_public() {
     let origin = Origin::echo();
-    let toml = format!("{DEFAULT}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n{PUBLIC}", origin.address);
+    let toml = format!(
+        "{DEFAULT}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n{PUBLIC}",
+        origin.address
+    );
     let gateway = Gateway::start(&toml);
     assert_eq!(gateway.get("/v1/connect/open/7").send().status, 200);
     assert_eq!(gateway.get("/v1/connect/open/7").key("odd").send().status, 200);
@@ -90,7 +95,10 @@ fn public_routes_are_public() {
 fn sandbox_keys_never_reach_a_live_upstream() {
     let (live, sandbox) = (Origin::echo(), Origin::echo());
     let toml = format!("{DEFAULT}\n[upstreams.sand]\nendpoints = [\"http://{}\"]\n", sandbox.address);
-    let with = format!("{toml}\n[upstreams.live]\nendpoints = [\"http://{}\"]\n[pillars.both]\nupstream = \"live\"\nsandbox = \"sand\"\n[pillars.only]\nupstream = \"live\"\n", live.address);
+    let with = format!(
+        "{toml}\n[upstreams.live]\nendpoints = [\"http://{}\"]\n[pillars.both]\nupstream = \"live\"\nsandbox = \"sand\"\n[pillars.only]\nupstream = \"live\"\n",
+        live.address
+    );
     let gateway = Gateway::start(&with);
     let key = gateway.issue(json!({ "name": "s", "mode": "sandbox", "scopes": ["both", "only"] })).1;
     assert!(key.starts_with("sk_sandbox_"));

@@ -215,7 +215,8 @@ fn the_gateway_has_pages_of_its_own() {
 #[test]
 fn usage_is_booked_for_each_exchange() {
     let origin = Origin::echo();
-    let toml = format!("{DEFAULT}\n[pillars.connect.config.gas.default]\ngas = \"0.5\"\nper = \"unit\"\nmax_units = 10\n");
+    let toml =
+        format!("{DEFAULT}\n[pillars.connect.config.gas.default]\ngas = \"0.5\"\nper = \"unit\"\nmax_units = 10\n");
     let gateway = Gateway::with(&origin, &toml);
     let key = gateway.key(&["connect"]);
     let org = gateway.admin("GET", "/v1/orgs").send().json()["orgs"][0]["id"].as_str().expect("an org").to_owned();

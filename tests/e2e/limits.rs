@@ -37,7 +37,10 @@ fn a_key_gets_its_quota_and_not_one_more() {
 #[test]
 fn a_month_is_a_quota_and_survives_a_restart() {
     let origin = Origin::echo();
-    let gateway = Gateway::with(&origin, &limited(50, "").replace("per = \"1h\"", "per = \"month\"").replace("quota = 50", "quota = 3"));
+    let gateway = Gateway::with(
+        &origin,
+        &limited(50, "").replace("per = \"1h\"", "per = \"month\"").replace("quota = 50", "quota = 3"),
+    );
     let key = gateway.key(&["connect"]);
     for _ in 0..3 {
         assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 200);
@@ -70,7 +73,8 @@ fn all_limits_are_taken_or_none() {
     let both = json!({ "takes": [{ "limit": 0, "cost": 1 }, { "limit": 1, "cost": 1 }] });
     let wide = json!({ "takes": [{ "limit": 0, "cost": 1 }] });
     let config = json!({ "plan": plan, "request": wide, "by_field": { "both": both } });
-    let gateway = crate::powers::chameleon(&origin, json!({ "powers": ["take"], "reads": ["x-case"] }), &config, &["take"], "");
+    let gateway =
+        crate::powers::chameleon(&origin, json!({ "powers": ["take"], "reads": ["x-case"] }), &config, &["take"], "");
     let key = gateway.key(&["connect"]);
     let ask = |case: &str| gateway.get("/v1/connect/x").key(&key).field("x-case", case).send().status;
     assert_eq!(ask("both"), 200);

@@ -57,9 +57,25 @@ fn a_plugin_that_is_not_there_is_named_with_what_is() {
 fn hostile_plans_are_refused() {
     let origin = Origin::echo();
     for behaviour in [
-        "loop", "panic", "eat-memory", "no-reason", "million-diagnostics", "bad-utf8", "many-scopes", "many-limits",
-        "same-limits", "bad-limit-name", "no-windows", "many-windows", "zero-quota", "zero-period", "long-period",
-        "bad-window-name", "unknown-target", "many-targets", "absurd-charge",
+        "loop",
+        "panic",
+        "eat-memory",
+        "no-reason",
+        "million-diagnostics",
+        "bad-utf8",
+        "many-scopes",
+        "many-limits",
+        "same-limits",
+        "bad-limit-name",
+        "no-windows",
+        "many-windows",
+        "zero-quota",
+        "zero-period",
+        "long-period",
+        "bad-window-name",
+        "unknown-target",
+        "many-targets",
+        "absurd-charge",
     ] {
         let more = format!(
             "grant.powers = [\"deny\", \"take\", \"charge\", \"forward\"]\ngrant.maximum_charge = \"1\"\nconfig = {{ behaviour = \"{behaviour}\" }}"

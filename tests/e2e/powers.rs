@@ -184,7 +184,11 @@ fn powers_do_what_they_say() {
     let jwks = gateway.get("/.well-known/jwks.json").send().json();
     let claims = crate::data_path::verified(token[1].as_str().unwrap(), &jwks);
     assert_eq!((claims["aud"].as_str(), claims["plan"].as_str()), (Some("special"), Some("gold")));
-    assert_eq!((claims["sub"].as_str(), claims["scope"].as_str()), (Some("user-7"), Some("connect")), "within the grant");
+    assert_eq!(
+        (claims["sub"].as_str(), claims["scope"].as_str()),
+        (Some("user-7"), Some("connect")),
+        "within the grant"
+    );
     assert_eq!(ask("/v1/connect/closed", "none").status, 401);
 }
 

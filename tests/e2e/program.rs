@@ -88,7 +88,8 @@ fn told(output: &Output) -> String {
 fn it_serves_issues_keys_and_ends_in_order() {
     let stand = Stand::new();
     let serving = stand.serve();
-    let issued = output(stand.path(), &["key", "issue", "--config", "gateway.toml", "--name", "a", "--all-scopes", "--json"]);
+    let issued =
+        output(stand.path(), &["key", "issue", "--config", "gateway.toml", "--name", "a", "--all-scopes", "--json"]);
     assert!(issued.status.success(), "{}", told(&issued));
     let key: serde_json::Value = serde_json::from_slice(&issued.stdout).unwrap();
     let secret = key["secret"].as_str().unwrap().to_owned();

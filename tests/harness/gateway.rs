@@ -120,11 +120,8 @@ impl Gateway {
     }
 
     fn run(directory: TempDir, path: &Path) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let config = config::load(path)?;
         let running = runtime.block_on(server::start_with(config, catalog()))?;
         let (public, admin) = (running.public, running.admin);

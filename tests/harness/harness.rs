@@ -4,8 +4,8 @@ mod client;
 mod gateway;
 mod origin;
 
-pub use client::{Answer, Call, raw, request};
-pub use gateway::{DEFAULT, Gateway, catalog, components, guest, patched};
+pub use client::{raw, request};
+pub use gateway::{DEFAULT, Gateway, components, guest, patched};
 pub use origin::Origin;
 
 use std::time::{Duration, Instant};

@@ -138,8 +138,14 @@ fn events(count: usize) -> Answer {
 
 /// A body that ends before its announced length.
 fn broken() -> Answer {
-    let part = Ok(Frame::data(Bytes::from_static(b"half of it")));
-    let stream = futures_util::stream::iter([part, Err(std::io::Error::other("as asked"))]);
+    let stream = futures_util::stream::unfold(0, |step| async move {
+        if step == 0 {
+            return Some((Ok(Frame::data(Bytes::from_static(b"half of it"))), 1));
+        }
+        // Head and half of the body are on their way by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Some((Err(std::io::Error::other("as asked")), 2))
+    });
     let mut response = Response::new(BodyExt::boxed(StreamBody::new(stream)));
     response.headers_mut().insert("content-length", "1000".parse().expect("a value"));
     response

@@ -139,6 +139,11 @@ fn fields(list: &str, names: &[String], others_allowed: bool, problems: &mut Vec
             fields.others = true;
             continue;
         }
+        // A single star is a field name by the letter of RFC 9110, and never by anybody's intention.
+        if name == "*" {
+            problems.push(format!("its {list} name `*`; name each field"));
+            continue;
+        }
         match HeaderName::from_bytes(name.as_bytes()) {
             // Compared as written: HeaderName folds the case, and positions must mean what the author wrote.
             Ok(parsed) if parsed.as_str() == name => {

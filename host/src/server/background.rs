@@ -4,11 +4,11 @@
 
 use super::Kept;
 use crate::api::Refusal;
+use crate::clock::Millis;
 use crate::credential::Issuer;
 use crate::id::OrgId;
-use crate::problem::Fault;
-use crate::clock::Millis;
 use crate::limit::{Period, Subject, SubjectKind};
+use crate::problem::Fault;
 use crate::snapshot::Snapshot;
 use crate::upstream;
 use crate::usage::{self, Batch, Month, Names, UsageStore};
@@ -20,8 +20,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -175,7 +175,11 @@ pub(super) async fn keep_usage(
         match store.add(unkept.clone()).await {
             Ok(()) => unkept.clear(),
             Err(error) => {
-                tracing::error!(rows = unkept.len(), "usage could not be written, and is kept in memory: {}", super::sentence(&error));
+                tracing::error!(
+                    rows = unkept.len(),
+                    "usage could not be written, and is kept in memory: {}",
+                    super::sentence(&error)
+                );
                 // Bounded: rows are merged only in the store.
                 if unkept.len() > MAX_UNKEPT {
                     tracing::error!("too much usage waits for the store; the oldest is lost");

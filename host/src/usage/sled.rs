@@ -263,7 +263,7 @@ mod tests {
 
     impl SledUsage {
         /// In a database of its own.
-        pub(in super::super) fn open(directory: &std::path::Path) -> Self {
+        pub(in super::super) fn open_at(directory: &std::path::Path) -> Self {
             let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
             Self::new(database.open_tree("usage").unwrap())
         }
@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_row_is_named_and_nothing_else_is_changed() {
         let directory = tempfile::tempdir().unwrap();
-        let store = SledUsage::open(directory.path());
+        let store = SledUsage::open_at(directory.path());
         store.add(records()).await.unwrap();
         let (key, value) = store.tree.iter().nth(1).unwrap().unwrap();
         for damage in [value[..20].to_vec(), vec![VERSION + 1], value[..value.len() - 1].to_vec(), vec![]] {

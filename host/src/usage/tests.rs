@@ -47,7 +47,7 @@ pub(super) fn records() -> Vec<Record> {
 }
 
 fn stores(directory: &std::path::Path) -> Vec<Box<dyn UsageStore>> {
-    vec![Box::new(MemoryUsage::default()), Box::new(SledUsage::open(directory))]
+    vec![Box::new(MemoryUsage::default()), Box::new(SledUsage::open_at(directory))]
 }
 
 #[tokio::test]
