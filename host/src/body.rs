@@ -27,8 +27,19 @@ pub struct Stream {
 
 /// Learns how a body ended: exactly once, also when it is dropped half-way.
 pub trait Ending {
-    /// `complete` is false for a broken body and for one that nobody wanted any more.
-    fn ended(self: Box<Self>, bytes: u64, complete: bool);
+    /// After so many bytes, in this way.
+    fn ended(self: Box<Self>, bytes: u64, how: End);
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was carried to its end.
+    Complete,
+    /// The upstream broke off.
+    Broken,
+    /// The client did not want the rest.
+    Left,
 }
 
 impl Body {
@@ -47,23 +58,23 @@ impl Body {
         let mut stream = Stream { inner, bytes: 0, ending: Some(ending) };
         // An empty body is never polled.
         if stream.inner.is_end_stream() {
-            stream.end(true);
+            stream.end(End::Complete);
         }
         Self::Stream(stream)
     }
 }
 
 impl Stream {
-    fn end(&mut self, complete: bool) {
+    fn end(&mut self, how: End) {
         if let Some(ending) = self.ending.take() {
-            ending.ended(self.bytes, complete);
+            ending.ended(self.bytes, how);
         }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.end(false);
+        self.end(End::Left);
     }
 }
 
@@ -84,11 +95,11 @@ impl HttpBody for Body {
                         // hyper does not ask again once it has the announced length: the end is known here, before
                         // the last frame is handed over.
                         if stream.inner.is_end_stream() {
-                            stream.end(true);
+                            stream.end(End::Complete);
                         }
                     }
-                    Some(Err(_)) => stream.end(false),
-                    None => stream.end(true),
+                    Some(Err(_)) => stream.end(End::Broken),
+                    None => stream.end(End::Complete),
                 }
                 Poll::Ready(frame)
             }
@@ -113,18 +124,39 @@ impl HttpBody for Body {
 /// The body of a request on its way to the upstream, counted.
 pub struct Upload {
     inner: Incoming,
-    bytes: Rc<Cell<u64>>,
+    progress: Rc<Progress>,
+}
+
+/// How far a request body has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: Cell<u64>,
+    whole: Cell<bool>,
+}
+
+impl Progress {
+    /// Bytes that were passed on so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Whether all of it was passed on.
+    pub fn is_whole(&self) -> bool {
+        self.whole.get()
+    }
 }
 
 impl Upload {
     /// Counts the bytes of a request body.
     pub fn new(inner: Incoming) -> Self {
-        Self { inner, bytes: Rc::new(Cell::new(0)) }
+        let progress = Rc::<Progress>::default();
+        progress.whole.set(inner.is_end_stream());
+        Self { inner, progress }
     }
 
-    /// The bytes that were passed on so far.
-    pub fn progress(&self) -> Rc<Cell<u64>> {
-        self.bytes.clone()
+    /// How far it has come; goes on to tell while it is sent.
+    pub fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
     }
 }
 
@@ -137,10 +169,16 @@ impl HttpBody for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes.set(self.bytes.get() + data.len() as u64);
+        let progress = &self.progress;
+        match &frame {
+            Some(Ok(frame)) => {
+                let more = frame.data_ref().map_or(0, |data| data.len() as u64);
+                progress.bytes.set(progress.bytes.get() + more);
+                // A body of known length is not asked again after its last byte.
+                progress.whole.set(self.inner.is_end_stream());
+            }
+            Some(Err(_)) => {}
+            None => progress.whole.set(true),
         }
         Poll::Ready(frame)
     }

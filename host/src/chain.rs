@@ -124,7 +124,7 @@ impl Step {
     }
 
     fn failed(&self, failure: &Failure, request: &str) {
-        self.policy.failures.fetch_add(1, Ordering::Relaxed);
+        self.policy.record.failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(policy = %self.policy.name, request, kind = failure.code(), "a policy failed: {failure}");
     }
 
@@ -135,7 +135,7 @@ impl Step {
         chain: &Chain,
         earlier: &[(usize, Decision)],
     ) -> Result<(Decision, u64), Failure> {
-        self.policy.calls.fetch_add(1, Ordering::Relaxed);
+        self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let declared = &self.policy.component.declared;
         let wants = |fact: Wanted| declared.facts.contains(fact);
         let plan = &self.slot().plan;

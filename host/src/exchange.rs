@@ -13,8 +13,8 @@ use crate::head;
 use crate::id::Text;
 use crate::landing;
 use crate::meter::Meter;
-use crate::plugin::contract::{self, Source};
-use crate::plugin::{Action, Claim, Reply};
+use crate::plugin::contract::Source;
+use crate::plugin::{Action, Reply};
 use crate::principal::Principal;
 use crate::respond;
 use crate::snapshot::{Pillar, Snapshot, Target};
@@ -28,6 +28,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 mod assertion;
+mod guard;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -157,7 +158,8 @@ impl Exchange<'_> {
         let pillar = routed.pillar;
         let credential = std::mem::replace(&mut routed.credential, Credential::Absent);
         let claim = passed.decisions.iter().rev().find_map(|(_, decision)| decision.identity.clone());
-        let principal = principal(&credential, claim.as_ref());
+        let principal = guard::principal(&credential, claim.as_ref());
+        meter.caller(principal.map(|principal| principal.mode()));
         let taker = effect::Taker { principal, address: self.client.address };
         let take = |which| effect::take(&pillar.chain, &passed.decisions, which, taker, self.now);
         match passed.end {
@@ -166,7 +168,7 @@ impl Exchange<'_> {
                 let told = take(Takes::Always)?;
                 let Some((_, decision)) = passed.decisions.last_mut() else { return Err(Denial::NotFound) };
                 return match std::mem::replace(&mut decision.action, Action::Next) {
-                    Action::Deny(denial) => Err(standard(denial, pillar)),
+                    Action::Deny(denial) => Err(guard::denial(denial, pillar)),
                     Action::Respond(reply) => Ok(Answer::whole(reply_response(reply), Source::Policy, told)),
                     Action::Next | Action::Forward(_) => Err(Denial::NotFound),
                 };
@@ -177,14 +179,14 @@ impl Exchange<'_> {
                 return Err(Denial::PolicyUnavailable { policy });
             }
         }
-        if let Err(denial) = guard(pillar, routed.target, &credential, principal) {
+        if let Err(denial) = guard::check(pillar, routed.target, &credential, principal) {
             take(Takes::Always)?;
             return Err(denial);
         }
         let upstream = self.upstream(snapshot, &routed, principal, passed)?;
         let told = take(Takes::All)?;
-        meter.charge(Charges::of(&passed.decisions), principal.map(|principal| principal.mode()));
-        let request = self.outbound(snapshot, routed, passed, principal, upload);
+        meter.charge(Charges::of(&passed.decisions));
+        let request = self.outbound(snapshot, routed, passed, principal, &upstream, upload);
         meter.count_upload(request.body().progress());
         let (response, lease) =
             self.worker.pools.send(&upstream, request).await.map_err(|failure| upstream_denial(failure, &upstream))?;
@@ -226,6 +228,7 @@ impl Exchange<'_> {
         routed: Routed<'_>,
         passed: &Passed,
         principal: Option<Principal<'_>>,
+        upstream: &Upstream,
         upload: Incoming,
     ) -> Request<Upload> {
         let Routed { mut parts, path, pillar, prefix, .. } = routed;
@@ -235,6 +238,13 @@ impl Exchange<'_> {
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
         head::clean_request(headers);
+        // Only HTTP/1.0 may come without one (RFC 9112, section 3.2); what goes on is HTTP/1.1.
+        if !headers.contains_key(http::header::HOST)
+            && let Some(Ok(host)) =
+                upstream.endpoints.first().map(|endpoint| HeaderValue::from_str(&endpoint.authority))
+        {
+            headers.insert(http::header::HOST, host);
+        }
         headers.insert(head::X_FORWARDED_FOR, self.client.forwarded_for.clone());
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
@@ -319,58 +329,6 @@ impl Exchange<'_> {
                 *response = respond::to(&denial, self.id);
                 *source = Source::Gateway;
             }
-        }
-    }
-}
-
-/// Who calls: by the policy that said so last, or by a valid key.
-fn principal<'a>(credential: &'a Credential, claim: Option<&'a Claim>) -> Option<Principal<'a>> {
-    match (claim, credential.valid()) {
-        (Some(claim), _) => Some(Principal::Claimed(claim)),
-        (None, Some(key)) => Some(Principal::Key(key)),
-        (None, None) => None,
-    }
-}
-
-/// The gateway's own guard: what needs a principal gets none without it, whatever policies said or failed to say.
-fn guard(
-    pillar: &Pillar,
-    target: Target,
-    credential: &Credential,
-    principal: Option<Principal<'_>>,
-) -> Result<(), Denial> {
-    if !pillar.rules[usize::from(target.rule)].auth {
-        return Ok(());
-    }
-    match principal {
-        Some(principal) if principal.holds(&pillar.scope) => Ok(()),
-        Some(_) => Err(Denial::InsufficientScope { scope: pillar.scope.clone() }),
-        None => Err(match credential {
-            Credential::Absent => Denial::MissingAuthorization,
-            Credential::Malformed => Denial::InvalidTokenShape,
-            Credential::Unknown | Credential::Valid(_) => Denial::InvalidApiKey,
-            Credential::Revoked(_) => Denial::KeyRevoked,
-            Credential::Expired(_) => Denial::KeyExpired,
-            Credential::AddressNotAllowed(_) => Denial::AddressNotAllowed,
-        }),
-    }
-}
-
-fn standard(denial: contract::Denial, pillar: &Pillar) -> Denial {
-    use contract::StandardDenial as Known;
-    match denial {
-        contract::Denial::Standard(known) => match known {
-            Known::MissingAuthorization => Denial::MissingAuthorization,
-            Known::InvalidTokenShape => Denial::InvalidTokenShape,
-            Known::InvalidApiKey => Denial::InvalidApiKey,
-            Known::KeyRevoked => Denial::KeyRevoked,
-            Known::KeyExpired => Denial::KeyExpired,
-            Known::InsufficientScope => Denial::InsufficientScope { scope: pillar.scope.clone() },
-            Known::AddressNotAllowed => Denial::AddressNotAllowed,
-            Known::NotFound => Denial::NotFound,
-        },
-        contract::Denial::Custom(custom) => {
-            Denial::ByPolicy { status: custom.status, code: custom.code, message: custom.message }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Never decides anything: a failing meter must not change a response.
 
-use crate::body::{self, Body};
+use crate::body::{Body, End, Progress};
 use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
@@ -17,10 +17,10 @@ use crate::usage::{self, Caller, Tally, Usage};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
-pub use body::Ending;
+pub use crate::body::Ending;
 
 /// One exchange that is under way. Books when it is dropped, unless a body took that over.
 pub struct Meter(Option<Box<Open>>);
@@ -38,7 +38,7 @@ struct Open {
     fuel: u64,
     charges: Charges,
     free: bool,
-    upload: Option<Rc<Cell<u64>>>,
+    upload: Option<Rc<Progress>>,
     lease: Option<Lease>,
 }
 
@@ -88,12 +88,14 @@ impl Meter {
         });
     }
 
-    /// What the exchange is charged if it succeeds. Sandbox calls are free.
-    pub fn charge(&mut self, charges: Charges, mode: Option<Mode>) {
-        self.with(|open| {
-            open.charges = charges;
-            open.free = mode == Some(Mode::Sandbox);
-        });
+    /// Who calls, as it turned out. Sandbox calls are free, whatever policies charge.
+    pub fn caller(&mut self, mode: Option<Mode>) {
+        self.with(|open| open.free = mode == Some(Mode::Sandbox));
+    }
+
+    /// What the exchange is charged if it succeeds.
+    pub fn charge(&mut self, charges: Charges) {
+        self.with(|open| open.charges = charges);
     }
 
     /// Further charges, from the response phase.
@@ -102,8 +104,8 @@ impl Meter {
     }
 
     /// Counts the request body.
-    pub fn count_upload(&mut self, bytes: Rc<Cell<u64>>) {
-        self.with(|open| open.upload = Some(bytes));
+    pub fn count_upload(&mut self, upload: Rc<Progress>) {
+        self.with(|open| open.upload = Some(upload));
     }
 
     /// The upstream reports units in its head (RFC 9110 integers); what is no number counts as none.
@@ -159,21 +161,25 @@ impl Drop for Meter {
 }
 
 impl Ending for Open {
-    fn ended(mut self: Box<Self>, bytes: u64, complete: bool) {
-        // Only a connection whose answer was read to its end can carry another request.
+    fn ended(mut self: Box<Self>, bytes: u64, how: End) {
+        // A connection can carry another request only when nothing of this one is left on it, in either direction: an
+        // upstream may answer before it has the whole request.
+        let sent = self.upload.as_ref().is_none_or(|upload| upload.is_whole());
         if let Some(lease) = self.lease.take()
-            && complete
+            && how == End::Complete
+            && sent
         {
             lease.give_back();
         }
-        self.book(bytes, complete);
+        // An upstream that broke off gets nothing; a client that left after the head has had its answer.
+        self.book(bytes, how != End::Broken);
     }
 }
 
 impl Open {
-    fn book(self: Box<Self>, bytes: u64, complete: bool) {
-        // Success is 2xx or 101, carried to its end by the upstream, and not refused by anybody.
-        let success = complete && matches!(self.status, 101 | 200..=299) && self.denied.is_none();
+    fn book(self: Box<Self>, bytes: u64, answered: bool) {
+        // Success is 2xx or 101, not broken off by the upstream, and not refused by anybody.
+        let success = answered && matches!(self.status, 101 | 200..=299) && self.denied.is_none();
         let charged = success && !self.free;
         let usage = Usage {
             caller: self.caller,
@@ -182,7 +188,7 @@ impl Open {
             at: self.at,
             status: self.status,
             denied: self.denied.as_deref(),
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.get()),
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: bytes,
             gas: if charged { Gas::from_millionths(self.charges.sum(self.units, bytes)) } else { Gas::ZERO },
             fuel: self.fuel,

@@ -25,7 +25,7 @@ pub use failure::Failure;
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
 pub use plan::Plan;
-pub use policy::{Policy, RouteUse, Slot, SlotUse};
+pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
 
 /// The shapes of the contract, version 0.1.

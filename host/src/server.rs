@@ -159,7 +159,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
             stopped.clone(),
         )),
     ];
-    background.extend(background::start(&gateway, &kept, issuer, stopped));
+    background.extend(background::start(&gateway, &kept, issuer, usage.clone(), stopped));
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage, kept.names.clone()));
     let running = Running {
         public: public_address,

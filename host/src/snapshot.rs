@@ -97,7 +97,7 @@ impl Snapshot {
         let known = from.earlier.map_or(&[][..], |earlier| &earlier.upstreams);
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
-        let (policies, slots) = policies(&config, from.catalog)?;
+        let (policies, slots) = policies(&config, from.catalog, from.earlier)?;
         let mut problems = Vec::new();
         let mut routes = route::Table::default();
         let mut pillars = Vec::new();
@@ -131,7 +131,7 @@ type Policies = BTreeMap<String, Arc<Policy>>;
 type Slots = BTreeMap<(String, String), u32>;
 
 /// Prepares each policy for all of its uses; a policy that stands in no chain is prepared too, so that its mistakes show.
-fn policies(config: &Config, catalog: &Catalog) -> Result<(Policies, Slots), Vec<Problem>> {
+fn policies(config: &Config, catalog: &Catalog, before: Option<&Snapshot>) -> Result<(Policies, Slots), Vec<Problem>> {
     let mut problems = Vec::new();
     let mut policies = Policies::new();
     let mut slots = Slots::new();
@@ -149,7 +149,8 @@ fn policies(config: &Config, catalog: &Catalog) -> Result<(Policies, Slots), Vec
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             slots.insert((written.name.clone(), pillar.name.clone()), number);
         }
-        match Policy::prepare(component, written, uses) {
+        let earlier = before.and_then(|before| before.policies.iter().find(|policy| *policy.name == *written.name));
+        match Policy::prepare(component, written, uses, earlier.map(|earlier| &**earlier)) {
             Ok(policy) => {
                 policies.insert(written.name.clone(), Arc::new(policy));
             }

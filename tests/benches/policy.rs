@@ -22,18 +22,18 @@ fn main() {
     let key_auth = bytes("plugins", "key-auth");
     println!("{:44} {:>10} {:>8} {:>8}", "one policy call", "median", "min", "max");
     for (name, instance) in [("pooled", Instance::Pooled { recycle_after: u64::MAX }), ("fresh", Instance::Fresh)] {
-        let header = policy(&engine, &reader, instance, &[], "{}");
+        let header = policy(&engine, &reader, instance, "{}");
         report(&format!("reads one field and lets pass, {name}"), &header);
-        let auth = policy(&engine, &key_auth, instance, &["deny"], "{}");
+        let auth = policy(&engine, &key_auth, instance, "{}");
         report(&format!("key-auth, {name}"), &auth);
     }
 }
 
-fn policy(engine: &Engine, bytes: &[u8], instance: Instance, powers: &[&str], config: &str) -> Arc<Policy> {
+fn policy(engine: &Engine, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
     let bounds =
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
     let component = Component::load(engine, bytes, bounds).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let powers = portico::plugin::named_powers(component.declared.powers).chain(powers.iter().copied());
+    let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),
         plugin: "bench".into(),
@@ -50,11 +50,11 @@ fn policy(engine: &Engine, bytes: &[u8], instance: Instance, powers: &[&str], co
         config: config.into(),
         key: "policies.bench.config".into(),
     };
-    let policy = Policy::prepare(Arc::new(component), &written, vec![slot]);
+    let policy = Policy::prepare(Arc::new(component), &written, vec![slot], None);
     Arc::new(policy.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-fn request(fields: &[FieldValue<'static>], wants_fields: bool) -> Request<'_> {
+fn request<'a>(fields: &'a [FieldValue<'a>], wants_fields: bool) -> Request<'a> {
     Request {
         slot: 0,
         route: 0,

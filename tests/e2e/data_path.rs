@@ -252,3 +252,36 @@ fn running_requests_end_before_the_gateway_does() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(TcpStream::connect(public).is_err(), "no new connections");
 }
+
+#[test]
+fn an_upload_that_stalls_spoils_nobody_elses_connection() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with(&origin, DEFAULT);
+    let key = gateway.key(&["connect"]);
+    let mut stalled = TcpStream::connect(gateway.public).unwrap();
+    stalled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head = format!(
+        "PUT /v1/connect/empty HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 1000000\r\n\r\nbegun"
+    );
+    stalled.write_all(head.as_bytes()).unwrap();
+    let mut buffer = [0; 1024];
+    let read = stalled.read(&mut buffer).expect("the upstream answers early");
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn old_clients_without_a_host_are_served() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with(&origin, DEFAULT);
+    let key = gateway.key(&["connect"]);
+    let health = crate::harness::raw(gateway.public, b"GET /healthz HTTP/1.0\r\n\r\n");
+    assert!(health.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&health));
+    let request = format!("GET /v1/connect/x HTTP/1.0\r\nauthorization: Bearer {key}\r\n\r\n");
+    let answer = String::from_utf8(crate::harness::raw(gateway.public, request.as_bytes())).unwrap();
+    assert!(answer.contains(&format!("[\"host\",\"{}\"]", origin.address)), "{answer}");
+}

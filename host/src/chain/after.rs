@@ -48,7 +48,7 @@ impl Chain {
             if !step.has_response_phase() {
                 continue;
             }
-            match step.ask_response(instances, head, &decision.carry) {
+            match step.ask_response(instances, head, decision) {
                 Ok(Some((thought, used))) => {
                     *fuel = fuel.saturating_add(used);
                     after.push((*position, thought));
@@ -75,9 +75,9 @@ impl Step {
         &self,
         instances: &mut Instances,
         head: &Head<'_>,
-        carry: &[u8],
+        decision: &Decision,
     ) -> Result<Option<(Afterthought, u64)>, Failure> {
-        self.policy.calls.fetch_add(1, Ordering::Relaxed);
+        self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let reads = &self.policy.component.declared.response_reads;
         let fields = named(reads, head.headers);
         let others = others(reads, head.headers);
@@ -89,10 +89,10 @@ impl Step {
             source: head.source,
             fields: (!reads.named.is_empty()).then_some(&fields[..]),
             other_fields: reads.others.then_some(&others[..]),
-            carry,
+            carry: &decision.carry,
         };
         let Some(answer) = instances.on_response(&self.policy, response)? else { return Ok(None) };
-        let thought = self.policy.accept_after(self.slot, answer.value)?;
+        let thought = self.policy.accept_after(self.slot, answer.value, decision)?;
         Ok(Some((thought, answer.fuel)))
     }
 }

@@ -57,13 +57,15 @@ pub fn is_sensitive(name: &HeaderName) -> bool {
     matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "set-cookie")
 }
 
-/// Fields that the gateway alone writes: they frame the message, name its host, or carry the gateway's own word.
+/// Fields that the gateway alone writes: they frame the message, name its host, say where it came
+/// from, or carry the gateway's own word.
 pub fn is_reserved(name: &HeaderName) -> bool {
-    const RESERVED: [&str; 14] = [
+    const RESERVED: [&str; 16] = [
         "connection",
         "content-length",
         "date",
         "expect",
+        "forwarded",
         "host",
         "http2-settings",
         "keep-alive",
@@ -73,9 +75,12 @@ pub fn is_reserved(name: &HeaderName) -> bool {
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-real-ip",
         "x-request-id",
     ];
-    RESERVED.contains(&name.as_str()) || name.as_str().starts_with("x-portico-")
+    RESERVED.contains(&name.as_str())
+        || name.as_str().starts_with("x-portico-")
+        || name.as_str().starts_with("x-forwarded-")
 }
 
 impl Declared {

@@ -113,7 +113,7 @@ impl Instances {
 impl Live {
     fn make(policy: &Policy) -> Result<Self, Failure> {
         let component = &policy.component;
-        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.counters.clone());
+        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
         let mut store = component.engine.store(guest)?;
         let made = component.instance.instantiate(&mut store).map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),

@@ -32,9 +32,16 @@ pub struct Policy {
     pub bounds: Bounds,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
-    /// Its counters, over all workers.
+    /// What it did so far.
+    pub record: Arc<Record>,
+}
+
+/// What a policy did so far, over all workers. Outlives configurations for as long as the component stays the same.
+#[derive(Debug)]
+pub struct Record {
+    /// Counters that it declared.
     pub counters: Arc<[Counter]>,
-    /// Calls, and those that failed.
+    /// Calls.
     pub calls: AtomicU64,
     /// Calls that brought no usable verdict.
     pub failures: AtomicU64,
@@ -92,20 +99,23 @@ impl Policy {
         component: Arc<Component>,
         written: &config::Policy,
         uses: Vec<SlotUse>,
+        earlier: Option<&Policy>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = grant::check(written, &component.declared);
+        let same = earlier.filter(|earlier| earlier.component.digest == component.digest);
+        let record = same.map(|earlier| earlier.record.clone()).unwrap_or_else(|| {
+            Arc::new(Record { counters: component.counters(), calls: AtomicU64::new(0), failures: AtomicU64::new(0) })
+        });
         let mut policy = Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: written.name.as_str().into(),
-            counters: component.counters(),
             component,
             grant: written.grant.clone(),
             failure: written.failure,
             mode: written.instance,
             bounds: written.bounds,
             slots: Vec::new(),
-            calls: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            record,
         };
         for (number, at) in uses.into_iter().enumerate() {
             let number = u32::try_from(number).expect("uses are bounded by pillars");

@@ -157,7 +157,7 @@ impl Policy {
             self.check_takes(&verdict.takes, plan)?;
         }
         if !verdict.charges.is_empty() {
-            self.check_charges(&verdict.charges, plan.maximum_charge)?;
+            self.check_charges(&verdict.charges, 0, plan.maximum_charge)?;
         }
         let identity = match verdict.identity {
             Some(_) if !has(Powers::IDENTIFY) => return against("it identified a caller without the power `identify`"),
@@ -188,11 +188,16 @@ impl Policy {
         })
     }
 
-    /// Takes an afterthought over.
+    /// Takes an afterthought over. What it charges comes on top of what the same policy's decision did.
     ///
     /// # Errors
     /// As [`Self::accept`].
-    pub fn accept_after(&self, slot: u32, after: contract::After) -> Result<Afterthought, Failure> {
+    pub fn accept_after(
+        &self,
+        slot: u32,
+        after: contract::After,
+        decision: &Decision,
+    ) -> Result<Afterthought, Failure> {
         let declared = &self.component.declared;
         let reply = match after.action {
             AfterAction::Next => None,
@@ -202,7 +207,9 @@ impl Policy {
             AfterAction::Respond(reply) => Some(take_reply(reply)?),
         };
         if !after.charges.is_empty() {
-            self.check_charges(&after.charges, self.slots[slot as usize].plan.maximum_charge)?;
+            let charged = decision.charges.iter().map(|charge| charge.gas.saturating_mul(charge.max_units));
+            let charged = charged.fold(0, u64::saturating_add);
+            self.check_charges(&after.charges, charged, self.slots[slot as usize].plan.maximum_charge)?;
         }
         check_notes(&after.notes)?;
         let edits = take_edits(after.edits, &declared.response_writes, "response-writes")?;
@@ -232,14 +239,14 @@ impl Policy {
         Ok(())
     }
 
-    fn check_charges(&self, charges: &[contract::Charge], maximum: u64) -> Taken<()> {
+    fn check_charges(&self, charges: &[contract::Charge], charged: u64, maximum: u64) -> Taken<()> {
         if !self.component.declared.powers.contains(Powers::CHARGE) {
             return against("it charged without the power `charge`");
         }
         if charges.len() > CHARGES {
             return against(format!("it charges {} times; {CHARGES} are possible", charges.len()));
         }
-        let mut sum = 0_u64;
+        let mut sum = charged;
         for charge in charges {
             if charge.max_units == 0 || (charge.basis == Basis::Request && charge.max_units != 1) {
                 return against("a charge has absurd max-units");

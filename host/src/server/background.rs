@@ -11,7 +11,7 @@ use crate::limit::{Period, Subject, SubjectKind};
 use crate::problem::Fault;
 use crate::snapshot::Snapshot;
 use crate::upstream;
-use crate::usage::{self, Batch, Month, Names, UsageStore};
+use crate::usage::{self, Batch, Day, Month, Names, Record, UsageStore};
 use crate::worker::Gateway;
 use axum::extract::{Query, State};
 use axum::routing::get;
@@ -29,6 +29,11 @@ use tokio::task::JoinHandle;
 
 const PROBE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
+/// How long usage that could not be kept waits for another try.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long usage is kept: 25 months, at their longest.
+const KEPT: Duration = Duration::from_secs(25 * 31 * 86_400);
+const FORGET: Duration = Duration::from_secs(3600);
 /// Rows that wait in memory while the store does not work.
 const MAX_UNKEPT: usize = 1_000_000;
 const SAVE: Duration = Duration::from_secs(60);
@@ -38,8 +43,20 @@ pub(super) fn start(
     gateway: &Arc<Gateway>,
     kept: &Arc<Kept>,
     issuer: Arc<Issuer>,
+    usage: Arc<dyn UsageStore>,
     stopped: watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
+    let forget = {
+        let clock = gateway.clock.clone();
+        move || {
+            let (usage, oldest) = (usage.clone(), Millis(clock.now().0.saturating_sub(KEPT.as_millis() as u64)));
+            async move {
+                if let Err(error) = usage.forget_before(Day::of(oldest)).await {
+                    tracing::warn!("old usage could not be removed: {}", super::sentence(&error));
+                }
+            }
+        }
+    };
     let probe = {
         let gateway = gateway.clone();
         move || {
@@ -66,7 +83,8 @@ pub(super) fn start(
     vec![
         tokio::spawn(every(PROBE, stopped.clone(), probe)),
         tokio::spawn(every(SWEEP, stopped.clone(), sweep)),
-        tokio::spawn(every(SAVE, stopped, save)),
+        tokio::spawn(every(SAVE, stopped.clone(), save)),
+        tokio::spawn(every(FORGET, stopped, forget)),
     ]
 }
 
@@ -115,7 +133,7 @@ async fn plugins(State(shown): State<Shown>) -> Json<Value> {
     let one = |policy: &Arc<crate::plugin::Policy>| {
         let declared = &policy.component.declared;
         let counters: serde_json::Map<String, Value> =
-            policy.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
+            policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
         json!({
             "policy": &*policy.name,
             "plugin": declared.name,
@@ -123,8 +141,8 @@ async fn plugins(State(shown): State<Shown>) -> Json<Value> {
             "summary": declared.summary,
             "digest": policy.component.digest,
             "powers": crate::plugin::named_powers(declared.powers).collect::<Vec<_>>(),
-            "calls": policy.calls.load(Ordering::Relaxed),
-            "failures": policy.failures.load(Ordering::Relaxed),
+            "calls": policy.record.calls.load(Ordering::Relaxed),
+            "failures": policy.record.failures.load(Ordering::Relaxed),
             "counters": counters,
         })
     };
@@ -166,31 +184,46 @@ pub(super) async fn keep_usage(
     names: Arc<Names>,
 ) {
     let mut unkept = Vec::new();
-    while let Some(batch) = batches.recv().await {
-        unkept.extend(batch.resolve(&names));
+    loop {
+        let open = match tokio::time::timeout(AGAIN, batches.recv()).await {
+            Ok(Some(batch)) => {
+                unkept.extend(batch.resolve(&names));
+                true
+            }
+            Ok(None) => false,
+            // Nothing new, and perhaps something that could not be kept before.
+            Err(_) => true,
+        };
         // What is there is added in one go: one flush for all.
         while let Ok(more) = batches.try_recv() {
             unkept.extend(more.resolve(&names));
         }
-        match store.add(unkept.clone()).await {
-            Ok(()) => unkept.clear(),
-            Err(error) => {
-                tracing::error!(
-                    rows = unkept.len(),
-                    "usage could not be written, and is kept in memory: {}",
-                    super::sentence(&error)
-                );
-                // Bounded: rows are merged only in the store.
-                if unkept.len() > MAX_UNKEPT {
-                    tracing::error!("too much usage waits for the store; the oldest is lost");
-                    unkept.drain(..unkept.len() - MAX_UNKEPT);
-                }
-                continue;
-            }
+        if !unkept.is_empty() {
+            keep(&mut unkept, &*store).await;
         }
-        if let Err(error) = store.flush().await {
-            tracing::error!("usage was added, and may not survive a crash: {}", super::sentence(&error));
+        if !open {
+            break;
         }
+    }
+    if !unkept.is_empty() {
+        tracing::error!(rows = unkept.len(), "usage of the last moments is lost: the store did not take it");
+    }
+}
+
+async fn keep(unkept: &mut Vec<Record>, store: &dyn UsageStore) {
+    if let Err(error) = store.add(unkept.clone()).await {
+        let error = super::sentence(&error);
+        tracing::error!(rows = unkept.len(), "usage could not be written, and is kept in memory: {error}");
+        // Bounded: rows are merged only in the store.
+        if unkept.len() > MAX_UNKEPT {
+            tracing::error!("too much usage waits for the store; the oldest is lost");
+            unkept.drain(..unkept.len() - MAX_UNKEPT);
+        }
+        return;
+    }
+    unkept.clear();
+    if let Err(error) = store.flush().await {
+        tracing::error!("usage was added, and may not survive a crash: {}", super::sentence(&error));
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The answer was read to its end: the connection can be used again.
+    /// Request and answer were both carried to their ends: the connection can be used again.
     pub fn give_back(mut self) {
         if let Some(sender) = self.sender.take()
             && !sender.is_closed()
@@ -64,12 +64,12 @@ impl Pools {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let progress = request.body().progress();
         let mut exchange = std::pin::pin!(self.exchange(upstream, request));
-        let mut sent = progress.get();
+        let mut sent = progress.bytes();
         loop {
             match timeout(upstream.response_timeout, exchange.as_mut()).await {
                 Ok(answer) => return answer,
                 // A long upload is not a slow upstream: the time counts from the last byte that was passed on.
-                Err(_) if progress.get() > sent => sent = progress.get(),
+                Err(_) if progress.bytes() > sent => sent = progress.bytes(),
                 Err(_) => return Err(Failure::TimedOut),
             }
         }

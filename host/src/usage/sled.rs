@@ -264,7 +264,16 @@ mod tests {
     impl SledUsage {
         /// In a database of its own.
         pub(in super::super) fn open_at(directory: &std::path::Path) -> Self {
-            let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
+            let open = || sled::Config::new().path(directory).cache_capacity(1 << 20).open();
+            // An earlier database lets go of its lock only when the last of its threads has ended.
+            let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let database = loop {
+                match open() {
+                    Ok(database) => break database,
+                    Err(error) if std::time::Instant::now() > patience => panic!("{error}"),
+                    Err(_) => std::thread::yield_now(),
+                }
+            };
             Self::new(database.open_tree("usage").unwrap())
         }
     }
