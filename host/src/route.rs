@@ -13,9 +13,12 @@ pub struct Table<T> {
     longest: usize,
 }
 
+/// What the rules of one path carry, by their methods.
+type ByMethod<T> = Vec<(Vec<Method>, T)>;
+
 #[derive(Debug)]
 struct Group<T> {
-    rules: matchit::Router<Vec<(Vec<Method>, T)>>,
+    rules: matchit::Router<ByMethod<T>>,
     rest: T,
 }
 
@@ -61,7 +64,7 @@ impl<T: Copy> Table<T> {
     /// # Errors
     /// The first pattern that cannot be routed.
     pub fn add(&mut self, prefix: &str, rules: Vec<Rule<T>>, rest: T) -> Result<(), RouteError> {
-        let mut paths: Vec<(String, Vec<(Vec<Method>, T)>)> = Vec::new();
+        let mut paths: Vec<(String, ByMethod<T>)> = Vec::new();
         for rule in rules {
             match paths.iter_mut().find(|(path, _)| *path == rule.path) {
                 Some((_, methods)) => methods.push((rule.methods, rule.payload)),

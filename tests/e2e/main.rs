@@ -1,5 +1,7 @@
 //! Promises of the gateway, on real sockets with real components.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 #[path = "../harness/harness.rs"]
 mod harness;
 
