@@ -1,12 +1,12 @@
-//! Checks that the README shows the policy that is built and tested, and that it stays short.
+//! Checks that both READMEs show the policy that is built and tested, and that it stays short.
 
-const README: &str = include_str!("../README.md");
+const READMES: [&str; 2] = [include_str!("../README.md"), include_str!("../../README.md")];
 const HELLO: &str = include_str!("../examples/hello.rs");
 
 #[test]
 fn the_readme_shows_the_example() {
     let code = HELLO.split_once("\n\n").expect("a module line").1;
-    assert!(README.contains(&format!("```rust\n{code}```")));
+    assert!(READMES.iter().all(|readme| readme.contains(&format!("```rust\n{code}```"))));
 }
 
 #[test]

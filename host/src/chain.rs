@@ -124,8 +124,8 @@ impl Step {
     }
 
     fn failed(&self, failure: &Failure, request: &str) {
-        self.policy.record.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(policy = %self.policy.name, request, kind = failure.code(), "a policy failed: {failure}");
+        self.policy.record.failed(failure);
+        tracing::warn!(policy = %self.policy.name, request, kind = failure.kind().code(), "a policy failed: {failure}");
     }
 
     fn ask(

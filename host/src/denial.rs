@@ -1,6 +1,7 @@
 //! Why the gateway, and not the upstream, answered.
 //!
-//! Each reason has one stable code: the same in the body, in metrics and in logs. Statuses and wording are not chosen
+//! Each reason has one stable code: the same in the body, in usage and in logs (usage counts a policy's own codes
+//! together, as `by_policy`). Statuses and wording are not chosen
 //! here but in `respond`.
 
 use http::HeaderValue;

@@ -11,6 +11,7 @@ use crate::denial::Denial;
 use crate::effect::{self, Charges, Takes, Told};
 use crate::head;
 use crate::id::Text;
+use crate::key::Mode;
 use crate::landing;
 use crate::meter::Meter;
 use crate::plugin::contract::Source;
@@ -22,7 +23,7 @@ use crate::upstream::{self, Upstream};
 use crate::worker::Worker;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -159,7 +160,8 @@ impl Exchange<'_> {
         let credential = std::mem::replace(&mut routed.credential, Credential::Absent);
         let claim = passed.decisions.iter().rev().find_map(|(_, decision)| decision.identity.clone());
         let principal = guard::principal(&credential, claim.as_ref());
-        meter.caller(principal.map(|principal| principal.mode()));
+        let mode = guard::mode(&credential, principal);
+        meter.caller(mode);
         let taker = effect::Taker { principal, address: self.client.address };
         let take = |which| effect::take(&pillar.chain, &passed.decisions, which, taker, self.now);
         match passed.end {
@@ -183,14 +185,25 @@ impl Exchange<'_> {
             take(Takes::Always)?;
             return Err(denial);
         }
-        let upstream = self.upstream(snapshot, &routed, principal, passed)?;
+        let upstream = match self.upstream(snapshot, &routed, mode, passed) {
+            Ok(upstream) => upstream,
+            Err(denial) => {
+                take(Takes::Always)?;
+                return Err(denial);
+            }
+        };
         let told = take(Takes::All)?;
         meter.charge(Charges::of(&passed.decisions));
-        let request = self.outbound(snapshot, routed, passed, principal, &upstream, upload);
+        let caller = principal.zip(mode);
+        let request = self.outbound(snapshot, routed, passed, caller, &upstream, upload)?;
         meter.count_upload(request.body().progress());
         let (response, lease) =
             self.worker.pools.send(&upstream, request).await.map_err(|failure| upstream_denial(failure, &upstream))?;
         let (mut parts, incoming) = response.into_parts();
+        // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS || parts.status.as_u16() > 599 {
+            return Err(upstream_denial(upstream::Failure::Broke, &upstream));
+        }
         meter.units(&parts.headers);
         meter.answered(parts.status, lease);
         head::clean_response(&mut parts.headers);
@@ -204,11 +217,11 @@ impl Exchange<'_> {
         &self,
         snapshot: &Snapshot,
         routed: &Routed<'_>,
-        principal: Option<Principal<'_>>,
+        mode: Option<Mode>,
         passed: &Passed,
     ) -> Result<Arc<Upstream>, Denial> {
         let pillar = routed.pillar;
-        if principal.is_some_and(|principal| principal.mode() == crate::key::Mode::Sandbox) {
+        if mode == Some(Mode::Sandbox) {
             return pillar.sandbox.clone().ok_or_else(|| match pillar.live {
                 Some(_) => Denial::SandboxNotAvailable { pillar: pillar.name.to_string() },
                 None => scaffold(snapshot, routed),
@@ -227,14 +240,14 @@ impl Exchange<'_> {
         snapshot: &Snapshot,
         routed: Routed<'_>,
         passed: &Passed,
-        principal: Option<Principal<'_>>,
+        caller: Option<(Principal<'_>, Mode)>,
         upstream: &Upstream,
         upload: Incoming,
-    ) -> Request<Upload> {
+    ) -> Result<Request<Upload>, Denial> {
         let Routed { mut parts, path, pillar, prefix, .. } = routed;
         let rewritten = passed.decisions.iter().rev().find_map(|(_, decision)| decision.path.as_deref());
         let below = if pillar.strip_prefix { &path[prefix..] } else { path };
-        parts.uri = target(rewritten.unwrap_or(below), parts.uri.query());
+        parts.uri = target(rewritten.unwrap_or(below), parts.uri.query())?;
         parts.version = Version::HTTP_11;
         let headers = &mut parts.headers;
         head::clean_request(headers);
@@ -255,11 +268,11 @@ impl Exchange<'_> {
         }
         let issuer = &snapshot.config.gateway.issuer;
         if let Some(value) =
-            assertion::of(&self.worker.gateway.signer, issuer, pillar, passed, principal, self.id, self.now)
+            assertion::of(&self.worker.gateway.signer, issuer, pillar, passed, caller, self.id, self.now)
         {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
-        Request::from_parts(parts, Upload::new(upload))
+        Ok(Request::from_parts(parts, Upload::new(upload)))
     }
 
     /// The response phase, in reverse order, and the last entries of the meter.
@@ -365,12 +378,12 @@ fn reply_response(reply: Reply) -> Response<Body> {
 }
 
 /// The target of the request to the upstream, in origin form.
-fn target(path: &str, query: Option<&str>) -> Uri {
+fn target(path: &str, query: Option<&str>) -> Result<Uri, Denial> {
     let path = if path.is_empty() { "/" } else { path };
     let whole = match query {
         None => PathAndQuery::try_from(path),
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
     };
-    // A path that was routed, or checked when a policy gave it, can be written again.
-    whole.map(Uri::from).unwrap_or_default()
+    // Each was checked on its own; together they can still be longer than a target may be.
+    whole.map(Uri::from).map_err(|_| Denial::MalformedRequest("its target is too long".into()))
 }

@@ -6,7 +6,6 @@
 use crate::path;
 use http::header::{self, CONNECTION, HOST, HeaderName};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -67,20 +66,20 @@ pub fn authority(parts: &Parts) -> Result<&str, &'static str> {
 
 fn valid_host(host: &str) -> Result<(), &'static str> {
     const WRONG: &str = "its Host is not a host with an optional port";
-    // The common case costs one pass; anything else is left to the parser.
     let simple = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (host, None),
     };
-    if port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_err()) || name.is_empty() {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if port.is_some_and(|port| !is_port(port)) || name.is_empty() {
         return Err(WRONG);
     }
     if name.bytes().all(simple) {
         return Ok(());
     }
-    let parsed: Authority = host.parse().map_err(|_| WRONG)?;
-    if parsed.as_str().contains('@') || !parsed.host().starts_with('[') { Err(WRONG) } else { Ok(()) }
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).ok_or(WRONG)?;
+    literal.parse::<std::net::Ipv6Addr>().map(|_| ()).map_err(|_| WRONG)
 }
 
 /// The normalised path of a request.
@@ -109,29 +108,44 @@ pub fn clean_response(headers: &mut HeaderMap) {
         "transfer-encoding",
         "upgrade",
     ];
+    // A body in chunks has no length but theirs (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     clean(headers, |name| NEVER_ANSWERED.contains(&name) || name.starts_with("x-portico-"));
 }
 
 fn clean(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for name in headers.keys() {
-        // No unwanted name is shorter than `te`, and most fields of a request can be told by their first letter.
-        if may_be_unwanted(name.as_str()) && unwanted(name.as_str()) {
+        // Most fields of a request can be told by their first letter.
+        let name_text = name.as_str();
+        if may_be_unwanted(name_text) && (unwanted(name_text) || is_disguised(name_text, &unwanted)) {
             gone.push(name.clone());
         }
     }
     if headers.contains_key(CONNECTION) {
-        let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let named = named.flat_map(|value| value.split(',')).map(str::trim);
+        // As bytes: one odd byte must not carry the names beside it across.
+        let named = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let named = named.map(<[u8]>::trim_ascii);
         // Naming these would take the message's own meaning away; they stay (RFC 9110, 7.6.1).
         let own = |name: &HeaderName| *name == HOST || *name == header::CONTENT_LENGTH || *name == header::CONTENT_TYPE;
         let named: SmallVec<[HeaderName; 4]> =
-            named.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).filter(|name| !own(name)).collect();
+            named.filter_map(|name| HeaderName::from_bytes(name).ok()).filter(|name| !own(name)).collect();
         gone.extend(named);
     }
     for name in gone {
         headers.remove(name);
     }
+}
+
+/// Whether a name becomes an unwanted one where `_` and `-` are taken for the same, as CGI and its heirs do.
+fn is_disguised(name: &str, unwanted: &impl Fn(&str) -> bool) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let plain = name.replace('_', "-");
+    unwanted(&plain) || plain == X_REQUEST_ID.as_str() || plain == TRACEPARENT.as_str()
 }
 
 fn may_be_unwanted(name: &str) -> bool {

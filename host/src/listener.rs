@@ -51,7 +51,9 @@ pub async fn accept(listener: TcpListener, workers: Arc<Vec<Handle>>, mut stop: 
                 // Without it small answers wait for acknowledgements; a socket that cannot do it still works.
                 let _ = stream.set_nodelay(true);
                 let Ok(stream) = stream.into_std() else { continue };
-                if let Some(worker) = workers.iter().min_by_key(|worker| worker.open()) {
+                // A worker that has failed must not swallow connections.
+                let alive = workers.iter().filter(|worker| worker.is_alive());
+                if let Some(worker) = alive.min_by_key(|worker| worker.open()) {
                     worker.deal(stream, peer);
                 }
             }

@@ -33,6 +33,7 @@ struct Open {
     route: usage::Route,
     rule: u16,
     status: u16,
+    upstream_failed: bool,
     denied: Option<Cow<'static, str>>,
     units: u64,
     fuel: u64,
@@ -62,6 +63,7 @@ impl Meter {
             route: pillar.rules[usize::from(target.rule)].number,
             rule: target.rule,
             status: 0,
+            upstream_failed: false,
             denied: None,
             units: 0,
             fuel: 0,
@@ -120,6 +122,7 @@ impl Meter {
     pub fn answered(&mut self, status: StatusCode, lease: Lease) {
         self.with(|open| {
             open.status = status.as_u16();
+            open.upstream_failed = !status.is_success();
             open.lease = Some(lease);
         });
     }
@@ -178,8 +181,8 @@ impl Ending for Open {
 
 impl Open {
     fn book(self: Box<Self>, bytes: u64, answered: bool) {
-        // Success is 2xx or 101, not broken off by the upstream, and not refused by anybody.
-        let success = answered && matches!(self.status, 101 | 200..=299) && self.denied.is_none();
+        // Success is 2xx, of the upstream too where it was asked, not broken off by it, and not refused by anybody.
+        let success = answered && !self.upstream_failed && matches!(self.status, 200..=299) && self.denied.is_none();
         let charged = success && !self.free;
         let usage = Usage {
             caller: self.caller,

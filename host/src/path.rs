@@ -1,8 +1,8 @@
 //! One normalised path: what is routed, what policies see, and what the upstream gets.
 //!
 //! What two servers could read differently is refused, not repaired: dot segments, encoded slashes and backslashes,
-//! control characters, empty segments. Encodings of unreserved characters are decoded (RFC 3986, section 6.2.2.2) and
-//! those that stay are written in upper case (6.2.2.1), so that one resource has one spelling.
+//! control characters, empty segments. Encodings of what can stand in a path as it is are decoded (RFC 3986, sections 3.3
+//! and 6.2.2.2) and those that stay are written in upper case (6.2.2.1), so that one resource has one spelling.
 
 use std::borrow::Cow;
 
@@ -87,6 +87,10 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, PathError> {
         match value {
             b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f => return Err(PathError::HiddenCharacter),
             b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(char::from(value)),
+            // Legal in a path as they are: left encoded, one resource would have two spellings, one of which no rule names.
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => {
+                out.push(char::from(value));
+            }
             _ => {
                 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
                 out.push('%');
@@ -116,6 +120,7 @@ mod tests {
     fn one_resource_has_one_spelling() {
         assert_eq!(normalised("/v1/%63onnect/r%6foms").unwrap(), "/v1/connect/rooms");
         assert_eq!(normalised("/%c3%a9").unwrap(), "/%C3%A9");
+        assert_eq!(normalised("/a%3Ab%21%40%3b").unwrap(), "/a:b!@;");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use catalog::Catalog;
 pub use component::{Component, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
-pub use failure::Failure;
+pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
 pub use plan::Plan;

@@ -27,6 +27,8 @@ use tokio::sync::{mpsc, watch};
 
 mod background;
 
+/// How long each background task may take to end.
+const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long the end may take beyond the drain time.
 const END: std::time::Duration = std::time::Duration::from_secs(5);
 /// Buckets of limits in memory: at about 200 bytes each.
@@ -82,8 +84,10 @@ pub struct Running {
     pub admin: SocketAddr,
     gateway: Arc<Gateway>,
     kept: Arc<Kept>,
+    usage: Arc<dyn UsageStore>,
     workers: Arc<Vec<Handle>>,
     stop: watch::Sender<bool>,
+    acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
     bookkeeper: tokio::task::JoinHandle<()>,
     watch: Mutex<Option<config::watch::Watch>>,
@@ -96,7 +100,7 @@ pub struct Running {
 /// Everything that is wrong.
 pub fn check(path: &Path) -> Result<Config, StartError> {
     let config = config::load(path)?;
-    let kept = kept(&config, own_catalog()?);
+    let kept = kept(&config, own_catalog(&config)?);
     build(config, &kept, None).map(|snapshot| snapshot.config)
 }
 
@@ -105,7 +109,8 @@ pub fn check(path: &Path) -> Result<Config, StartError> {
 /// # Errors
 /// Everything that is wrong; nothing was left running then.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    start_with(config, own_catalog()?).await
+    let catalog = own_catalog(&config)?;
+    start_with(config, catalog).await
 }
 
 /// As [`start`], with components that other gateways of this process use too.
@@ -151,23 +156,23 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
     };
     let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
-    let mut background = vec![
-        tokio::spawn(listener::accept(public, workers.clone(), stopped.clone())),
-        tokio::spawn(background::admin(
-            admin,
-            api::router_with(state, background::routes(gateway.clone(), usage.clone())),
-            stopped.clone(),
-        )),
-    ];
+    let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
+    let mut background = vec![tokio::spawn(background::admin(
+        admin,
+        api::router_with(state, background::routes(gateway.clone(), usage.clone())),
+        stopped.clone(),
+    ))];
     background.extend(background::start(&gateway, &kept, issuer, usage.clone(), stopped));
-    let bookkeeper = tokio::spawn(background::keep_usage(batches, usage, kept.names.clone()));
+    let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
     let running = Running {
         public: public_address,
         admin: admin_address,
         gateway,
         kept,
+        usage,
         workers,
         stop,
+        acceptor,
         background,
         bookkeeper,
         watch: Mutex::default(),
@@ -178,14 +183,6 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
 }
 
 impl Running {
-    /// Applies a configuration as a whole, or keeps the present one.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the new one.
-    pub fn apply(&self, config: Config) -> Result<u64, StartError> {
-        apply(&self.gateway, &self.kept, config)
-    }
-
     /// Ends it: readiness fails, no more connections are taken, running requests end within the drain time, what was
     /// booked is kept.
     pub async fn stop(self) {
@@ -194,15 +191,19 @@ impl Running {
         let patience = self.gateway.live.load().config.gateway.drain_timeout + END;
         // All receivers may be gone if every worker failed; then there is nobody to tell.
         let _ = self.stop.send(true);
-        let (workers, gateway) = (self.workers, self.gateway);
-        let (background, bookkeeper) = (self.background, self.bookkeeper);
+        let Self { workers, gateway, acceptor, background, bookkeeper, .. } = self;
         let ended = tokio::time::timeout(patience, async move {
-            for task in background {
-                // A task that panicked has said so on its own.
-                let _ = task.await;
-            }
+            // A task or a worker that panicked has said so on its own.
+            let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Handle::join)).await;
+            for mut task in background {
+                // A half-sent request to the admin listener must not hold up the end.
+                if tokio::time::timeout(BACKGROUND_END, &mut task).await.is_err() {
+                    task.abort();
+                    let _ = task.await;
+                }
+            }
             // The last sender of usage goes with the gateway; then what was booked last is kept.
             drop(gateway);
             let _ = bookkeeper.await;
@@ -213,42 +214,71 @@ impl Running {
     }
 
     fn watch(&self, path: &Path) {
-        let (gateway, kept, file) = (self.gateway.clone(), self.kept.clone(), path.to_owned());
-        let changed =
-            move || match config::load(&file).map_err(StartError::from).and_then(|new| apply(&gateway, &kept, new)) {
+        let (gateway, kept, usage) = (self.gateway.clone(), self.kept.clone(), self.usage.clone());
+        let (control, file) = (tokio::runtime::Handle::current(), path.to_owned());
+        let changed = move || {
+            let applied = config::load(&file).map_err(StartError::from).and_then(|new| {
+                let _one_at_a_time = kept.changing.lock().unwrap_or_else(PoisonError::into_inner);
+                apply(&gateway, &kept, &*usage, &control, new)
+            });
+            match applied {
                 Ok(generation) => tracing::info!(generation, "applied {}", file.display()),
                 Err(error) => {
                     tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display())
                 }
-            };
+            }
+        };
+        let again = changed.clone();
         match config::watch::watch(path, changed) {
             Ok(watch) => *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),
             Err(error) => tracing::warn!("{} is not watched, so changes need a restart: {error}", path.display()),
         }
+        // What was saved while everything was being set up was seen by nobody.
+        if config::load(path).is_ok_and(|now| now != self.gateway.live.load().config) {
+            tokio::task::spawn_blocking(again);
+        }
     }
 }
 
-fn apply(gateway: &Gateway, kept: &Kept, config: Config) -> Result<u64, StartError> {
-    let _one_at_a_time = kept.changing.lock().unwrap_or_else(PoisonError::into_inner);
+/// Called by one thread at a time, and never by a worker.
+fn apply(
+    gateway: &Gateway,
+    kept: &Kept,
+    usage: &dyn UsageStore,
+    control: &tokio::runtime::Handle,
+    config: Config,
+) -> Result<u64, StartError> {
     let earlier = gateway.live.load_full();
     for key in earlier.config.needs_restart(&config) {
         tracing::warn!("`{key}` has changed, and takes effect only after a restart");
     }
     let next = build(config, kept, Some(&earlier))?;
+    let now = gateway.clock.now();
+    if let Err(error) = control.block_on(background::seed_limits(&next, usage, now)) {
+        return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
+    }
     let generation = next.generation;
     gateway.live.store(Arc::new(next));
     Ok(generation)
 }
 
-fn own_catalog() -> Result<Arc<Catalog>, StartError> {
-    let engine = Engine::start().map_err(|error| StartError::Cannot(sentence(&error)))?;
+fn own_catalog(config: &Config) -> Result<Arc<Catalog>, StartError> {
+    // Room for both sides of a change, and for policies that are added while it runs.
+    let instances = 2 * workers(config) * config.policies.len().max(8) + 64;
+    let engine = Engine::start(instances).map_err(|error| StartError::Cannot(sentence(&error)))?;
     Ok(Arc::new(Catalog::new(engine)))
 }
 
+fn workers(config: &Config) -> usize {
+    match config.gateway.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
+
 fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = if config.gateway.workers == 0 { cores() } else { config.gateway.workers };
-    Kept { catalog, limits: Local::new(MAX_BUCKETS), names: Arc::default(), workers, changing: Mutex::default() }
+    let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
+    Kept { catalog, limits, names, workers: workers(config), changing: Mutex::default() }
 }
 
 fn build(config: Config, kept: &Kept, earlier: Option<&Snapshot>) -> Result<Snapshot, StartError> {

@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub pillars: Vec<Pillar>,
     /// All upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// All policies that stand in a chain.
+    /// All policies, also those that stand in no chain.
     pub policies: Vec<Arc<Policy>>,
 }
 
@@ -99,6 +99,18 @@ impl Snapshot {
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
         let (policies, slots) = policies(&config, from.catalog, from.earlier)?;
         let mut problems = Vec::new();
+        // Both sides of a change are warm for a moment.
+        let wanted = 2 * policies.len() * from.workers;
+        if wanted > from.catalog.instances() {
+            let message = format!(
+                "{} policies on {} workers need room for {wanted} instances, and this process has room for {}; restart it, or \
+                 use fewer",
+                policies.len(),
+                from.workers,
+                from.catalog.instances()
+            );
+            problems.push(Problem { line: 0, column: 0, path: "policies".into(), message, suggestion: None });
+        }
         let mut routes = route::Table::default();
         let mut pillars = Vec::new();
         for (position, written) in config.pillars.values().enumerate() {

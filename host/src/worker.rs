@@ -16,11 +16,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Idle connections are closed after this at the latest, whatever their upstream says.
-const IDLE_AT_MOST: Duration = Duration::from_secs(300);
 /// Rows of usage that a worker tells apart between two drains.
 const MAX_ROWS: usize = 65_536;
 
@@ -109,7 +106,7 @@ impl Worker {
     /// Drops what is used up and hands over what was booked; called once a second and at the end.
     pub fn tidy_up(&self) {
         self.instances.borrow_mut().prune();
-        self.pools.sweep(IDLE_AT_MOST);
+        self.pools.sweep();
         let batch = self.tally.borrow_mut().drain();
         if !batch.is_empty() {
             // Nobody takes it only when the process is ending without its control side.

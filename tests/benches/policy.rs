@@ -13,7 +13,7 @@ const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(200);
 
 fn main() {
-    let engine = Engine::start().expect("an engine");
+    let engine = Engine::start(64).expect("an engine");
     let bytes = |kind: &str, name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/portico/{kind}/{name}.wasm"));
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))

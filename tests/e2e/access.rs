@@ -92,6 +92,18 @@ fn public_routes_are_public() {
 }
 
 #[test]
+fn one_resource_has_one_spelling_and_one_rule() {
+    let origin = Origin::echo();
+    let rules = "[[pillars.connect.routes]]\nname = \"all\"\npath = \"/{*rest}\"\nauth = \"none\"\n\
+                 [[pillars.connect.routes]]\nname = \"export\"\npath = \"/admin:export\"\n";
+    let gateway = Gateway::with(&origin, rules);
+    assert_eq!(gateway.get("/v1/connect/anything").send().status, 200);
+    for spelling in ["admin:export", "admin%3Aexport", "admin%3aexport", "%61dmin:export", "admin%3Ae%78port"] {
+        assert_eq!(gateway.get(&format!("/v1/connect/{spelling}")).send().status, 401, "{spelling}");
+    }
+}
+
+#[test]
 fn sandbox_keys_never_reach_a_live_upstream() {
     let (live, sandbox) = (Origin::echo(), Origin::echo());
     let toml = format!("{DEFAULT}\n[upstreams.sand]\nendpoints = [\"http://{}\"]\n", sandbox.address);

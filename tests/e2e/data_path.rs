@@ -285,3 +285,45 @@ fn old_clients_without_a_host_are_served() {
     let answer = String::from_utf8(crate::harness::raw(gateway.public, request.as_bytes())).unwrap();
     assert!(answer.contains(&format!("[\"host\",\"{}\"]", origin.address)), "{answer}");
 }
+
+#[test]
+fn what_is_cut_off_by_the_end_is_counted() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with(&origin, DEFAULT);
+    let key = gateway.key(&["connect"]);
+    let org = gateway.admin("GET", "/v1/orgs").send().json()["orgs"][0]["id"].as_str().expect("an org").to_owned();
+    let mut stream = TcpStream::connect(gateway.public).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET /v1/connect/endless HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\r\n").unwrap();
+    let mut buffer = [0; 4096];
+    assert!(stream.read(&mut buffer).expect("an answer") > 0);
+    let gateway = gateway.restart();
+    let usage = gateway.admin("GET", &format!("/v1/usage?org={org}")).send().json();
+    assert_eq!(usage["total"]["calls"], 1, "{usage}");
+}
+
+#[test]
+fn stalled_uploads_do_not_hold_connections_to_the_upstream() {
+    let origin = Origin::echo();
+    let toml = format!(
+        "{DEFAULT}\n[upstreams.narrow]\nendpoints = [\"http://{}\"]\nconnections = 2\n[pillars.narrow]\nupstream = \"narrow\"\n",
+        origin.address
+    );
+    let gateway = Gateway::start(&toml);
+    let key = gateway.key(&["narrow"]);
+    let stall = || {
+        let mut stalled = TcpStream::connect(gateway.public).unwrap();
+        stalled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let head = format!(
+            "PUT /v1/narrow/empty HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 100\r\n\r\nbegun"
+        );
+        stalled.write_all(head.as_bytes()).unwrap();
+        let mut buffer = [0; 1024];
+        assert!(stalled.read(&mut buffer).expect("the upstream answers early") > 0);
+        stalled
+    };
+    let _stalled: Vec<_> = (0..6).map(|_| stall()).collect();
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/v1/narrow/x").key(&key).send().status, 200);
+    }
+}

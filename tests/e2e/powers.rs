@@ -71,6 +71,9 @@ fn a_power_that_was_not_declared_is_not_there() {
         ("rewrite-path", json!({ "path": "/other" })),
         ("identify", json!({ "identity": { "org": "o", "subject": "s", "mode": "live", "scopes": ["connect"] } })),
         ("mint-token", json!({ "token": { "claims": [["a", "b"]] } })),
+        ("forward", json!({ "forward": 0 })),
+        ("take", json!({ "takes": [{ "limit": 0, "cost": 1 }] })),
+        ("charge", json!({ "charges": [{ "basis": "request", "gas": 1, "max_units": 1 }] })),
     ];
     for (power, verdict) in cases {
         let gateway = chameleon(&origin, json!({}), &json!({ "request": verdict }), &[], "");
@@ -190,6 +193,9 @@ fn powers_do_what_they_say() {
         "within the grant"
     );
     assert_eq!(ask("/v1/connect/closed", "none").status, 401);
+    let sandbox = gateway.issue(json!({ "name": "s", "mode": "sandbox", "scopes": ["connect"] })).1;
+    let vouched = gateway.get("/v1/connect/closed").key(&sandbox).field("x-case", "identify").send();
+    assert_eq!(vouched.error(), "sandbox_not_available", "a sandbox key stays one, whoever vouches for its bearer");
 }
 
 #[test]
@@ -237,4 +243,32 @@ fn response_policies_run_in_reverse_and_on_refusals_too() {
     let refused = gateway.get("/v1/connect/x").send();
     assert_eq!(refused.status, 401);
     assert_eq!(refused.values("x-order"), ["second", "first"]);
+}
+
+#[test]
+fn the_pillar_plugin_sends_a_share_of_the_keys_elsewhere() {
+    let (stable, canary) = (Origin::echo(), Origin::echo());
+    let toml = format!(
+        "[policies.canary]\ngrant.powers = [\"forward\", \"rewrite-path\"]\n\
+         config = {{ upstreams = [{{ name = \"stable\", weight = 0 }}, {{ name = \"next\", weight = 1 }}] }}\n\
+         [upstreams.stable]\nendpoints = [\"http://{}\"]\n[upstreams.next]\nendpoints = [\"http://{}\"]\n\
+         [pillars.connect]\nupstream = \"stable\"\nchain = [\"canary\"]\n",
+        stable.address, canary.address
+    );
+    let gateway = Gateway::start(&toml);
+    let key = gateway.key(&["connect"]);
+    let answer = gateway.get("/v1/connect/x").key(&key).send();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("x-canary"), "{}", answer.text());
+    assert_eq!((stable.requests(), canary.requests()), (0, 1));
+}
+
+#[test]
+fn the_policy_of_the_readme_works() {
+    let origin = Origin::echo();
+    let toml = "[defaults]\nchain = [\"hello\"]\n[policies.hello]\nconfig = { word = \"good morning\" }\n";
+    let gateway = Gateway::with(&origin, toml);
+    let key = gateway.key(&["connect"]);
+    let answer = gateway.get("/v1/connect/x").key(&key).send();
+    assert!(answer.text().contains(r#"["x-hello","good morning"]"#), "{}", answer.text());
 }

@@ -145,3 +145,27 @@ fn a_data_directory_that_cannot_be_used_is_one_sentence() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(told(&refused).lines().count(), 1, "{}", told(&refused));
 }
+
+#[test]
+fn the_shipped_configurations_fit_the_shipped_policies() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let fine = output(&config, &["check", "--config", "gateway.toml"]);
+    assert_eq!(fine.status.code(), Some(0), "{}", told(&fine));
+}
+
+#[test]
+fn a_bad_file_is_refused_with_its_reason() {
+    let stand = Stand::new();
+    let _serving = stand.serve();
+    let log = || std::fs::read_to_string(stand.path().join("log")).unwrap();
+    until("it serves", || log().contains("portico is ready"));
+    stand.edit(|text| text.replace("upstream = \"origin\"", "upstreem = \"origin\""));
+    until("the log says why", || log().contains("was not applied") && log().contains("pillars.connect.upstreem"));
+    assert_eq!(crate::harness::request(stand.public, "GET", "/v1/connect/x").send().status, 401);
+    stand.edit(|text| text.replace("upstreem", "upstream").replace("key-auth", "key-auht"));
+    until("the log says why", || log().contains("did you mean `key-auth`?"));
+    stand.edit(|text| text.replace("key-auht", "key-auth") + "[pillars.more]\n");
+    until("the good file is applied", || {
+        crate::harness::request(stand.public, "GET", "/v1/more/x").send().status == 401
+    });
+}

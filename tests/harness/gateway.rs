@@ -42,12 +42,19 @@ pub struct Gateway {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-/// Components that all tests share, so that each is compiled once.
+/// Components that all tests share: those that most tests use are kept, so that each is compiled once.
 pub fn catalog() -> Arc<Catalog> {
     static CATALOG: OnceLock<(Arc<Catalog>, Vec<Arc<Component>>)> = OnceLock::new();
     let (catalog, _kept) = CATALOG.get_or_init(|| {
-        let catalog = Arc::new(Catalog::new(Engine::start().expect("an engine")));
-        (catalog, Vec::new())
+        let catalog = Arc::new(Catalog::new(Engine::start(1024).expect("an engine")));
+        let often = format!("{DEFAULT}\n[policies.hostile]\n");
+        let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
+        let find = |policy: &config::Policy| {
+            let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
+            catalog.find(&built(kind), policy).expect("a component; run `cargo xtask components`")
+        };
+        let kept = config.policies.values().map(find).collect();
+        (catalog, kept)
     });
     catalog.clone()
 }
@@ -204,7 +211,7 @@ fn whole(toml: &str) -> String {
     let head = r#"
 [gateway]
 listen = "127.0.0.1:0"
-workers = 1
+workers = 2
 drain_timeout = "1s"
 [admin]
 listen = "127.0.0.1:0"

@@ -14,7 +14,7 @@ pub(super) fn of(
     issuer: &str,
     pillar: &Pillar,
     passed: &Passed,
-    principal: Option<Principal<'_>>,
+    caller: Option<(Principal<'_>, Mode)>,
     request: &str,
     now: Millis,
 ) -> Option<HeaderValue> {
@@ -25,14 +25,15 @@ pub(super) fn of(
     let audience = asked.and_then(|token| token.audience.as_deref());
     let audience = audience.or(pillar.audience.as_deref()).unwrap_or(&pillar.default_audience);
     let extra = asked.map_or(&[][..], |token| &token.claims);
-    let mode = match principal?.mode() {
+    let (principal, mode) = caller?;
+    let mode = match mode {
         Mode::Live => "live",
         Mode::Sandbox => "sandbox",
     };
     let sign = |subject: &str, org: &str, scope: &str| {
         signer.sign(&Claims { issuer, audience, subject, org, mode, scope, request, extra }, now, LONGEST_LIFE)
     };
-    let token = match principal? {
+    let token = match principal {
         Principal::Key(key) => sign(&key.id.text(), &key.org.text(), key.terms.scopes.as_str()),
         Principal::Claimed(claim) => sign(&claim.subject, &claim.org, &claim.scopes.join(" ")),
     };

@@ -2,6 +2,7 @@
 
 use crate::credential::Credential;
 use crate::denial::Denial;
+use crate::key::Mode;
 use crate::plugin::{Claim, contract};
 use crate::principal::Principal;
 use crate::snapshot::{Pillar, Target};
@@ -12,6 +13,14 @@ pub(super) fn principal<'a>(credential: &'a Credential, claim: Option<&'a Claim>
         (Some(claim), _) => Some(Principal::Claimed(claim)),
         (None, Some(key)) => Some(Principal::Key(key)),
         (None, None) => None,
+    }
+}
+
+/// Live or sandbox. A sandbox key stays one, whoever vouches for its bearer.
+pub(super) fn mode(credential: &Credential, principal: Option<Principal<'_>>) -> Option<Mode> {
+    match credential.valid() {
+        Some(key) if key.terms.mode == Mode::Sandbox => Some(Mode::Sandbox),
+        _ => principal.map(|principal| principal.mode()),
     }
 }
 

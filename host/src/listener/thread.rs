@@ -35,6 +35,11 @@ impl Handle {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Whether it still takes connections.
+    pub fn is_alive(&self) -> bool {
+        !self.connections.is_closed()
+    }
+
     /// Gives it a connection.
     pub fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr) {
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +73,10 @@ pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) 
             Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
         };
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(worker, incoming, counted, stop));
+        local.block_on(&runtime, run(worker.clone(), incoming, counted, stop));
+        // What is cut off now books its usage as it is dropped; only after that is the tally whole.
+        drop(local);
+        worker.tidy_up();
     })?;
     Ok(Handle { connections, open, thread: Some(thread) })
 }
@@ -96,7 +104,6 @@ async fn run(worker: Rc<Worker>, mut incoming: Incoming, open: Arc<AtomicUsize>,
     while open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    worker.tidy_up();
 }
 
 /// One connection less, however it ends.

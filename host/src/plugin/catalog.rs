@@ -21,6 +21,11 @@ impl Catalog {
         Self { engine, compiled: Mutex::default() }
     }
 
+    /// How many instances have room at once.
+    pub fn instances(&self) -> usize {
+        self.engine.instances()
+    }
+
     /// The component that a policy names. Compiles: never called on a worker.
     ///
     /// # Errors

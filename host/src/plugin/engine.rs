@@ -20,8 +20,8 @@ pub const LARGEST_MEMORY: usize = 64 << 20;
 /// The largest component that is compiled.
 pub const LARGEST_COMPONENT: u64 = 64 << 20;
 
-/// Instances that can be alive at once, over all workers and loads.
-const INSTANCES: u32 = 512;
+/// The most instances that an engine has room for. Each takes 4 GiB of addresses, which no memory stands behind.
+const MOST_INSTANCES: usize = 8192;
 
 /// Bytes of a memory that stay resident when its instance ends; more costs each fresh instance time.
 const KEPT_RESIDENT: usize = 64 << 10;
@@ -31,6 +31,7 @@ const KEPT_RESIDENT: usize = 64 << 10;
 pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
+    instances: usize,
     _ticker: Arc<Ticker>,
 }
 
@@ -40,13 +41,18 @@ pub struct Engine {
 pub struct EngineError(String);
 
 impl Engine {
-    /// Sets up the engine and starts its clock.
-    pub fn start() -> Result<Self, EngineError> {
+    /// Sets up an engine with room for so many instances at once, over all workers and loads, and starts its clock.
+    ///
+    /// # Errors
+    /// When the room cannot be had.
+    pub fn start(instances: usize) -> Result<Self, EngineError> {
+        let instances = instances.clamp(16, MOST_INSTANCES);
+        let count = u32::try_from(instances).unwrap_or(u32::MAX / 4);
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(INSTANCES)
-            .total_core_instances(INSTANCES * 4)
-            .total_memories(INSTANCES)
-            .total_tables(INSTANCES * 4)
+        pool.total_component_instances(count)
+            .total_core_instances(count * 4)
+            .total_memories(count)
+            .total_tables(count * 4)
             .max_memories_per_component(4)
             .max_tables_per_component(16)
             .max_core_instances_per_component(16)
@@ -70,12 +76,17 @@ impl Engine {
         super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(&mut linker, |guest| guest)
             .map_err(|error| EngineError(format!("{error:#}")))?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), _ticker: ticker })
+        Ok(Self { wasm, linker: Arc::new(linker), instances, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
         Component::from_binary(&self.wasm, bytes)
+    }
+
+    /// How many instances have room at once.
+    pub fn instances(&self) -> usize {
+        self.instances
     }
 
     pub(super) fn linker(&self) -> &Linker<Guest> {

@@ -31,15 +31,50 @@ impl Failure {
         }
     }
 
-    /// The kind, as in logs and metrics.
-    pub fn code(&self) -> &'static str {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::OutOfFuel => Kind::OutOfFuel,
+            Self::PastDeadline => Kind::PastDeadline,
+            Self::Trapped(_) => Kind::Trapped,
+            Self::Unreadable(_) => Kind::Unreadable,
+            Self::NotAllowed(_) => Kind::NotAllowed,
+            Self::NoInstance(_) => Kind::NoInstance,
+        }
+    }
+}
+
+/// The kinds of [`Failure`], as in logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Failure::OutOfFuel`]
+    OutOfFuel,
+    /// [`Failure::PastDeadline`]
+    PastDeadline,
+    /// [`Failure::Trapped`]
+    Trapped,
+    /// [`Failure::Unreadable`]
+    Unreadable,
+    /// [`Failure::NotAllowed`]
+    NotAllowed,
+    /// [`Failure::NoInstance`]
+    NoInstance,
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::OutOfFuel, Self::PastDeadline, Self::Trapped, Self::Unreadable, Self::NotAllowed, Self::NoInstance];
+
+    /// The stable name.
+    pub fn code(self) -> &'static str {
         match self {
             Self::OutOfFuel => "out_of_fuel",
             Self::PastDeadline => "past_deadline",
-            Self::Trapped(_) => "trapped",
-            Self::Unreadable(_) => "unreadable",
-            Self::NotAllowed(_) => "not_allowed",
-            Self::NoInstance(_) => "no_instance",
+            Self::Trapped => "trapped",
+            Self::Unreadable => "unreadable",
+            Self::NotAllowed => "not_allowed",
+            Self::NoInstance => "no_instance",
         }
     }
 }

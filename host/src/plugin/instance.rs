@@ -85,6 +85,17 @@ impl Instances {
         self.warm.is_empty()
     }
 
+    /// A new instance; where there is no room, those that nobody needs any more make some.
+    fn make(&mut self, policy: &Policy) -> Result<Live, Failure> {
+        match Live::make(policy) {
+            Err(Failure::NoInstance(_)) => {
+                self.prune();
+                Live::make(policy)
+            }
+            made => made,
+        }
+    }
+
     fn call<T>(
         &mut self,
         policy: &Arc<Policy>,
@@ -92,13 +103,14 @@ impl Instances {
         ask: impl FnOnce(&mut Live) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Failure> {
         match policy.mode {
-            Mode::Fresh => Live::make(policy)?.ask(policy, slot, ask),
+            Mode::Fresh => self.make(policy)?.ask(policy, slot, ask),
             Mode::Pooled { recycle_after } => {
-                let (_, live) = match self.warm.entry(policy.id) {
-                    std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(place) => {
-                        place.insert((Arc::downgrade(policy), Live::make(policy)?))
-                    }
+                if !self.warm.contains_key(&policy.id) {
+                    let live = self.make(policy)?;
+                    self.warm.insert(policy.id, (Arc::downgrade(policy), live));
+                }
+                let Some((_, live)) = self.warm.get_mut(&policy.id) else {
+                    return Err(Failure::NoInstance("it was not kept".into()));
                 };
                 let answer = live.ask(policy, slot, ask);
                 if answer.is_err() || live.calls >= recycle_after {

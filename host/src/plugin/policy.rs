@@ -4,6 +4,7 @@
 
 use super::component::Component;
 use super::contract::{self, Auth};
+use super::failure::Kind;
 use super::grant::{self, plain};
 use super::guest::Counter;
 use super::instance::plan_of;
@@ -43,8 +44,24 @@ pub struct Record {
     pub counters: Arc<[Counter]>,
     /// Calls.
     pub calls: AtomicU64,
-    /// Calls that brought no usable verdict.
-    pub failures: AtomicU64,
+    /// Calls that brought no usable verdict, by [`Kind`].
+    failures: [AtomicU64; Kind::ALL.len()],
+}
+
+impl Record {
+    fn new(counters: Arc<[Counter]>) -> Self {
+        Self { counters, calls: AtomicU64::new(0), failures: Default::default() }
+    }
+
+    /// Counts a failure.
+    pub fn failed(&self, failure: &super::Failure) {
+        self.failures[failure.kind() as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Failures so far, by kind.
+    pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
+        Kind::ALL.into_iter().map(|kind| (kind, self.failures[kind as usize].load(Ordering::Relaxed)))
+    }
 }
 
 /// One use of a policy, and what its verdicts may refer to there.
@@ -103,9 +120,8 @@ impl Policy {
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = grant::check(written, &component.declared);
         let same = earlier.filter(|earlier| earlier.component.digest == component.digest);
-        let record = same.map(|earlier| earlier.record.clone()).unwrap_or_else(|| {
-            Arc::new(Record { counters: component.counters(), calls: AtomicU64::new(0), failures: AtomicU64::new(0) })
-        });
+        let record =
+            same.map(|earlier| earlier.record.clone()).unwrap_or_else(|| Arc::new(Record::new(component.counters())));
         let mut policy = Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: written.name.as_str().into(),

@@ -134,6 +134,9 @@ async fn plugins(State(shown): State<Shown>) -> Json<Value> {
         let declared = &policy.component.declared;
         let counters: serde_json::Map<String, Value> =
             policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
+        let failures = policy.record.failures().filter(|(_, times)| *times > 0);
+        let failures: serde_json::Map<String, Value> =
+            failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
         json!({
             "policy": &*policy.name,
             "plugin": declared.name,
@@ -142,7 +145,7 @@ async fn plugins(State(shown): State<Shown>) -> Json<Value> {
             "digest": policy.component.digest,
             "powers": crate::plugin::named_powers(declared.powers).collect::<Vec<_>>(),
             "calls": policy.record.calls.load(Ordering::Relaxed),
-            "failures": policy.record.failures.load(Ordering::Relaxed),
+            "failures": failures,
             "counters": counters,
         })
     };

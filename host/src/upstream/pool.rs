@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 /// The connections of one worker, by endpoint.
@@ -32,13 +33,16 @@ struct Pool {
 
 struct Idle {
     sender: SendRequest<Upload>,
-    since: Instant,
+    task: AbortHandle,
+    until: Instant,
 }
 
 /// A connection that is in use for one exchange.
 pub struct Lease {
     sender: Option<SendRequest<Upload>>,
     pool: Rc<Pool>,
+    task: AbortHandle,
+    idle_timeout: Duration,
 }
 
 impl Lease {
@@ -47,7 +51,18 @@ impl Lease {
         if let Some(sender) = self.sender.take()
             && !sender.is_closed()
         {
-            self.pool.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+            let until = Instant::now() + self.idle_timeout;
+            self.pool.idle.borrow_mut().push(Idle { sender, task: self.task.clone(), until });
+        }
+    }
+}
+
+impl Drop for Lease {
+    /// What was not given back has something of its exchange left on it. It must end with the exchange: waiting for a
+    /// client that stalls its upload, it would hold one of the few connections for as long as that client likes.
+    fn drop(&mut self) {
+        if self.sender.is_some() {
+            self.task.abort();
         }
     }
 }
@@ -76,10 +91,11 @@ impl Pools {
     }
 
     /// Closes connections that were idle for too long; called now and then.
-    pub fn sweep(&self, longest: Duration) {
+    pub fn sweep(&self) {
+        let now = Instant::now();
         let mut pools = self.pools.borrow_mut();
         pools.retain(|_, pool| {
-            pool.idle.borrow_mut().retain(|idle| idle.since.elapsed() < longest && !idle.sender.is_closed());
+            pool.idle.borrow_mut().retain(|idle| idle.until > now && !idle.sender.is_closed());
             pool.open.get() > 0
         });
     }
@@ -93,11 +109,12 @@ impl Pools {
         loop {
             let endpoint = self.choose(upstream);
             let pool = self.pool(endpoint);
-            let (lease, fresh) = match pool.take_idle(upstream.idle_timeout) {
-                Some(sender) => (Lease { sender: Some(sender), pool }, false),
+            let (mut lease, fresh) = match pool.take_idle() {
+                Some(Idle { sender, task, .. }) => {
+                    (Lease { sender: Some(sender), pool, task, idle_timeout: upstream.idle_timeout }, false)
+                }
                 None => (Self::connect(upstream, endpoint, pool).await?, true),
             };
-            let mut lease = lease;
             let Some(sender) = lease.sender.as_mut() else { return Err(Failure::Broke) };
             if sender.ready().await.is_err() {
                 if fresh {
@@ -154,22 +171,24 @@ impl Pools {
         endpoint.reached();
         let (sender, connection) =
             http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Broke)?;
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             let _counted = counted;
             // How it ends is told to whoever waits for an answer on it.
             let _ = connection.await;
         });
-        Ok(Lease { sender: Some(sender), pool })
+        let task = task.abort_handle();
+        Ok(Lease { sender: Some(sender), pool, task, idle_timeout: upstream.idle_timeout })
     }
 }
 
 impl Pool {
     /// The connection that was used last: it is the most likely to be open still, and lets the others time out.
-    fn take_idle(&self, longest: Duration) -> Option<SendRequest<Upload>> {
+    fn take_idle(&self) -> Option<Idle> {
+        let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
-            if !last.sender.is_closed() && last.since.elapsed() < longest {
-                return Some(last.sender);
+            if !last.sender.is_closed() && last.until > now {
+                return Some(last);
             }
         }
         None

@@ -1,4 +1,4 @@
-//! Says what a request costs. Prices are read in [`price`], and exact; holding and booking are the gateway's.
+//! Says what a request costs. Prices are read in [`price`], and exact; booking is the gateway's.
 
 pub mod price;
 

@@ -65,7 +65,7 @@ fn bounds(table: &mut Table<'_>) -> Option<Bounds> {
     let fuel = table.integer("fuel", 2_000_000, 10_000..=10_000_000_000);
     // The clock that stops a policy ticks every 5 ms; a shorter deadline could not be kept.
     let deadline = table.text("deadline", "20ms", duration(Duration::from_millis(5)..=Duration::from_secs(10)));
-    let memory = table.text("memory", "16MiB", size(64 << 10..=1 << 30));
+    let memory = table.text("memory", "16MiB", size(64 << 10..=64 << 20));
     let copied_out = table.text("copied_out", "128KiB", size(4 << 10..=16 << 20));
     Some(Bounds { fuel: fuel?, deadline: deadline?, memory: memory?, copied_out: copied_out? })
 }

@@ -169,7 +169,7 @@ fn path(text: &str) -> Result<String, Fault> {
         }
         if byte == b'%' && !stays_encoded(&text[at + 1..]) {
             return Err(Fault::from(
-                "has a % that no normalised path has; write letters, digits, -, ., _ and ~ as they are, other characters as % \
+                "has a % that no normalised path has; write letters, digits and -._~!$&'()*+,;=:@ as they are, other characters as % \
                  and two upper-case hexadecimal digits, and no encoded slash, backslash, % or control character",
             ));
         }
@@ -195,8 +195,9 @@ fn path(text: &str) -> Result<String, Fault> {
 fn stays_encoded(digits: &str) -> bool {
     let upper = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
     let pair = digits.get(..2).filter(|pair| pair.as_bytes().iter().all(upper));
-    pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        .is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"-._~/\\%".contains(&byte) && !byte.is_ascii_control())
+    pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).is_some_and(|byte| {
+        !byte.is_ascii_alphanumeric() && !b"-._~/\\%!$&'()*+,;=:@".contains(&byte) && !byte.is_ascii_control()
+    })
 }
 
 fn is_parameter(name: &str) -> bool {
