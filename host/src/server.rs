@@ -121,8 +121,17 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     let clock = Clock::system();
     let kept = Arc::new(kept(&config, catalog));
-    let data = DataDirectory::open(&config.data.directory).map_err(|error| cannot(&error))?;
-    let vault = Vault::open(&config.secrets.master_key, &data).map_err(|error| cannot(&error))?;
+    // Before anything is made or opened: a configuration that does not fit leaves nothing behind.
+    let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
+    let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
+    let path = config.path.clone();
+    let snapshot = {
+        let kept = kept.clone();
+        let built = tokio::task::spawn_blocking(move || build(config, &kept, None)).await;
+        built.map_err(|error| cannot(&error))??
+    };
+    let data = DataDirectory::open(&directory).map_err(|error| cannot(&error))?;
+    let vault = Vault::open(&master_key, &data).map_err(|error| cannot(&error))?;
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
@@ -131,15 +140,9 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
     let issuer = Arc::new(issuer);
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
-    let public = listener::bind(config.gateway.listen).map_err(|error| cannot(&error))?;
-    let admin = listener::bind(config.admin.listen).map_err(|error| cannot(&error))?;
+    let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
+    let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
 
-    let path = config.path.clone();
-    let snapshot = {
-        let kept = kept.clone();
-        let built = tokio::task::spawn_blocking(move || build(config, &kept, None)).await;
-        built.map_err(|error| cannot(&error))??
-    };
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
     background::seed_limits(&snapshot, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();

@@ -1,13 +1,13 @@
 //! Guests that mean harm: contained, answered by the failure policy, and nobody else notices.
 
-use crate::harness::{Gateway, Origin, request};
+use crate::harness::{Gateway, ONE_WORKER, Origin, request};
 use std::time::{Duration, Instant};
 
 const POWERS: &str = r#"["deny", "respond", "forward", "rewrite-path", "take", "charge"]"#;
 
 fn toml(origin: &Origin, instance: &str) -> String {
     format!(
-        "[policies.hostile]\ninstance = \"{instance}\"\ngrant.powers = {POWERS}\ngrant.maximum_charge = \"1000\"\nconfig = {{ behaviour = \"none\" }}\n\
+        "{ONE_WORKER}[policies.hostile]\ninstance = \"{instance}\"\ngrant.powers = {POWERS}\ngrant.maximum_charge = \"1000\"\nconfig = {{ behaviour = \"none\" }}\n\
          [upstreams.origin]\nendpoints = [\"http://{0}\"]\n\
          [pillars.calm]\nupstream = \"origin\"\nchain = []\n[[pillars.calm.routes]]\npath = \"/x\"\nauth = \"none\"\n\
          [pillars.wild]\nupstream = \"origin\"\nchain = [\"hostile\"]\n[[pillars.wild.routes]]\npath = \"/x\"\nauth = \"none\"\n",

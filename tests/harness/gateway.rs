@@ -33,6 +33,9 @@ grant.maximum_charge = "1000"
 gas = "1"
 "#;
 
+/// Begins a configuration that is to run on one worker instead of two: for tests that count what one worker does.
+pub const ONE_WORKER: &str = "# one worker\n";
+
 /// A running gateway; ends when it is dropped.
 pub struct Gateway {
     pub public: SocketAddr,
@@ -211,7 +214,7 @@ fn whole(toml: &str) -> String {
     let head = r#"
 [gateway]
 listen = "127.0.0.1:0"
-workers = 2
+workers = WORKERS
 drain_timeout = "1s"
 [admin]
 listen = "127.0.0.1:0"
@@ -222,5 +225,6 @@ master_key = { file = "master.key" }
 [plugins]
 directory = "plugins"
 "#;
-    format!("{head}\n{toml}")
+    let workers = if toml.starts_with(ONE_WORKER) { "1" } else { "2" };
+    format!("{}\n{toml}", head.replace("WORKERS", workers))
 }
