@@ -71,7 +71,7 @@ pub struct Facts<'a> {
 /// What came of a chain.
 pub struct Passed {
     /// The decisions of the policies that ran, with their positions in the chain.
-    pub decisions: SmallVec<[(usize, Decision); 4]>,
+    pub decisions: Vec<(usize, Decision)>,
     /// How it ended.
     pub end: End,
     /// Fuel that all calls used.
@@ -92,7 +92,7 @@ pub enum End {
 impl Chain {
     /// Asks each policy in turn, until one refuses or answers.
     pub fn run(&self, instances: &mut Instances, facts: &Facts<'_>) -> Passed {
-        let mut passed = Passed { decisions: SmallVec::new(), end: End::Through, fuel: 0 };
+        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0 };
         for (position, step) in self.steps.iter().enumerate() {
             match step.ask(instances, facts, self, &passed.decisions) {
                 Ok((decision, fuel)) => {

@@ -5,16 +5,14 @@
 use crate::chain::Chain;
 use crate::clock::Millis;
 use crate::denial::{Denial, Throttle};
+use crate::head::{RATELIMIT, RATELIMIT_POLICY};
 use crate::limit::{self, Limit, Period, Refused, State, Subject, SubjectKind, Taken};
 use crate::plugin::contract::{Basis, Charge};
 use crate::plugin::{Decision, Edit, FieldChange};
 use crate::principal::Principal;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 use std::net::IpAddr;
-
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Which takings of a chain count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +173,7 @@ pub fn edit(headers: &mut HeaderMap, edits: &[Edit]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     fn charge(basis: Basis, gas: u64, max_units: u64) -> Charge {
         Charge { basis, gas, max_units }

@@ -159,7 +159,7 @@ impl Exchange<'_> {
         let pillar = routed.pillar;
         let credential = std::mem::replace(&mut routed.credential, Credential::Absent);
         let claim = passed.decisions.iter().rev().find_map(|(_, decision)| decision.identity.clone());
-        let principal = guard::principal(&credential, claim.as_ref());
+        let principal = guard::principal(&credential, claim.as_deref());
         let mode = guard::mode(&credential, principal);
         meter.caller(mode);
         let taker = effect::Taker { principal, address: self.client.address };
@@ -170,8 +170,8 @@ impl Exchange<'_> {
                 let told = take(Takes::Always)?;
                 let Some((_, decision)) = passed.decisions.last_mut() else { return Err(Denial::NotFound) };
                 return match std::mem::replace(&mut decision.action, Action::Next) {
-                    Action::Deny(denial) => Err(guard::denial(denial, pillar)),
-                    Action::Respond(reply) => Ok(Answer::whole(reply_response(reply), Source::Policy, told)),
+                    Action::Deny(denial) => Err(guard::denial(*denial, pillar)),
+                    Action::Respond(reply) => Ok(Answer::whole(reply_response(*reply), Source::Policy, told)),
                     Action::Next | Action::Forward(_) => Err(Denial::NotFound),
                 };
             }

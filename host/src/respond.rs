@@ -4,12 +4,10 @@
 
 use crate::body::Body;
 use crate::denial::{Denial, Throttle};
+use crate::head::{RATELIMIT, RATELIMIT_POLICY};
 use crate::problem::{self, Problem};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+use http::{HeaderValue, Response, StatusCode};
 
 /// The answer to a refused request; `request_id` becomes its `instance`.
 pub fn to(denial: &Denial, request_id: &str) -> Response<Body> {

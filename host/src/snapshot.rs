@@ -109,7 +109,7 @@ impl Snapshot {
                 from.workers,
                 from.catalog.instances()
             );
-            problems.push(Problem { line: 0, column: 0, path: "policies".into(), message, suggestion: None });
+            problems.push(Problem::at("policies", message));
         }
         let mut routes = route::Table::default();
         let mut pillars = Vec::new();
@@ -204,13 +204,9 @@ fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pilla
         let methods = rule.methods.iter().filter_map(|method| Method::from_bytes(method.as_bytes()).ok()).collect();
         rules.push(route::Rule { path: path.clone(), methods, payload: target });
     }
-    routes.add(&written.prefix, rules, rest).map_err(|error| Problem {
-        line: 0,
-        column: 0,
-        path: format!("pillars.{}.routes", written.name),
-        message: error.to_string(),
-        suggestion: None,
-    })
+    routes
+        .add(&written.prefix, rules, rest)
+        .map_err(|error| Problem::at(format!("pillars.{}.routes", written.name), error.to_string()))
 }
 
 fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], names: &usage::Names) -> Pillar {
@@ -251,7 +247,7 @@ fn step(
     let at = &policy.slots[slot as usize];
     let mut problems = Vec::new();
     let mut problem = |message: String| {
-        problems.push(Problem { line: 0, column: 0, path: at.at.key.clone(), message, suggestion: None });
+        problems.push(Problem::at(at.at.key.as_str(), message));
     };
     let mut found: Vec<Arc<Limit>> = Vec::new();
     for planned in &at.plan.limits {

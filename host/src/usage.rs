@@ -148,14 +148,6 @@ pub enum StoreError {
     /// It does not work now. Nothing of what it was given was kept.
     #[error("the usage store does not work; look at the disk of the data directory")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A row cannot be read.
-    #[error("a row of the usage store is damaged (org {org}, day {day}); restore the data directory from a backup")]
-    Damaged {
-        /// The number of the org; 0 for anonymous callers.
-        org: u128,
-        /// Days since 1970.
-        day: u32,
-    },
 }
 
 /// What a store is still doing.

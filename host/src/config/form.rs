@@ -2,6 +2,7 @@
 //!
 //! Pure, and exact: no floats, and what does not fit is refused, never rounded.
 
+use crate::gas::Gas;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -54,29 +55,10 @@ pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usize,
 
 /// Tokens as a decimal number (`5`, `0.25`), in millionths of a token.
 pub(super) fn gas(text: &str) -> Result<u64, Fault> {
-    let wrong = || {
-        Fault::from(format!(
-            "`{}` is not an amount of gas; write tokens as a decimal number, such as \"0.25\"",
-            shown(text)
-        ))
-    };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return Err(wrong());
+    match Gas::parse(text) {
+        Ok(gas) => Ok(gas.millionths()),
+        Err(error) => Err(Fault::from(format!("`{}` is {error}", shown(text)))),
     }
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > 6 {
-        return Err(Fault::from(format!(
-            "`{}` is finer than a millionth of a token; write at most 6 decimals",
-            shown(text)
-        )));
-    }
-    let millionths = format!("{fraction:0<6}").parse::<u64>().map_err(|_| wrong())?;
-    let tokens = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(1_000_000));
-    tokens
-        .and_then(|tokens| tokens.checked_add(millionths))
-        .ok_or_else(|| Fault::from("is more gas than can be counted; the most is \"18446744073709.551615\""))
 }
 
 /// A name: lower-case letters, digits and hyphens, from a letter to a letter or digit, at most 64.

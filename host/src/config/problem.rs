@@ -24,6 +24,19 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
+impl Problem {
+    /// A problem of what the file leads to, with the key path that it comes from.
+    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, path: path.into(), message: message.into(), suggestion: None }
+    }
+
+    /// The same, with what was probably meant.
+    #[must_use]
+    pub fn suggesting(self, suggestion: String) -> Self {
+        Self { suggestion: Some(suggestion), ..self }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {
@@ -48,7 +61,7 @@ pub struct Problems {
 impl Problems {
     /// One problem of the file as a whole.
     pub(super) fn of_file(file: &Path, message: String) -> Self {
-        let problem = Problem { line: 0, column: 0, path: String::new(), message, suggestion: None };
+        let problem = Problem::at("", message);
         Self { file: file.to_owned(), list: vec![problem], untold: 0 }
     }
 

@@ -18,7 +18,7 @@ pub(super) fn of(
     request: &str,
     now: Millis,
 ) -> Option<HeaderValue> {
-    let asked = passed.decisions.iter().rev().find_map(|(_, decision)| decision.token.as_ref());
+    let asked = passed.decisions.iter().rev().find_map(|(_, decision)| decision.token.as_deref());
     if pillar.audience.is_none() && asked.is_none() {
         return None;
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 
 /// How often a worker tidies up after itself.
@@ -63,21 +64,26 @@ impl Handle {
 /// # Errors
 /// When there is no thread, no runtime or no randomness.
 pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) -> std::io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (connections, incoming) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let counted = open.clone();
+    let (started, result) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("portico-worker-{number}")).spawn(move || {
-        let worker = match Worker::new(gateway) {
-            Ok(worker) => Rc::new(worker),
-            Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
+        // Made here, since it never leaves the thread: its tasks need no lock and no second queue.
+        let made = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let made = made.and_then(|runtime| Ok((runtime, Worker::new(gateway).map_err(std::io::Error::other)?)));
+        let (runtime, worker) = match made {
+            Ok((runtime, worker)) => (runtime, Rc::new(worker)),
+            Err(error) => return drop(started.send(Err(error))),
         };
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(worker.clone(), incoming, counted, stop));
-        // What is cut off now books its usage as it is dropped; only after that is the tally whole.
-        drop(local);
+        let _ = started.send(Ok(()));
+        runtime.block_on(run(worker.clone(), incoming, counted, stop));
+        // What is cut off now books its usage as it is dropped; only after that is the tally whole. A name that is still
+        // being looked up is not waited for.
+        runtime.shutdown_background();
         worker.tidy_up();
     })?;
+    result.recv().map_err(std::io::Error::other)??;
     Ok(Handle { connections, open, thread: Some(thread) })
 }
 

@@ -2,7 +2,6 @@
 
 use super::component::{Component, digest};
 use super::engine::{Engine, LARGEST_COMPONENT, LARGEST_MEMORY};
-use super::grant::{plain, problem};
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
 use std::io::Read;
@@ -34,7 +33,7 @@ impl Catalog {
         let key = format!("policies.{}", written.name);
         if written.bounds.memory > LARGEST_MEMORY {
             let message = format!("a policy can have at most {} MiB", LARGEST_MEMORY >> 20);
-            return Err(vec![plain(format!("{key}.memory"), message)]);
+            return Err(vec![Problem::at(format!("{key}.memory"), message)]);
         }
         let bytes = read(directory, &written.plugin, &key).map_err(|problem| vec![problem])?;
         // What it says of itself depends on the bounds too, as it may not get to the end of it.
@@ -46,8 +45,9 @@ impl Catalog {
             return Ok(component);
         }
         let told = |reasons: Vec<String>| {
-            let sentence =
-                |reason| plain(format!("{key}.plugin"), format!("`{}.wasm` cannot be used: {reason}", written.plugin));
+            let sentence = |reason| {
+                Problem::at(format!("{key}.plugin"), format!("`{}.wasm` cannot be used: {reason}", written.plugin))
+            };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
         let component = Arc::new(Component::load(&self.engine, &bytes, written.bounds).map_err(told)?);
@@ -61,11 +61,11 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
     let failed = |error: std::io::Error| {
         let key = format!("{key}.plugin");
         if error.kind() != std::io::ErrorKind::NotFound {
-            return plain(key, format!("{} cannot be read: {error}", path.display()));
+            return Problem::at(key, format!("{} cannot be read: {error}", path.display()));
         }
         match available(directory) {
-            Err(error) => plain(
-                "plugins.directory".into(),
+            Err(error) => Problem::at(
+                "plugins.directory",
                 format!(
                     "{} cannot be read: {error}; `cargo xtask components` makes the shipped one",
                     directory.display()
@@ -75,7 +75,7 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
                 let meant = suggest::nearest(plugin, names.iter().map(String::as_str)).map(suggest::did_you_mean);
                 let known = || format!("there are: {}", suggest::listed(names.iter().map(String::as_str)));
                 let message = format!("there is no `{plugin}.wasm` in {}", directory.display());
-                problem(key, message, meant.unwrap_or_else(known))
+                Problem::at(key, message).suggesting(meant.unwrap_or_else(known))
             }
         }
     };
@@ -84,7 +84,7 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
     file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST_COMPONENT {
         let message = format!("{} is larger than {} MiB", path.display(), LARGEST_COMPONENT >> 20);
-        return Err(plain(format!("{key}.plugin"), message));
+        return Err(Problem::at(format!("{key}.plugin"), message));
     }
     Ok(bytes)
 }

@@ -97,25 +97,29 @@ impl Engine {
         &self.wasm
     }
 
-    /// A store for one instance, with its bounds set.
+    /// A store for one instance, with its bounds set and its clock running.
     pub(super) fn store(&self, guest: Guest) -> Result<Store<Guest>, Failure> {
         let bounds = guest.bounds;
         let mut store = Store::new(&self.wasm, guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(bounds.copied_out);
         refuel(&mut store)?;
+        start_clock(&mut store);
         Ok(store)
     }
 }
 
-/// Gives a store the fuel and the time of one call.
+/// Gives a store the fuel of one call.
 pub(super) fn refuel(store: &mut Store<Guest>) -> Result<(), Failure> {
-    let bounds = store.data().bounds;
-    store.set_fuel(bounds.fuel).map_err(|error| Failure::of(&error))?;
+    let fuel = store.data().bounds.fuel;
+    store.set_fuel(fuel).map_err(|error| Failure::of(&error))
+}
+
+/// Gives a store its time, from now.
+pub(super) fn start_clock(store: &mut Store<Guest>) {
     // One tick more, since the current one may be nearly over.
-    let ticks = bounds.deadline.as_millis().div_ceil(TICK.as_millis()) as u64;
+    let ticks = store.data().bounds.deadline.as_millis().div_ceil(TICK.as_millis()) as u64;
     store.set_epoch_deadline(ticks + 1);
-    Ok(())
 }
 
 /// A thread that moves the engine's epoch on, until it is dropped.

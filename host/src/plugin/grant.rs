@@ -12,40 +12,34 @@ pub(super) fn check(policy: &config::Policy, declared: &Declared) -> Vec<Problem
     let grant = &policy.grant;
     for power in declared::named_powers(declared.powers) {
         if !grant.powers.iter().any(|granted| granted == power) {
-            problems.push(problem(
-                format!("{key}.grant.powers"),
-                format!("the plugin `{}` wants the power `{power}`, which is not granted", policy.plugin),
-                format!("add \"{power}\" to the list if it may"),
-            ));
+            problems.push(
+                Problem::at(
+                    format!("{key}.grant.powers"),
+                    format!("the plugin `{}` wants the power `{power}`, which is not granted", policy.plugin),
+                )
+                .suggesting(format!("add \"{power}\" to the list if it may")),
+            );
         }
         if policy.failure == Failure::Open && matches!(power, "deny" | "identify" | "take" | "charge") {
-            problems.push(problem(
+            problems.push(Problem::at(
                 format!("{key}.failure"),
                 format!("a policy with the power `{power}` must not fail open: its failure would let requests pass unchecked or uncounted"),
-                "say failure = \"closed\"".into(),
-            ));
+).suggesting("say failure = \"closed\"".into()));
         }
     }
     for (list, fields) in [("reads", &declared.reads), ("response-reads", &declared.response_reads)] {
         let sensitive = fields.named.iter().filter(|name| declared::is_sensitive(name)).map(|name| name.as_str());
         for name in sensitive.chain(fields.others.then_some("*")) {
             if !grant.reads.iter().any(|granted| granted == name) {
-                problems.push(problem(
-                    format!("{key}.grant.reads"),
-                    format!("the plugin `{}` wants to read `{name}` ({list}), which is not granted", policy.plugin),
-                    format!("add \"{name}\" to the list if it may"),
-                ));
+                problems.push(
+                    Problem::at(
+                        format!("{key}.grant.reads"),
+                        format!("the plugin `{}` wants to read `{name}` ({list}), which is not granted", policy.plugin),
+                    )
+                    .suggesting(format!("add \"{name}\" to the list if it may")),
+                );
             }
         }
     }
     problems
-}
-
-pub(super) fn problem(path: String, message: String, suggestion: String) -> Problem {
-    Problem { line: 0, column: 0, path, message, suggestion: Some(suggestion) }
-}
-
-/// A problem without a suggestion.
-pub(super) fn plain(path: String, message: String) -> Problem {
-    Problem { line: 0, column: 0, path, message, suggestion: None }
 }

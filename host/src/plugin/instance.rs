@@ -5,7 +5,7 @@
 use super::bindings_0_1::policy_world::Policy as Exports;
 use super::bindings_0_1::response_world::Response as ResponseExports;
 use super::contract::{After, Diagnostic, Request, Response, Verdict};
-use super::engine::refuel;
+use super::engine::{refuel, start_clock};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::plan::{self, Plan};
@@ -31,6 +31,8 @@ struct Live {
     response: Option<ResponseExports>,
     /// Slots that were configured in it, by number.
     configured: Vec<bool>,
+    /// Whether its clock runs already: a call that has to make or configure it first has one deadline for all of that.
+    ticking: bool,
     calls: u64,
 }
 
@@ -136,7 +138,7 @@ impl Live {
             Some(indices) => Some(indices.load(&mut store, &made).map_err(|error| Failure::of(&error))?),
             None => None,
         };
-        Ok(Self { store, exports, response, configured: vec![false; policy.slots.len()], calls: 0 })
+        Ok(Self { store, exports, response, configured: vec![false; policy.slots.len()], ticking: true, calls: 0 })
     }
 
     /// Configures the slot if that is still to be done, and asks. After an error the instance must not be used again.
@@ -146,6 +148,9 @@ impl Live {
         slot: u32,
         ask: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Failure> {
+        if !std::mem::replace(&mut self.ticking, false) {
+            start_clock(&mut self.store);
+        }
         let number = slot as usize;
         if !self.configured.get(number).copied().unwrap_or(true) {
             let answer = self.configure(slot, &policy.slots[number].at)?;
@@ -180,5 +185,8 @@ impl Live {
 
 /// Asks a new instance for the plan of one slot; used once for each slot when a policy is loaded.
 pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
-    Live::make(policy)?.configure(number, at)
+    let mut live = Live::make(policy)?;
+    // Nobody waits for this one: it may take its whole time once more.
+    start_clock(&mut live.store);
+    live.configure(number, at)
 }

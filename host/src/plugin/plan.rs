@@ -3,7 +3,6 @@
 use super::contract::Powers;
 use super::contract::{self, Period, Subject};
 use super::declared::{Declared, is_snake, shortened};
-use super::grant::plain;
 use crate::config::{Grant, Problem};
 
 const SCOPES: usize = 64;
@@ -47,7 +46,7 @@ pub(super) fn check(plan: &Plan, declared: &Declared, grant: &Grant, key: &str) 
         }
         check_limit(limit, &mut wrong);
     }
-    wrong.into_iter().map(|message| plain(key.to_owned(), message)).collect()
+    wrong.into_iter().map(|message| Problem::at(key.to_owned(), message)).collect()
 }
 
 fn check_limit(limit: &contract::Limit, wrong: &mut Vec<String>) {

@@ -5,7 +5,7 @@
 use super::component::Component;
 use super::contract::{self, Auth};
 use super::failure::Kind;
-use super::grant::{self, plain};
+use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
@@ -155,16 +155,17 @@ impl Policy {
             Ok(Ok(plan)) => plan,
             Ok(Err(diagnostics)) => {
                 let told = diagnostics.into_iter().take(64);
-                let told = told
-                    .map(|d| plain(super::schema::key_path(&at.key, &d.pointer), d.message.escape_debug().to_string()));
+                let told = told.map(|d| {
+                    Problem::at(super::schema::key_path(&at.key, &d.pointer), d.message.escape_debug().to_string())
+                });
                 let told: Vec<_> = told.collect();
                 if told.is_empty() {
-                    return Err(vec![plain(at.key, "the policy refused it and gave no reason".into())]);
+                    return Err(vec![Problem::at(at.key, "the policy refused it and gave no reason")]);
                 }
                 return Err(told);
             }
             Err(failure) => {
-                return Err(vec![plain(at.key, format!("the policy could not be configured: {failure}"))]);
+                return Err(vec![Problem::at(at.key, format!("the policy could not be configured: {failure}"))]);
             }
         };
         let problems = plan::check(&plan, &self.component.declared, &self.grant, &at.key);

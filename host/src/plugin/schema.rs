@@ -1,7 +1,6 @@
 //! Holds a slot's configuration against the policy's JSON Schema; every problem with its key path.
 
 use super::declared::Declared;
-use super::grant::plain;
 use super::policy::SlotUse;
 use crate::config::{Problem, suggest};
 use jsonschema::error::ValidationErrorKind;
@@ -14,10 +13,10 @@ pub(super) fn check(declared: &Declared, at: &SlotUse) -> Vec<Problem> {
     let Some(schema) = &declared.schema else { return Vec::new() };
     let instance = match serde_json::from_str::<Value>(&at.config) {
         Ok(instance) => instance,
-        Err(error) => return vec![plain(at.key.clone(), format!("it is not JSON: {error}"))],
+        Err(error) => return vec![Problem::at(at.key.clone(), format!("it is not JSON: {error}"))],
     };
     let Ok(validator) = jsonschema::validator_for(schema) else {
-        return vec![plain(at.key.clone(), "the policy's schema cannot be used".into())];
+        return vec![Problem::at(at.key.clone(), "the policy's schema cannot be used")];
     };
     validator.iter_errors(&instance).take(TOLD).flat_map(|error| problems(schema, &at.key, &error)).collect()
 }
@@ -29,7 +28,7 @@ fn problems(schema: &Value, key: &str, error: &jsonschema::ValidationError<'_>) 
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = properties(schema, &error.schema_path().to_string());
             let one = |name: &String| {
-                let mut problem = plain(key_path(&path, &format!("/{name}")), "unknown key".into());
+                let mut problem = Problem::at(key_path(&path, &format!("/{name}")), "unknown key");
                 problem.suggestion = Some(match suggest::nearest(name, known.iter().map(String::as_str)) {
                     Some(meant) => suggest::did_you_mean(meant),
                     None => format!("known are: {}", suggest::listed(known.iter().map(String::as_str))),
@@ -38,7 +37,7 @@ fn problems(schema: &Value, key: &str, error: &jsonschema::ValidationError<'_>) 
             };
             unexpected.iter().map(one).collect()
         }
-        _ => vec![plain(path, error.to_string())],
+        _ => vec![Problem::at(path, error.to_string())],
     }
 }
 

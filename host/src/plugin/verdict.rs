@@ -21,7 +21,7 @@ const SUBJECT_BYTES: usize = 256;
 /// Claims that the gateway's assertion uses itself.
 const OWN_CLAIMS: [&str; 12] = ["iss", "aud", "sub", "org", "mode", "scope", "jti", "iat", "nbf", "exp", "kid", "key"];
 
-/// A verdict that may be carried out.
+/// A verdict that may be carried out. What is rare stands behind a pointer: every request moves and drops some of these.
 #[derive(Debug)]
 pub struct Decision {
     /// What happens to the request.
@@ -37,9 +37,9 @@ pub struct Decision {
     /// Charges.
     pub charges: Vec<contract::Charge>,
     /// Who the caller is.
-    pub identity: Option<Claim>,
+    pub identity: Option<Box<Claim>>,
     /// What the assertion should say.
-    pub token: Option<contract::TokenRequest>,
+    pub token: Option<Box<contract::TokenRequest>>,
     /// Notes for later policies.
     pub notes: Vec<(String, String)>,
     /// For the policy's own later phases.
@@ -63,9 +63,9 @@ pub enum Action {
     /// On to the next policy.
     Next,
     /// Refused.
-    Deny(contract::Denial),
+    Deny(Box<contract::Denial>),
     /// Answered.
-    Respond(Reply),
+    Respond(Box<Reply>),
     /// To another upstream, by position in the plan's targets.
     Forward(usize),
 }
@@ -132,11 +132,11 @@ impl Policy {
         let action = match verdict.action {
             contract::Action::Next => Action::Next,
             contract::Action::Deny(_) if !has(Powers::DENY) => return against("it denied without the power `deny`"),
-            contract::Action::Deny(denial) => Action::Deny(check_denial(denial)?),
+            contract::Action::Deny(denial) => Action::Deny(Box::new(check_denial(denial)?)),
             contract::Action::Respond(_) if !has(Powers::RESPOND) => {
                 return against("it answered without the power `respond`");
             }
-            contract::Action::Respond(reply) => Action::Respond(take_reply(reply)?),
+            contract::Action::Respond(reply) => Action::Respond(Box::new(take_reply(reply)?)),
             contract::Action::Forward(_) if !has(Powers::FORWARD) => {
                 return against("it forwarded without the power `forward`");
             }
@@ -161,7 +161,7 @@ impl Policy {
         }
         let identity = match verdict.identity {
             Some(_) if !has(Powers::IDENTIFY) => return against("it identified a caller without the power `identify`"),
-            Some(claim) => Some(self.take_claim(claim)?),
+            Some(claim) => Some(Box::new(self.take_claim(claim)?)),
             None => None,
         };
         if let Some(token) = &verdict.token {
@@ -182,7 +182,7 @@ impl Policy {
             takes: verdict.takes,
             charges: verdict.charges,
             identity,
-            token: verdict.token,
+            token: verdict.token.map(Box::new),
             notes: verdict.notes,
             carry: verdict.carry,
         })

@@ -23,6 +23,8 @@ const SLICE: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct SledUsage {
     tree: Tree,
+    /// Rows that could not be read: kept as they are, so that one of them neither is lost nor holds up the others.
+    aside: Tree,
     /// Held while sums are read and written back.
     writer: Arc<Mutex<()>>,
 }
@@ -35,9 +37,9 @@ struct Place {
 }
 
 impl SledUsage {
-    /// On a tree that nobody else writes to.
-    pub fn new(tree: Tree) -> Self {
-        Self { tree, writer: Arc::default() }
+    /// On trees that nobody else writes to: the usage, and what of it turned out damaged.
+    pub fn new(tree: Tree, aside: Tree) -> Self {
+        Self { tree, aside, writer: Arc::default() }
     }
 
     /// On the database of a data directory.
@@ -45,7 +47,12 @@ impl SledUsage {
     /// # Errors
     /// Those of the database.
     pub fn open(database: &Database) -> Result<Self, Failure> {
-        Ok(Self::new(database.tree("usage")?))
+        let store = Self::new(database.tree("usage")?, database.tree("usage-damaged")?);
+        match store.aside.len() {
+            0 => {}
+            rows => tracing::warn!(rows, "damaged rows of usage are kept aside; sums without them are too low"),
+        }
+        Ok(store)
     }
 
     /// Does work that may wait for the disk, beside the control runtime.
@@ -70,8 +77,13 @@ impl SledUsage {
             match sums.get_mut(&key) {
                 Some(sum) => sum.merge(&record.counts),
                 None => {
-                    let mut sum = match self.tree.get(&key).map_err(unavailable)? {
-                        Some(value) => counts(&value).ok_or_else(|| damaged(&key))?,
+                    let kept = self.tree.get(&key).map_err(unavailable)?;
+                    let mut sum = match kept.as_ref().map(|value| (value, counts(value))) {
+                        Some((_, Some(sum))) => sum,
+                        Some((value, None)) => {
+                            self.set_aside(&key, value)?;
+                            Counts::default()
+                        }
                         None => Counts::default(),
                     };
                     sum.merge(&record.counts);
@@ -84,16 +96,39 @@ impl SledUsage {
         self.tree.apply_batch(batch).map_err(unavailable)
     }
 
-    /// Calls back with each row of these.
+    /// Calls back with each row of these that can be read.
     fn each(
+        &self,
         rows: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
         mut see: impl FnMut(Place, Counts),
     ) -> Result<(), StoreError> {
         for row in rows {
             let (key, value) = row.map_err(unavailable)?;
-            let (place, counts) = place(&key).zip(counts(&value)).ok_or_else(|| damaged(&key))?;
-            see(place, counts);
+            match place(&key).zip(counts(&value)) {
+                Some((place, counts)) => see(place, counts),
+                None => self.set_aside(&key, &value)?,
+            }
         }
+        Ok(())
+    }
+
+    /// Moves a damaged row out of the way, and says so. It is there twice before it is there once.
+    fn set_aside(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        // A number of its own: the same row may be damaged again.
+        let mut place = key.to_vec();
+        place.put_u64(self.aside.len() as u64);
+        self.aside.insert(place, value).map_err(unavailable)?;
+        self.aside.flush().map_err(unavailable)?;
+        // Where a writer has replaced it meanwhile, it is no longer the damaged one.
+        let _ = self.tree.compare_and_swap(key, Some(value), None::<&[u8]>).map_err(unavailable)?;
+        let mut rest = key;
+        let org = number(&mut rest).flatten().unwrap_or_default();
+        let day = rest.try_get_u32().unwrap_or_default();
+        tracing::error!(
+            org,
+            day,
+            "a row of usage is damaged: it is kept aside and counts no longer; restore the data directory from a backup to have it back"
+        );
         Ok(())
     }
 }
@@ -114,7 +149,7 @@ impl UsageStore for SledUsage {
         self.pending(move |store| {
             let mut summary = Summary::default();
             let range = start_of(org, month.first_day())..start_of(org, month.next().first_day());
-            Self::each(store.tree.range(range), |place, counts| summary.add(&place.pillar, &counts))?;
+            store.each(store.tree.range(range), |place, counts| summary.add(&place.pillar, &counts))?;
             Ok(summary)
         })
     }
@@ -123,7 +158,7 @@ impl UsageStore for SledUsage {
         self.pending(move |store| {
             let (first, end) = (month.first_day(), month.next().first_day());
             let mut sums = BTreeMap::new();
-            Self::each(store.tree.iter(), |place, counts| {
+            store.each(store.tree.iter(), |place, counts| {
                 if (first..end).contains(&place.day) {
                     let sum = sums.entry((place.caller, place.pillar)).or_insert(0u64);
                     *sum = sum.saturating_add(counts.let_through());
@@ -146,7 +181,8 @@ impl UsageStore for SledUsage {
             };
             for key in store.tree.iter().keys() {
                 let key = key.map_err(unavailable)?;
-                if place(&key).ok_or_else(|| damaged(&key))?.day < day {
+                // What has no readable day is left to whoever reads the row.
+                if place(&key).is_some_and(|place| place.day < day) {
                     old.push(key);
                 }
                 if old.len() >= SLICE {
@@ -161,12 +197,6 @@ impl UsageStore for SledUsage {
 
 fn unavailable(error: sled::Error) -> StoreError {
     StoreError::Unavailable(Box::new(error))
-}
-
-fn damaged(key: &[u8]) -> StoreError {
-    let mut key = key;
-    let org = number(&mut key).unwrap_or_default().unwrap_or_default();
-    StoreError::Damaged { org, day: key.try_get_u32().unwrap_or_default() }
 }
 
 /// Where the rows of an org begin that are of this day or later.
@@ -274,24 +304,35 @@ mod tests {
                     Err(_) => std::thread::yield_now(),
                 }
             };
-            Self::new(database.open_tree("usage").unwrap())
+            Self::new(database.open_tree("usage").unwrap(), database.open_tree("usage-damaged").unwrap())
         }
     }
 
     #[tokio::test]
-    async fn a_damaged_row_is_named_and_nothing_else_is_changed() {
+    async fn a_damaged_row_is_kept_aside_and_holds_nothing_up() {
         let directory = tempfile::tempdir().unwrap();
         let store = SledUsage::open_at(directory.path());
         store.add(records()).await.unwrap();
+        let whole = store.month(Some(1), Month::of(START)).await.unwrap().total.calls;
         let (key, value) = store.tree.iter().nth(1).unwrap().unwrap();
-        for damage in [value[..20].to_vec(), vec![VERSION + 1], value[..value.len() - 1].to_vec(), vec![]] {
-            store.tree.insert(&key, damage).unwrap();
-            let message = store.add(records()).await.unwrap_err().to_string();
-            assert!(message.starts_with("a row of the usage store is damaged (org 1, day 20779)"), "{message}");
-            store.month(Some(1), Month::of(START)).await.unwrap_err();
-            assert_eq!(store.month(Some(1), Month::of(START).next()).await.unwrap().total.calls, 33);
+        let row = counts(&value).unwrap().calls;
+        let damages = [value[..20].to_vec(), vec![VERSION + 1], value[..value.len() - 1].to_vec(), vec![]];
+        for (times, damage) in damages.iter().enumerate() {
+            // Found by a reader, and found by a writer.
+            store.tree.insert(&key, damage.as_slice()).unwrap();
+            assert_eq!(store.month(Some(1), Month::of(START)).await.unwrap().total.calls, whole - row);
+            store.tree.insert(&key, damage.as_slice()).unwrap();
+            store.add(records()).await.unwrap();
+            assert_eq!(counts(&store.tree.get(&key).unwrap().unwrap()).unwrap().calls, row);
+            assert_eq!(store.aside.len(), 2 * (times + 1));
+            assert!(store.aside.iter().values().any(|kept| kept.unwrap() == damage));
+            // As it was before.
+            store.tree.clear().unwrap();
+            store.add(records()).await.unwrap();
         }
         store.tree.insert(b"?", value).unwrap();
-        store.forget_before(Day(0)).await.unwrap_err();
+        store.forget_before(Day(0)).await.unwrap();
+        store.monthly_counts(Month::of(START)).await.unwrap();
+        assert_eq!(store.tree.get(b"?").unwrap(), None);
     }
 }
