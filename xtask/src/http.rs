@@ -31,6 +31,21 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
     Ok((status.with_context(|| format!("{address} does not speak HTTP"))?, answer.split_off(end + 4)))
 }
 
+/// Sends a whole request and reads until the answer holds `mark`, or to its end; a stream is left when it said enough.
+#[cfg(test)]
+pub async fn ask_until(address: SocketAddr, request: &str, mark: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+    stream.write_all(request.as_bytes()).await.expect("a connection");
+    let mut answer = Vec::new();
+    while find(&answer, mark.as_bytes()).is_none() {
+        let read = timeout(Duration::from_secs(30), stream.read_buf(&mut answer)).await;
+        if read.expect("an answer in time").expect("a connection") == 0 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Where `needle` first stands in `hay`.
 pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     hay.windows(needle.len()).position(|window| window == needle)

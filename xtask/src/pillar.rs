@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use caller::Verifier;
 pub use knowledge::TOKEN;
@@ -51,8 +52,13 @@ impl Name {
 
 /// Serves one pillar until it fails. `gateway` is asked for the keys of its assertions.
 pub async fn serve(name: Name, listen: SocketAddr, gateway: SocketAddr) -> Result<()> {
-    let listener = tokio::net::TcpListener::bind(listen).await;
+    let listener = TcpListener::bind(listen).await;
     let listener = listener.with_context(|| format!("the demo pillar {} cannot listen on {listen}", name.as_str()))?;
+    serve_on(listener, name, gateway).await
+}
+
+/// As [`serve`], on a listener that stands already.
+pub async fn serve_on(listener: TcpListener, name: Name, gateway: SocketAddr) -> Result<()> {
     let verifier = Verifier::new(gateway, name.as_str());
     let routes: Router = match name {
         Name::Connect => connect::routes(verifier),
@@ -103,3 +109,6 @@ impl IntoResponse for Refusal {
 fn answer(status: StatusCode, value: serde_json::Value) -> Response {
     (status, Json(value)).into_response()
 }
+
+#[cfg(test)]
+mod tests;

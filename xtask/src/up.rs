@@ -201,30 +201,4 @@ impl Addresses {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_come_from_the_configuration() {
-        let text = "[gateway]\nlisten = '127.0.0.1:7001'\n[upstreams.connect]\nendpoints = ['http://127.0.0.1:7003']\n";
-        let addresses = Addresses::parse(text).unwrap();
-        assert_eq!(addresses.public.port(), 7001);
-        assert_eq!(addresses.admin.port(), 9100);
-        assert_eq!(addresses.connect.port(), 7003);
-        assert_eq!(addresses.knowledge.port(), 9202);
-    }
-
-    #[test]
-    fn the_lines_to_try_hold_the_key_and_the_public_token() {
-        let lines = welcome(&Addresses::parse("").unwrap(), "sk_live_x");
-        assert_eq!(lines.matches("Bearer sk_live_x").count(), 2);
-        assert!(lines.contains("curl -i http://127.0.0.1:9099/v1/knowledge/verify/qr-"));
-    }
-
-    #[test]
-    fn the_secret_is_found_in_what_key_issue_prints() {
-        assert_eq!(secret(br#"{"id":"key_1","secret":"sk_live_a"}"#).unwrap(), "sk_live_a");
-        assert!(secret(b"issued").is_err());
-        assert!(secret(br#"{"id":"key_1"}"#).is_err());
-    }
-}
+mod tests;

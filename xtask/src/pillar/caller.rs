@@ -118,4 +118,4 @@ fn now() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
