@@ -1,16 +1,20 @@
 //! What one request costs: CPU time that the gateway spends on it, without and with policies, beside nginx if it is there.
 //!
 //! Figures drift on a shared machine, ratios within one run do not: all subjects take turns in every round, each alone on
-//! CPU 0, while origin and load share CPU 1.
+//! CPU 0, while origin and load share CPU 1. Then what guests that mean harm cost everyone else. Some figures have bounds; a
+//! run that misses one fails.
 
+mod hostile;
 mod load;
+mod must;
 mod origin;
 mod report;
 mod subject;
 mod usage;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use crate::interrupt::Interrupted;
 use crate::repository::{Repository, run_through};
 use crate::section::Section;
 use crate::{build, components};
+use must::Musts;
 use report::Round;
 use subject::Subject;
 
@@ -38,6 +43,9 @@ pub struct Options {
     /// Leave out the calls into one policy, pooled and fresh.
     #[arg(long)]
     requests_only: bool,
+    /// Measure only what hostile guests cost.
+    #[arg(long, conflicts_with = "requests_only")]
+    hostile_only: bool,
     /// Everything is built: measure. Set by the command itself, which measures with an optimised build of its own.
     #[arg(long, hide = true)]
     measure: bool,
@@ -58,54 +66,79 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
 
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut measuring = Command::new(repository.target().join("release/xtask"));
-    run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring requests")?;
-    if !options.requests_only {
+    let measured = run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring");
+    if !options.requests_only && !options.hostile_only {
         let section = Section::open("calls into one policy, pooled and fresh");
         let mut cargo = repository.cargo();
         cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);
         run_through(&mut cargo, "measuring policy calls")?;
         section.close();
     }
-    Ok(())
+    // Only now, so that a figure that was missed does not keep the rest from being measured.
+    measured
 }
 
 fn measure(repository: &Repository, options: &Options) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("portico-bench-").tempdir().context("no temporary directory")?;
-    let binary = repository.target().join("release/portico");
-    let plugins = repository.join("target/portico/plugins");
-    let origin = origin::start(usage::LOAD_CPU)?;
+    let place = Place {
+        binary: repository.target().join("release/portico"),
+        components: repository.join("target/portico"),
+        directory: directory.path().to_owned(),
+        origin: origin::start(usage::LOAD_CPU)?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupted = Interrupted::listen()?;
         let mut subjects = Vec::new();
         let measured = tokio::select! {
-            measured = all_rounds(&mut subjects, &binary, &plugins, directory.path(), origin, options) => measured,
+            measured = all(&mut subjects, &place, options) => measured,
             () = interrupted.wait() => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
         };
         for subject in &mut subjects {
             subject.stop().await;
         }
-        print!("{}", report::table(&measured?, options.connections));
-        Ok(())
+        measured?.held()
     })
+}
+
+/// What all subjects are made from, and where.
+struct Place {
+    binary: PathBuf,
+    /// With `plugins` and `guests`.
+    components: PathBuf,
+    directory: PathBuf,
+    origin: SocketAddr,
+}
+
+/// Measures and prints, one table after the other.
+async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Musts> {
+    let mut musts = Musts::default();
+    if !options.hostile_only {
+        let rounds = all_rounds(subjects, place, options).await?;
+        print!("{}{}", report::table(&rounds, options.connections), report::three_policies(&rounds, &mut musts));
+    }
+    let section = Section::open("hostile guests");
+    let directory = place.directory.join("hostile");
+    let guests = place.components.join("guests");
+    let name = "portico, hostile guests";
+    let gateway = subject::portico(name, hostile::CONFIG, &place.binary, &guests, &directory, place.origin).await?;
+    subjects.push(gateway);
+    let outcome = hostile::measure(&subjects[subjects.len() - 1]).await?;
+    section.close();
+    print!("{}", hostile::table(&outcome, &mut musts));
+    Ok(musts)
 }
 
 /// The rounds of each subject, by name, in the order in which they took turns.
 type Rounds = Vec<(&'static str, Vec<Round>)>;
 
-async fn all_rounds(
-    subjects: &mut Vec<Subject>,
-    binary: &Path,
-    plugins: &Path,
-    directory: &Path,
-    origin: std::net::SocketAddr,
-    options: &Options,
-) -> Result<Rounds> {
+async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Rounds> {
     let section = Section::open("gateways");
     if usage::cpus() < 2 {
         eprintln!("only one CPU: load and gateways share it, so compare nothing but ratios");
     }
-    subject::start_all(subjects, binary, plugins, directory, origin).await?;
+    let plugins = place.components.join("plugins");
+    subject::start_all(subjects, &place.binary, &plugins, &place.directory, place.origin).await?;
     section.close();
 
     let section = Section::open(format!("{} rounds of {} s a turn", options.rounds, options.seconds));

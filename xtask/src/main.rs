@@ -42,7 +42,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// What one request costs, without and with the three policies.
+    /// What one request costs, without and with the three policies; what hostile guests cost others.
     Bench(bench::Options),
     /// Check layering, names and file lengths.
     Tidy,

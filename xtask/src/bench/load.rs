@@ -17,6 +17,8 @@ use crate::http::find;
 
 /// How long an answer may take after the time is up.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long one request alone may take; more than anything that is measured should.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked, and where.
 #[derive(Clone, Debug)]
@@ -61,14 +63,19 @@ impl Outcome {
     }
 }
 
-/// Runs on a thread of its own, on the CPU for load.
+/// So many connections for so long.
 pub async fn run(target: &Target, connections: u32, time: Duration) -> Result<Outcome> {
-    let (send, receive) = tokio::sync::oneshot::channel();
     let target = target.clone();
+    apart(async move || all(target, connections, time).await).await
+}
+
+/// Runs on a thread of its own, on the CPU for load.
+pub async fn apart<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> Result<T> {
+    let (send, receive) = tokio::sync::oneshot::channel();
     let work = move || {
         let outcome = usage::bind(usage::LOAD_CPU).and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(all(target, connections, time)))
+            Ok(runtime.block_on(work()))
         });
         // Nobody waits any more: interrupted.
         send.send(outcome).ok();
@@ -98,6 +105,19 @@ async fn all(target: Target, connections: u32, time: Duration) -> Outcome {
     sum
 }
 
+/// One request on a connection of its own: its status, and how long it took from connecting to the end of the answer.
+pub async fn once(target: &Target) -> Result<(u16, Duration)> {
+    let begin = Instant::now();
+    let asked = async {
+        let mut stream = TcpStream::connect(target.address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&target.request).await?;
+        answer(&mut stream, &mut Vec::with_capacity(16 * 1024)).await
+    };
+    let head = timeout(PATIENCE, asked).await.context("no answer in time")??;
+    Ok((head.status, begin.elapsed()))
+}
+
 /// One connection after another until the end, one request after another on each.
 async fn one(target: Target, end: Instant) -> Outcome {
     let mut outcome = Outcome::default();
@@ -121,25 +141,31 @@ async fn ask(target: &Target, end: Instant, outcome: &mut Outcome) -> Result<()>
             return Ok(());
         }
         stream.write_all(&target.request).await?;
-        buffer.clear();
-        let head = loop {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                bail!("the connection ended before the answer");
-            }
-            if let Some(length) = find(&buffer, b"\r\n\r\n") {
-                break Head::parse(&buffer[..length + 4])?;
-            }
-        };
-        while buffer.len() < head.answer_length {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                bail!("the connection ended within the answer");
-            }
-        }
+        let head = answer(&mut stream, &mut buffer).await?;
         match head.status {
             200..300 => outcome.latencies.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX)),
             status => outcome.failed(format!("status {status}: {}", String::from_utf8_lossy(&buffer[head.length..]))),
         }
     }
+}
+
+/// Reads one answer to its end; the buffer holds nothing else then.
+async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Head> {
+    buffer.clear();
+    let head = loop {
+        if stream.read_buf(buffer).await? == 0 {
+            bail!("the connection ended before the answer");
+        }
+        if let Some(length) = find(buffer, b"\r\n\r\n") {
+            break Head::parse(&buffer[..length + 4])?;
+        }
+    };
+    while buffer.len() < head.answer_length {
+        if stream.read_buf(buffer).await? == 0 {
+            bail!("the connection ended within the answer");
+        }
+    }
+    Ok(head)
 }
 
 /// What must be known of an answer's head to find its end.

@@ -4,6 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::load::Outcome;
+use super::must::Musts;
+use super::subject::{BASE, THREE_POLICIES};
+
+/// CPU of a request with the three policies beside one without.
+const MOST_RATIO: f64 = 1.40;
 
 /// What one turn of one subject came to.
 #[derive(Debug, Clone)]
@@ -46,7 +51,7 @@ fn share(sorted: &[u32], share: f64) -> u32 {
 }
 
 /// The middle value; of an even number the mean of the middle two.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {
@@ -56,9 +61,25 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+/// Round by round: what slowed the whole machine down slowed both.
+fn ratio(base: &[Round], rounds: &[Round]) -> f64 {
+    median(base.iter().zip(rounds).map(|(base, round)| round.cpu / base.cpu))
+}
+
+fn rounds_of<'a>(subjects: &'a [(&'static str, Vec<Round>)], wanted: &str) -> &'a [Round] {
+    subjects.iter().find(|(name, _)| *name == wanted).map_or(&[], |(_, rounds)| rounds)
+}
+
+/// The one ratio that has a bound, in words.
+pub fn three_policies(subjects: &[(&'static str, Vec<Round>)], musts: &mut Musts) -> String {
+    let ratio = ratio(rounds_of(subjects, BASE), rounds_of(subjects, THREE_POLICIES));
+    // One more digit than in the table, so that what is just beyond is seen to be.
+    format!("{THREE_POLICIES}: ratio {}\n", musts.at_most("three policies, ratio", ratio, MOST_RATIO, 3))
+}
+
 /// The table, its last column in proportion to the subject that is called `no policies`.
 pub fn table(subjects: &[(&'static str, Vec<Round>)], connections: u32) -> String {
-    let base = subjects.iter().find(|(name, _)| *name == super::subject::BASE).map(|(_, rounds)| rounds.as_slice());
+    let base = rounds_of(subjects, BASE);
     let columns = ["CPU µs/request", "min", "max", "requests/s", "p50 µs", "p99 µs", "bad", "RSS MiB", "ratio"];
     let mut text = format!("\n{:30}", "");
     for (column, width) in columns.iter().zip(WIDTHS) {
@@ -72,8 +93,7 @@ pub fn table(subjects: &[(&'static str, Vec<Round>)], connections: u32) -> Strin
         let nearly_all = median(rounds.iter().map(|round| f64::from(round.nearly_all)));
         let bad: u64 = rounds.iter().map(|round| round.bad).sum();
         let resident = rounds.last().map_or(0.0, |round| round.resident as f64 / f64::from(1 << 20));
-        // Round by round: what slowed the whole machine down slowed both.
-        let ratio = median(base.unwrap_or_default().iter().zip(rounds).map(|(base, round)| round.cpu / base.cpu));
+        let ratio = ratio(base, rounds);
         let (least, most) = (cpu().fold(f64::INFINITY, f64::min), cpu().fold(0.0, f64::max));
         let cells = [
             format!("{:.1}", median(cpu())),
@@ -96,7 +116,7 @@ pub fn table(subjects: &[(&'static str, Vec<Round>)], connections: u32) -> Strin
     writeln!(
         text,
         "\nmedians of {rounds} rounds, {connections} connections; each gateway alone on one CPU with one worker; `ratio` is CPU\nbeside `{}`, round by round; `bad` counts answers other than 2xx and broken connections",
-        super::subject::BASE
+        BASE
     )
     .ok();
     text
@@ -131,8 +151,12 @@ mod tests {
     fn ratios_are_taken_round_by_round() {
         let base = vec![round(10, 1000), round(20, 1000), round(40, 1000)];
         let other = vec![round(15, 1000), round(30, 1000), round(80, 1000)];
-        let table = table(&[(super::super::subject::BASE, base), ("three policies", other)], 64);
-        let line = table.lines().find(|line| line.starts_with("three policies")).unwrap();
+        let subjects = [(BASE, base), (THREE_POLICIES, other)];
+        let mut musts = Musts::default();
+        let told = three_policies(&subjects, &mut musts);
+        assert!(told.contains("1.500 MISSED (must ≤ 1.400)") && musts.held().is_err(), "{told}");
+        let table = table(&subjects, 64);
+        let line = table.lines().find(|line| line.starts_with(THREE_POLICIES)).unwrap();
         assert!(line.ends_with("1.50"), "{table}");
         assert!(line.contains(" 30.0 ") && line.contains(" 15.0 ") && line.contains(" 80.0 "), "{table}");
     }

@@ -16,10 +16,13 @@ use crate::{http, port, up};
 /// The subject beside which the others are measured.
 pub const BASE: &str = "portico, no policies";
 
+/// The subject whose ratio has a bound.
+pub const THREE_POLICIES: &str = "portico, three policies";
+
 /// What it serves in front of the origin: a public rule without a chain is the gateway itself and nothing else.
 const VARIANTS: [(&str, &str); 3] = [
     (BASE, "chain = []\nassertion = false\nroutes = [{ path = \"/rooms\", auth = \"none\" }]"),
-    ("portico, three policies", "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = false"),
+    (THREE_POLICIES, "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = false"),
     ("portico, three + assertion", "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = true"),
 ];
 
@@ -63,14 +66,16 @@ pub async fn start_all(
     }
     for (number, (name, pillar)) in VARIANTS.into_iter().enumerate() {
         let directory = directory.join(format!("portico-{number}"));
-        subjects.push(portico(name, pillar, binary, plugins, &directory, origin).await?);
+        let config = include_str!("gateway.toml").replace("{pillar}", pillar);
+        subjects.push(portico(name, &config, binary, plugins, &directory, origin).await?);
     }
     Ok(())
 }
 
-async fn portico(
+/// Starts a gateway on this configuration, with its places filled in.
+pub async fn portico(
     name: &'static str,
-    pillar: &str,
+    config: &str,
     binary: &Path,
     plugins: &Path,
     directory: &Path,
@@ -78,13 +83,12 @@ async fn portico(
 ) -> Result<Subject> {
     let [public, admin] = port::free()?;
     fs::create_dir_all(directory)?;
-    let config = directory.join("gateway.toml");
-    let text = include_str!("gateway.toml")
+    let text = config
         .replace("{public}", &public.to_string())
         .replace("{admin}", &admin.to_string())
         .replace("{plugins}", &plugins.display().to_string())
-        .replace("{origin}", &origin.to_string())
-        .replace("{pillar}", pillar);
+        .replace("{origin}", &origin.to_string());
+    let config = directory.join("gateway.toml");
     fs::write(&config, text)?;
     let command = |arguments: &[&str]| {
         let mut command = Command::new(binary);
