@@ -7,6 +7,7 @@ mod harness;
 
 mod access;
 mod data_path;
+mod ending;
 mod hostile;
 mod limits;
 mod live;

@@ -36,6 +36,9 @@ gas = "1"
 /// Begins a configuration that is to run on one worker instead of two: for tests that count what one worker does.
 pub const ONE_WORKER: &str = "# one worker\n";
 
+/// Anywhere in a configuration: running requests have a minute to end instead of a second.
+pub const LONG_DRAIN: &str = "# long drain\n";
+
 /// A running gateway; ends when it is dropped.
 pub struct Gateway {
     pub public: SocketAddr,
@@ -215,7 +218,7 @@ fn whole(toml: &str) -> String {
 [gateway]
 listen = "127.0.0.1:0"
 workers = WORKERS
-drain_timeout = "1s"
+drain_timeout = "DRAIN"
 [admin]
 listen = "127.0.0.1:0"
 [data]
@@ -226,5 +229,6 @@ master_key = { file = "master.key" }
 directory = "plugins"
 "#;
     let workers = if toml.starts_with(ONE_WORKER) { "1" } else { "2" };
-    format!("{}\n{toml}", head.replace("WORKERS", workers))
+    let drain = if toml.contains(LONG_DRAIN) { "60s" } else { "1s" };
+    format!("{}\n{toml}", head.replace("WORKERS", workers).replace("DRAIN", drain))
 }

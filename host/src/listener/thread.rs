@@ -90,26 +90,38 @@ pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) 
 type Incoming = mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>;
 
 async fn run(worker: Rc<Worker>, mut incoming: Incoming, open: Arc<AtomicUsize>, mut stop: watch::Receiver<bool>) {
+    let handed_on = stop.clone();
+    let begin = |(stream, peer)| {
+        let counted = Counted(open.clone());
+        tokio::task::spawn_local(connection(worker.clone(), stream, peer, handed_on.clone(), counted));
+    };
     let mut tidy = tokio::time::interval(TIDY);
     tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             next = incoming.recv() => match next {
-                Some((stream, peer)) => {
-                    let counted = Counted(open.clone());
-                    tokio::task::spawn_local(connection(worker.clone(), stream, peer, stop.clone(), counted));
-                }
+                Some(dealt) => begin(dealt),
                 None => break,
             },
             _ = tidy.tick() => worker.tidy_up(),
-            _ = stop.changed() => break,
+            () = told_to_stop(&mut stop) => break,
         }
+    }
+    // What was dealt and not yet begun: nobody else would end it.
+    incoming.close();
+    while let Ok(dealt) = incoming.try_recv() {
+        begin(dealt);
     }
     let limit = worker.gateway.live.load().config.gateway.drain_timeout;
     let deadline = tokio::time::Instant::now() + limit;
     while open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits for the stop signal, also one that was given before; nobody left to give it is one too.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// One connection less, however it ends.
@@ -146,7 +158,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.changed() => {
+        () = told_to_stop(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
