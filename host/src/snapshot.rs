@@ -144,6 +144,9 @@ type Slots = BTreeMap<(String, String), u32>;
 
 /// Prepares each policy for all of its uses; a policy that stands in no chain is prepared too, so that its mistakes show.
 fn policies(config: &Config, catalog: &Catalog, before: Option<&Snapshot>) -> Result<(Policies, Slots), Vec<Problem>> {
+    if !config.policies.is_empty() {
+        Catalog::look_into(&config.plugins.directory).map_err(|problem| vec![problem])?;
+    }
     let mut problems = Vec::new();
     let mut policies = Policies::new();
     let mut slots = Slots::new();

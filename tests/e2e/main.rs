@@ -13,5 +13,7 @@ mod limits;
 mod live;
 mod load;
 mod malformed;
+mod places;
 mod powers;
 mod program;
+mod shipped;

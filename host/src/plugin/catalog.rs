@@ -4,7 +4,7 @@ use super::component::{Component, digest};
 use super::engine::{Engine, LARGEST_COMPONENT, LARGEST_MEMORY};
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -23,6 +23,22 @@ impl Catalog {
     /// How many instances have room at once.
     pub fn instances(&self) -> usize {
         self.engine.instances()
+    }
+
+    /// Whether plugins can be looked for in a directory at all: said once, and not again for each policy.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn look_into(directory: &Path) -> Result<(), Problem> {
+        let Err(error) = std::fs::read_dir(directory) else { return Ok(()) };
+        let place = directory.display();
+        let message = match error.kind() {
+            ErrorKind::NotFound => format!("there is no directory {place}"),
+            ErrorKind::NotADirectory => format!("{place} is not a directory"),
+            _ => format!("{place} cannot be read: {error}"),
+        };
+        let help = "name the one that holds the components; `cargo xtask components` makes the shipped one";
+        Err(Problem::at("plugins.directory", message).suggesting(help.into()))
     }
 
     /// The component that a policy names. Compiles: never called on a worker.
@@ -60,24 +76,16 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
     let path = directory.join(format!("{plugin}.wasm"));
     let failed = |error: std::io::Error| {
         let key = format!("{key}.plugin");
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Problem::at(key, format!("{} cannot be read: {error}", path.display()));
+        if error.kind() != ErrorKind::NotFound {
+            let message = format!("{} cannot be read: {error}", path.display());
+            let meant = "a component must be a file that this user may read".into();
+            return Problem::at(key, message).suggesting(meant);
         }
-        match available(directory) {
-            Err(error) => Problem::at(
-                "plugins.directory",
-                format!(
-                    "{} cannot be read: {error}; `cargo xtask components` makes the shipped one",
-                    directory.display()
-                ),
-            ),
-            Ok(names) => {
-                let meant = suggest::nearest(plugin, names.iter().map(String::as_str)).map(suggest::did_you_mean);
-                let known = || format!("there are: {}", suggest::listed(names.iter().map(String::as_str)));
-                let message = format!("there is no `{plugin}.wasm` in {}", directory.display());
-                Problem::at(key, message).suggesting(meant.unwrap_or_else(known))
-            }
-        }
+        let names = available(directory);
+        let meant = suggest::nearest(plugin, names.iter().map(String::as_str)).map(suggest::did_you_mean);
+        let known = || format!("there are: {}", suggest::listed(names.iter().map(String::as_str)));
+        let message = format!("there is no `{plugin}.wasm` in {}", directory.display());
+        Problem::at(key, message).suggesting(meant.unwrap_or_else(known))
     };
     let file = std::fs::File::open(&path).map_err(failed)?;
     let mut bytes = Vec::new();
@@ -89,16 +97,12 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-fn available(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm")
-            && let Some(name) = path.file_stem().and_then(|stem| stem.to_str())
-        {
-            names.push(name.to_owned());
-        }
-    }
+/// Names of what can be had there. A link that leads nowhere cannot.
+fn available(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let components = entries.map(|entry| entry.path()).filter(|path| path.is_file());
+    let components = components.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
+    let mut names: Vec<String> = components.filter_map(|path| path.file_stem()?.to_str().map(str::to_owned)).collect();
     names.sort();
-    Ok(names)
+    names
 }
