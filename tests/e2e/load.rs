@@ -1,15 +1,19 @@
 //! What is refused when it is loaded, each with the reason and the key path; and that nothing is half loaded.
 
 use crate::harness::{Gateway, Origin, guest, patched};
-use serde_json::json;
+use crate::powers::chameleon;
+use serde_json::{Value, json};
 
-fn refused(origin: &Origin, name: &str, bytes: Vec<u8>, more: &str) -> String {
-    let toml = format!(
-        "[policies.odd]\nplugin = \"{name}\"\n{more}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n\
+fn toml(origin: &Origin, plugin: &str, more: &str) -> String {
+    format!(
+        "[policies.odd]\nplugin = \"{plugin}\"\n{more}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n\
          [pillars.connect]\nupstream = \"origin\"\nchain = [\"odd\"]\n",
         origin.address
-    );
-    match Gateway::try_start(&toml, &[(name, bytes)]) {
+    )
+}
+
+fn refused(origin: &Origin, name: &str, bytes: Vec<u8>, more: &str) -> String {
+    match Gateway::try_start(&toml(origin, name, more), &[(name, bytes)]) {
         Ok(_) => panic!("{name} was not refused"),
         Err(error) => error.to_string(),
     }
@@ -62,6 +66,7 @@ fn hostile_plans_are_refused() {
         "eat-memory",
         "no-reason",
         "million-diagnostics",
+        "bad-pointer",
         "bad-utf8",
         "many-scopes",
         "many-limits",
@@ -83,6 +88,24 @@ fn hostile_plans_are_refused() {
         let error = refused(&origin, "hostile-configure", guest("hostile-configure"), &more);
         assert!(error.contains("policies.odd.config"), "{behaviour}: {error}");
     }
+}
+
+/// Odd, and no harm: a scope without a name is one that nobody holds, not even a key with all scopes.
+#[test]
+fn an_empty_scope_is_held_by_nobody() {
+    let origin = Origin::echo();
+    let more = "grant.powers = [\"take\", \"charge\", \"forward\"]\ngrant.maximum_charge = \"1\"\n\
+                config = { behaviour = \"empty-scope\" }";
+    let gateway = Gateway::start(&toml(&origin, "hostile-configure", more));
+    assert_eq!(gateway.get("/v1/connect/x").key(&gateway.key(&["connect"])).send().status, 200);
+
+    let descriptor = json!({ "facts": ["credential"], "response_writes": ["x-seen"] });
+    let config = json!({ "plan": { "scopes": ["", "connect"] }, "request": { "echo": { "response_edit": 0 } } });
+    let gateway = chameleon(&origin, descriptor, &config, &[], "");
+    let key = gateway.issue(json!({ "name": "all", "mode": "live", "all_scopes": true })).1;
+    let answer = gateway.get("/v1/connect/x").key(&key).send();
+    let seen: Value = serde_json::from_str(answer.field("x-seen").expect("the facts")).expect("JSON");
+    assert_eq!(seen["credential"], json!({ "mode": "live", "scopes": 0b10 }));
 }
 
 #[test]
