@@ -1,8 +1,9 @@
 //! What one request costs: CPU time that the gateway spends on it, without and with policies, beside nginx if it is there.
 //!
-//! Figures drift on a shared machine, ratios within one run do not: all subjects take turns in every round, each alone on
-//! CPU 0, while origin and load share CPU 1. Then what guests that mean harm cost everyone else. Some figures have bounds; a
-//! run that misses one fails.
+//! Figures drift on a shared machine, from one second to the next; ratios do not, as long as both sides are measured in the
+//! same moment. So all subjects share CPU 0 and are loaded at the same time, from CPU 1, where the origin is too; only rates
+//! and latencies come from a turn that each has alone. Then what guests that mean harm cost everyone else. Some figures have
+//! bounds; a run that misses one fails.
 
 mod hostile;
 mod load;
@@ -25,16 +26,16 @@ use crate::repository::{Repository, run_through};
 use crate::section::Section;
 use crate::{build, components};
 use must::Musts;
-use report::Round;
+use report::{Alone, Measured, Round};
 use subject::Subject;
 
 /// How long and how hard to measure.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Rounds; in each, every subject has one turn.
+    /// Rounds with all subjects at the same time.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds of a turn.
+    /// Seconds of a round, and of the turn that each subject has alone.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Connections kept open by the load.
@@ -129,10 +130,7 @@ async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> R
     Ok(musts)
 }
 
-/// The rounds of each subject, by name, in the order in which they took turns.
-type Rounds = Vec<(&'static str, Vec<Round>)>;
-
-async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Rounds> {
+async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Vec<Measured>> {
     let section = Section::open("gateways");
     if usage::cpus() < 2 {
         eprintln!("only one CPU: load and gateways share it, so compare nothing but ratios");
@@ -141,9 +139,7 @@ async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Option
     subject::start_all(subjects, &place.binary, &plugins, &place.directory, place.origin).await?;
     section.close();
 
-    let section = Section::open(format!("{} rounds of {} s a turn", options.rounds, options.seconds));
-    let turn = Duration::from_secs(options.seconds.into());
-    let mut rounds: Rounds = subjects.iter().map(|subject| (subject.name, Vec::new())).collect();
+    let time = Duration::from_secs(options.seconds.into());
     for subject in subjects.iter() {
         // Connections, pools and caches fill; a subject that does not answer is told now and not after minutes.
         let warm = load::run(subject.target(), options.connections, Duration::from_millis(500)).await?;
@@ -151,15 +147,41 @@ async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Option
             bail!("{} answers no request with a success{}", subject.name, warm.complaint());
         }
     }
+    let section = Section::open(format!("{} rounds of {} s, all at the same time", options.rounds, options.seconds));
+    let mut rounds: Vec<Vec<Round>> = subjects.iter().map(|_| Vec::new()).collect();
     for number in 1..=options.rounds {
         eprintln!("round {number} of {}", options.rounds);
-        for (subject, (_, rounds)) in subjects.iter().zip(&mut rounds) {
-            let before = usage::cpu_time(subject.id()?)?;
-            let outcome = load::run(subject.target(), options.connections, turn).await?;
-            let after = usage::cpu_time(subject.id()?)?;
-            rounds.push(Round::new(after - before, turn, &outcome, usage::resident(subject.id()?)?));
+        for (rounds, round) in rounds.iter_mut().zip(together(subjects, options.connections, time).await?) {
+            rounds.push(round);
         }
     }
     section.close();
-    Ok(rounds)
+
+    let section = Section::open(format!("{} s for each alone", options.seconds));
+    let mut measured = Vec::new();
+    for (subject, rounds) in subjects.iter().zip(rounds) {
+        let outcome = load::run(subject.target(), options.connections, time).await?;
+        measured.push(Measured { name: subject.name, rounds, alone: Alone::new(time, &outcome) });
+    }
+    section.close();
+    Ok(measured)
+}
+
+/// One round: the same moment for all subjects.
+async fn together(subjects: &[Subject], connections: u32, time: Duration) -> Result<Vec<Round>> {
+    let ids = subjects.iter().map(Subject::id).collect::<Result<Vec<u32>>>()?;
+    let before = ids.iter().map(|id| usage::CpuTime::of(*id)).collect::<Result<Vec<_>>>()?;
+    let load = |subject: &Subject| {
+        let target = subject.target().clone();
+        tokio::spawn(async move { load::run(&target, connections, time).await })
+    };
+    let loads: Vec<_> = subjects.iter().map(load).collect();
+    let mut outcomes = Vec::new();
+    for load in loads {
+        outcomes.push(load.await??);
+    }
+    let round = |((id, before), outcome): ((&u32, &usage::CpuTime), &load::Outcome)| {
+        Ok(Round::new(usage::CpuTime::of(*id)?.since(before), outcome, usage::resident(*id)?))
+    };
+    ids.iter().zip(&before).zip(&outcomes).map(round).collect()
 }

@@ -1,9 +1,10 @@
 //! What a process used, from /proc, and on which CPU it runs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Where the measured gateway runs.
@@ -39,21 +40,33 @@ pub fn bind(cpu: usize) -> Result<()> {
     sched_setaffinity(None, &one).with_context(|| format!("this thread cannot be bound to CPU {cpu}"))
 }
 
-/// CPU time that a process and its children have used, exact to the nanosecond where the kernel accounts so.
-pub fn cpu_time(process: u32) -> Result<Duration> {
-    let mut sum = 0;
-    for process in with_children(process) {
-        let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { continue };
-        for thread in threads.flatten() {
-            // A thread that ended since is not counted any more: its share is lost, and it was over.
-            let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
-            sum += stat.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0);
+/// CPU time that each thread of a process and of its children has used, exact to the nanosecond where the kernel accounts so.
+pub struct CpuTime(BTreeMap<u32, u64>);
+
+impl CpuTime {
+    /// As it is now.
+    pub fn of(process: u32) -> Result<Self> {
+        let mut times = BTreeMap::new();
+        for process in with_children(process) {
+            let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { continue };
+            for thread in threads.flatten() {
+                let id = thread.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+                let stat = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+                let used = stat.split_whitespace().next().and_then(|first| first.parse().ok());
+                times.extend(id.zip(used));
+            }
         }
+        if times.values().all(|used| *used == 0) {
+            bail!("/proc tells no CPU time of process {process}; has it ended?");
+        }
+        Ok(Self(times))
     }
-    if sum == 0 {
-        anyhow::bail!("/proc tells no CPU time of process {process}; has it ended?");
+
+    /// What was used since. A thread that ended in between is not counted: helpers do, workers do not.
+    pub fn since(&self, before: &Self) -> Duration {
+        let used = |(id, now): (&u32, &u64)| now.saturating_sub(before.0.get(id).copied().unwrap_or(0));
+        Duration::from_nanos(self.0.iter().map(used).sum())
     }
-    Ok(Duration::from_nanos(sum))
 }
 
 /// Memory that a process and its children hold, in bytes.
@@ -89,17 +102,17 @@ mod tests {
 
     #[test]
     fn this_process_uses_cpu_time_and_memory() {
-        let before = cpu_time(std::process::id()).unwrap();
+        let before = CpuTime::of(std::process::id()).unwrap();
         let begin = std::time::Instant::now();
         while begin.elapsed() < Duration::from_millis(20) {
             std::hint::spin_loop();
         }
-        assert!(cpu_time(std::process::id()).unwrap() > before);
+        assert!(CpuTime::of(std::process::id()).unwrap().since(&before) > Duration::ZERO);
         assert!(resident(std::process::id()).unwrap() > 1 << 20);
     }
 
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
-        assert!(cpu_time(u32::MAX).is_err());
+        assert!(CpuTime::of(u32::MAX).is_err());
     }
 }
