@@ -1,4 +1,4 @@
-//! A saved file is applied live; a bad one changes nothing and says why.
+//! A saved file is applied live, and nobody notices but those whom it is about. What a bad one does: `program.rs`.
 
 use crate::harness::{DEFAULT, Gateway, Origin, until};
 
@@ -10,22 +10,13 @@ fn toml(origin: &Origin, more: &str) -> String {
 }
 
 #[test]
-fn a_saved_file_is_applied_and_a_bad_one_is_not() {
+fn a_saved_file_is_applied() {
     let origin = Origin::echo();
     let gateway = Gateway::start(&toml(&origin, ""));
     let key = gateway.key(&["connect"]);
     assert_eq!(gateway.get("/v1/new/x").key(&key).send().error(), "not_found");
     gateway.save(&toml(&origin, "[pillars.new]\nscope = \"connect\"\nupstream = \"origin\"\n"));
     until("the new pillar answers", || gateway.get("/v1/new/x").key(&key).send().status == 200);
-    let applied = gateway.generation();
-
-    for bad in ["[pillars.new]\nupstreem = \"origin\"\n", "this is not TOML", "[policies.gas]\n"] {
-        gateway.save(&toml(&origin, bad));
-        // Nothing to wait for when nothing happens; a good file after it proves that the bad one was looked at.
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        assert_eq!(gateway.get("/v1/new/x").key(&key).send().status, 200);
-        assert_eq!(gateway.generation(), applied);
-    }
     gateway.save(&toml(&origin, ""));
     until("the pillar is gone", || gateway.get("/v1/new/x").key(&key).send().status == 404);
 }

@@ -73,11 +73,14 @@ fn oversized_heads_are_refused() {
     let origin = Origin::echo();
     let gateway = Gateway::with(&origin, DEFAULT);
     let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(200));
-    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(200_000));
+    // As many bytes as are read of a head, and no more: an answer that is sent while further bytes arrive gets lost when
+    // the connection is reset, which is how TCP closes what was not read.
+    let begin = "GET / HTTP/1.1\r\nhost: a\r\nx: ";
+    let large = format!("{begin}{}", "y".repeat((64 << 10) - begin.len()));
     for case in [many, large] {
         let answer = raw(gateway.public, case.as_bytes());
         let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
-        assert!(line.starts_with("HTTP/1.1 431") || line.is_empty(), "{line:?}");
+        assert!(line.starts_with("HTTP/1.1 431"), "{line:?}");
     }
     assert_eq!(gateway.get("/healthz").send().status, 200);
 }

@@ -1,6 +1,6 @@
 //! The program itself: its commands, its exit codes, its sentences.
 
-use crate::harness::{Origin, components, until};
+use crate::harness::{Origin, components, request, until};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,14 +15,9 @@ pub fn output(directory: &Path, arguments: &[&str]) -> Output {
     portico(directory, arguments).output().expect("the program starts")
 }
 
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
+/// A directory with a configuration, plugins and an origin; the program's listeners take any free port.
 pub struct Stand {
     directory: tempfile::TempDir,
-    pub public: SocketAddr,
-    pub admin: SocketAddr,
     _origin: Origin,
 }
 
@@ -37,28 +32,42 @@ impl Stand {
         let directory = tempfile::TempDir::new().unwrap();
         std::fs::create_dir(directory.path().join("plugins")).unwrap();
         components(&directory.path().join("plugins"));
-        let (public, admin) = (free(), free());
         let toml = format!(
-            "[gateway]\nlisten = \"{public}\"\nworkers = 1\n[admin]\nlisten = \"{admin}\"\n[data]\ndirectory = \"data\"\n\
+            "[gateway]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndirectory = \"data\"\n\
              [secrets]\nmaster_key = {{ file = \"master.key\" }}\n[plugins]\ndirectory = \"plugins\"\n\
              {policies}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n",
             origin.address
         );
         std::fs::write(directory.path().join("gateway.toml"), toml).unwrap();
-        Self { directory, public, admin, _origin: origin }
+        Self { directory, _origin: origin }
     }
 
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
+    /// Starts the program and waits until it says that it is ready, and where.
     pub fn serve(&self) -> Serving {
         let log = std::fs::File::create(self.path().join("log")).unwrap();
         let child = portico(self.path(), &["serve", "--config", "gateway.toml"]).stderr(log).spawn().unwrap();
-        let serving = Serving(child);
-        let public = self.public;
-        until("the gateway is ready", || std::net::TcpStream::connect(public).is_ok());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut serving = Serving { child, public: nowhere, admin: nowhere };
+        until("the gateway is ready", || {
+            let ended = serving.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", self.log());
+            let lines = self.log();
+            let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let Some(ready) = lines.find(|line| line["message"] == "portico is ready") else { return false };
+            let address = |name: &str| ready[name].as_str().expect("an address").parse().expect("an address");
+            (serving.public, serving.admin) = (address("public"), address("admin"));
+            true
+        });
         serving
+    }
+
+    /// What the program has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("log")).unwrap()
     }
 
     pub fn edit(&self, change: impl FnOnce(String) -> String) {
@@ -68,11 +77,16 @@ impl Stand {
     }
 }
 
-pub struct Serving(Child);
+/// The running program; ends when it is dropped.
+pub struct Serving {
+    child: Child,
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+}
 
 impl Serving {
     pub fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
     /// KiB of memory that it holds.
@@ -83,16 +97,16 @@ impl Serving {
     }
 
     fn terminate(mut self) -> Option<i32> {
-        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
         assert!(told.success());
-        self.0.wait().unwrap().code()
+        self.child.wait().unwrap().code()
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -104,12 +118,16 @@ pub fn told(output: &Output) -> String {
 fn it_serves_issues_keys_and_ends_in_order() {
     let stand = Stand::new();
     let serving = stand.serve();
+    // Commands learn from the file where the gateway is, so that file must name the port that it took.
+    let text = std::fs::read_to_string(stand.path().join("gateway.toml")).unwrap();
+    let known = text.replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{}\"", serving.admin));
+    std::fs::write(stand.path().join("known.toml"), known).unwrap();
     let issued =
-        output(stand.path(), &["key", "issue", "--config", "gateway.toml", "--name", "a", "--all-scopes", "--json"]);
+        output(stand.path(), &["key", "issue", "--config", "known.toml", "--name", "a", "--all-scopes", "--json"]);
     assert!(issued.status.success(), "{}", told(&issued));
     let key: serde_json::Value = serde_json::from_slice(&issued.stdout).unwrap();
     let secret = key["secret"].as_str().unwrap().to_owned();
-    let answer = crate::harness::request(stand.public, "GET", "/v1/connect/x").key(&secret).send();
+    let answer = request(serving.public, "GET", "/v1/connect/x").key(&secret).send();
     assert_eq!(answer.status, 200);
 
     let second = output(stand.path(), &["serve", "--config", "gateway.toml"]);
@@ -117,7 +135,7 @@ fn it_serves_issues_keys_and_ends_in_order() {
     assert!(told(&second).contains("in use by another portico"), "{}", told(&second));
 
     assert_eq!(serving.terminate(), Some(0));
-    let log = std::fs::read_to_string(stand.path().join("log")).unwrap();
+    let log = stand.log();
     assert!(log.contains("portico is ready") && !log.contains(&secret), "{log}");
     let token = std::fs::read_to_string(stand.path().join("data/admin-token")).unwrap();
     assert!(!log.contains(token.trim()));
@@ -126,11 +144,13 @@ fn it_serves_issues_keys_and_ends_in_order() {
 #[test]
 fn a_port_in_use_is_one_clear_sentence() {
     let stand = Stand::new();
-    let _taken = std::net::TcpListener::bind(stand.public).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    stand.edit(|text| text.replacen("127.0.0.1:0", &address.to_string(), 1));
     let refused = output(stand.path(), &["serve", "--config", "gateway.toml"]);
     assert_eq!(refused.status.code(), Some(1));
     let said = told(&refused);
-    assert!(said.contains(&format!("cannot listen on {}: it is in use", stand.public)), "{said}");
+    assert!(said.contains(&format!("cannot listen on {address}: it is in use")), "{said}");
 }
 
 #[test]
@@ -154,18 +174,31 @@ fn check_tells_all_that_is_wrong() {
 }
 
 #[test]
-fn a_bad_file_is_refused_with_its_reason() {
+fn a_bad_file_is_refused_with_its_reason_and_the_running_one_stays() {
     let stand = Stand::new();
-    let _serving = stand.serve();
-    let log = || std::fs::read_to_string(stand.path().join("log")).unwrap();
-    until("it serves", || log().contains("portico is ready"));
-    stand.edit(|text| text.replace("upstream = \"origin\"", "upstreem = \"origin\""));
-    until("the log says why", || log().contains("was not applied") && log().contains("pillars.connect.upstreem"));
-    assert_eq!(crate::harness::request(stand.public, "GET", "/v1/connect/x").send().status, 401);
-    stand.edit(|text| text.replace("upstreem", "upstream").replace("key-auth", "key-auht"));
-    until("the log says why", || log().contains("did you mean `key-auth`?"));
-    stand.edit(|text| text.replace("key-auht", "key-auth") + "[pillars.more]\n");
-    until("the good file is applied", || {
-        crate::harness::request(stand.public, "GET", "/v1/more/x").send().status == 401
-    });
+    std::fs::write(stand.path().join("plugins/garbage.wasm"), "garbage").unwrap();
+    let serving = stand.serve();
+    let good = std::fs::read_to_string(stand.path().join("gateway.toml")).unwrap();
+    let status = |path: &str| request(serving.public, "GET", path).send().status;
+    let token = std::fs::read_to_string(stand.path().join("data/admin-token")).unwrap();
+    let generation = || {
+        let asked = request(serving.admin, "GET", "/v1/plugins").key(token.trim());
+        asked.send().json()["generation"].as_u64().expect("a generation")
+    };
+    let before = generation();
+    for (bad, reason) in [
+        (good.replace("upstream = \"origin\"", "upstreem = \"origin\""), "pillars.connect.upstreem"),
+        ("this is not TOML".into(), "gateway.toml:1:"),
+        (format!("{good}[policies.gas]\n"), "`gas` is there already"),
+        (good.replace("maximum_charge = \"1000\"", "maximum_charge = \"0\""), "policies.gas.grant"),
+        (good.replace("key-auth", "key-auht"), "did you mean `key-auth`?"),
+        (format!("{good}[policies.garbage]\n"), "`garbage.wasm` cannot be used"),
+    ] {
+        stand.edit(|_| bad);
+        until(&format!("the log says {reason}"), || stand.log().contains(reason));
+        assert_eq!((status("/v1/connect/x"), generation()), (401, before), "{reason}");
+    }
+    stand.edit(|_| good + "[pillars.more]\n");
+    until("the good file is applied", || status("/v1/more/x") == 401);
+    assert_eq!(generation(), before + 1);
 }

@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 
-/// The shipped chain with its grants and high limits, for tests that are about something else.
+/// The shipped chain with its grants and high limits, for tests that are about something else. With time enough, so that
+/// a busy machine is not taken for a policy that hangs.
 pub const DEFAULT: &str = r#"
 [defaults]
 chain = ["rate-limit", "key-auth", "gas"]
 [policies.key-auth]
 instance = "pooled"
+deadline = "10s"
 grant.powers = ["deny"]
 [policies.rate-limit]
 instance = "pooled"
+deadline = "10s"
 grant.powers = ["take"]
 [[policies.rate-limit.config.limits]]
 name = "per-key"
@@ -27,6 +30,7 @@ when = "authenticated"
 windows = [{ name = "sec", quota = 100000, per = "1s" }, { name = "min", quota = 100000, per = "1m" }]
 [policies.gas]
 instance = "pooled"
+deadline = "10s"
 grant.powers = ["charge"]
 grant.maximum_charge = "1000"
 [policies.gas.config.default]
