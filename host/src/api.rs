@@ -19,7 +19,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
-pub use self::admin::{AdminState, KnownScopes};
+pub use self::admin::{Act, ActError, AdminState, KnownScopes, PluginControl, plugin_routes};
 pub use self::body::{LIMIT, json_object};
 pub use self::refusal::Refusal;
 use crate::id::RequestId;

@@ -106,6 +106,11 @@ impl DataDirectory {
         Ok(Self { path: path.to_owned(), database, _lock: lock })
     }
 
+    /// Whether there is one at this path already.
+    pub fn is_at(path: &Path) -> bool {
+        path.join("format").exists()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -15,9 +15,10 @@ mod instance;
 mod plan;
 mod policy;
 mod schema;
+pub mod shelf;
 mod verdict;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Offer};
 pub use component::{Component, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};

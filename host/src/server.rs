@@ -12,20 +12,24 @@ use crate::key::{Pepper, SledKeys};
 use crate::limit::Local;
 use crate::listener::{self, Handle};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
+use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, Engine};
 use crate::seal::Vault;
-use crate::snapshot::{Ingredients, Snapshot};
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 mod background;
+mod change;
+mod plugins;
+
+use change::Changes;
 
 /// How long each background task may take to end.
 const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);
@@ -46,6 +50,17 @@ pub enum StartError {
     /// Something that it needs cannot be had.
     #[error("{0}")]
     Cannot(String),
+}
+
+impl StartError {
+    /// Each thing that is wrong, as a sentence.
+    fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Config(problems) => problems.list().iter().map(ToString::to_string).collect(),
+            Self::Unfit(unfit) => unfit.problems.iter().map(ToString::to_string).collect(),
+            Self::Cannot(sentence) => vec![sentence.clone()],
+        }
+    }
 }
 
 /// Everything in a configuration that does not fit the plugins that are there.
@@ -72,8 +87,8 @@ struct Kept {
     limits: Local,
     names: Arc<Names>,
     workers: usize,
-    /// One change of the configuration at a time.
-    changing: Mutex<()>,
+    /// In the data directory, which is opened late on a first start.
+    shelf: OnceLock<Shelf>,
 }
 
 /// A gateway that answers.
@@ -83,8 +98,7 @@ pub struct Running {
     /// Where the admin listener is.
     pub admin: SocketAddr,
     gateway: Arc<Gateway>,
-    kept: Arc<Kept>,
-    usage: Arc<dyn UsageStore>,
+    changes: Arc<Changes>,
     workers: Arc<Vec<Handle>>,
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
@@ -101,7 +115,7 @@ pub struct Running {
 pub fn check(path: &Path) -> Result<Config, StartError> {
     let config = config::load(path)?;
     let kept = kept(&config, own_catalog(&config)?);
-    build(config, &kept, None).map(|snapshot| snapshot.config)
+    kept.build(config, None).map(|(snapshot, _)| snapshot.config)
 }
 
 /// Starts a gateway. Must be called on the control runtime.
@@ -121,16 +135,36 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     let clock = Clock::system();
     let kept = Arc::new(kept(&config, catalog));
-    // Before anything is made or opened: a configuration that does not fit leaves nothing behind.
     let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
     let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
     let path = config.path.clone();
-    let snapshot = {
+    // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
+    // configuration that does not leaves nothing behind.
+    let open = || DataDirectory::open(&directory).map_err(|error| cannot(&error));
+    let shelve = |data: &DataDirectory| {
+        let shelf = Shelf::open(data).map_err(|error| cannot(&error))?;
+        // Set once: nobody else has it yet.
+        let _ = kept.shelf.set(shelf);
+        Ok::<_, StartError>(())
+    };
+    let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
+    existing.as_ref().map(shelve).transpose()?;
+    let (snapshot, outcomes) = {
         let kept = kept.clone();
-        let built = tokio::task::spawn_blocking(move || build(config, &kept, None)).await;
+        let built = tokio::task::spawn_blocking(move || kept.build(config, None)).await;
         built.map_err(|error| cannot(&error))??
     };
-    let data = DataDirectory::open(&directory).map_err(|error| cannot(&error))?;
+    let data = match existing {
+        Some(data) => data,
+        None => {
+            let data = open()?;
+            shelve(&data)?;
+            data
+        }
+    };
+    change::note_refusals(kept.shelf(), &outcomes, clock.now());
+    change::keep(kept.shelf(), &outcomes);
+    change::note_shipped(kept.shelf(), &outcomes, clock.now());
     let vault = Vault::open(&master_key, &data).map_err(|error| cannot(&error))?;
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
@@ -159,20 +193,18 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
     };
     let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
+    let control = tokio::runtime::Handle::current();
+    let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let mut background = vec![tokio::spawn(background::admin(
-        admin,
-        api::router_with(state, background::routes(gateway.clone(), usage.clone())),
-        stopped.clone(),
-    ))];
-    background.extend(background::start(&gateway, &kept, issuer, usage.clone(), stopped));
+    let more = background::routes(gateway.clone(), usage.clone()).merge(api::plugin_routes(changes.clone()));
+    let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
+    background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     let running = Running {
         public: public_address,
         admin: admin_address,
         gateway,
-        kept,
-        usage,
+        changes,
         workers,
         stop,
         acceptor,
@@ -190,11 +222,13 @@ impl Running {
     /// booked is kept.
     pub async fn stop(self) {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.changes.stop();
         self.gateway.drain();
         let patience = self.gateway.live.load().config.gateway.drain_timeout + END;
         // All receivers may be gone if every worker failed; then there is nobody to tell.
         let _ = self.stop.send(true);
-        let Self { workers, gateway, acceptor, background, bookkeeper, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, bookkeeper, .. } = self;
+        drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
             let _ = acceptor.await;
@@ -217,52 +251,25 @@ impl Running {
     }
 
     fn watch(&self, path: &Path) {
-        let (gateway, kept, usage) = (self.gateway.clone(), self.kept.clone(), self.usage.clone());
-        let (control, file) = (tokio::runtime::Handle::current(), path.to_owned());
-        let changed = move || {
-            let applied = config::load(&file).map_err(StartError::from).and_then(|new| {
-                let _one_at_a_time = kept.changing.lock().unwrap_or_else(PoisonError::into_inner);
-                apply(&gateway, &kept, &*usage, &control, new)
-            });
-            match applied {
-                Ok(generation) => tracing::info!(generation, "applied {}", file.display()),
-                Err(error) => {
-                    tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display())
-                }
-            }
-        };
+        let (changes, file) = (self.changes.clone(), path.to_owned());
+        let changed = move || changes.configuration(&file);
         let again = changed.clone();
         match config::watch::watch(path, changed) {
             Ok(watch) => *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),
             Err(error) => tracing::warn!("{} is not watched, so changes need a restart: {error}", path.display()),
         }
+        self.changes.watch_plugins();
         // What was saved while everything was being set up was seen by nobody.
         if config::load(path).is_ok_and(|now| now != self.gateway.live.load().config) {
             tokio::task::spawn_blocking(again);
         }
+        let changes = self.changes.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = changes.components() {
+                tracing::error!("components have changed and do not fit, what runs stays:\n{error}");
+            }
+        });
     }
-}
-
-/// Called by one thread at a time, and never by a worker.
-fn apply(
-    gateway: &Gateway,
-    kept: &Kept,
-    usage: &dyn UsageStore,
-    control: &tokio::runtime::Handle,
-    config: Config,
-) -> Result<u64, StartError> {
-    let earlier = gateway.live.load_full();
-    for key in earlier.config.needs_restart(&config) {
-        tracing::warn!("`{key}` has changed, and takes effect only after a restart");
-    }
-    let next = build(config, kept, Some(&earlier))?;
-    let now = gateway.clock.now();
-    if let Err(error) = control.block_on(background::seed_limits(&next, usage, now)) {
-        return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
-    }
-    let generation = next.generation;
-    gateway.live.store(Arc::new(next));
-    Ok(generation)
 }
 
 fn own_catalog(config: &Config) -> Result<Arc<Catalog>, StartError> {
@@ -281,19 +288,7 @@ fn workers(config: &Config) -> usize {
 
 fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
-    Kept { catalog, limits, names, workers: workers(config), changing: Mutex::default() }
-}
-
-fn build(config: Config, kept: &Kept, earlier: Option<&Snapshot>) -> Result<Snapshot, StartError> {
-    let file = config.path.clone();
-    let from = Ingredients {
-        catalog: &kept.catalog,
-        limits: &kept.limits,
-        names: &kept.names,
-        workers: kept.workers,
-        earlier,
-    };
-    Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
+    Kept { catalog, limits, names, workers: workers(config), shelf: OnceLock::new() }
 }
 
 /// An error with its causes, as one sentence.

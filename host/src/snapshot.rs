@@ -3,16 +3,20 @@
 //! Nothing here changes after it was built; what must count on (limits, health, counters) is shared with the snapshot
 //! before and after by its own identity.
 
-use crate::chain::{Chain, Step};
+use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
-use crate::limit::{self, Limit, Local};
-use crate::plugin::{Catalog, Policy, RouteUse, SlotUse, contract};
+use crate::limit::Local;
+use crate::plugin::shelf::Shelf;
+use crate::plugin::{Catalog, Policy};
 use crate::route;
 use crate::upstream::Upstream;
 use crate::usage;
 use http::Method;
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod policies;
+
+pub use policies::Outcome;
 
 /// One configuration, ready for requests.
 pub struct Snapshot {
@@ -28,6 +32,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// All policies, also those that stand in no chain.
     pub policies: Vec<Arc<Policy>>,
+    /// Policies that an operator took out of their chains.
+    pub disabled: Vec<String>,
 }
 
 /// Where a path goes.
@@ -84,28 +90,31 @@ pub struct Ingredients<'a> {
     pub names: &'a usage::Names,
     /// Worker threads.
     pub workers: usize,
+    /// Versions that can serve where the newest does not fit, and what operators want of them.
+    pub shelf: Option<&'a Shelf>,
     /// The snapshot before.
     pub earlier: Option<&'a Snapshot>,
 }
 
 impl Snapshot {
-    /// Builds a snapshot. Compiles and runs `configure`: never called on a worker.
+    /// Builds a snapshot, and tells what became of the component of each policy. Compiles and runs `configure`: never called
+    /// on a worker.
     ///
     /// # Errors
     /// Everything that does not fit together, with key paths.
-    pub fn build(config: Config, from: &Ingredients<'_>) -> Result<Self, Vec<Problem>> {
+    pub fn build(config: Config, from: &Ingredients<'_>) -> Result<(Self, Vec<Outcome>), Vec<Problem>> {
         let known = from.earlier.map_or(&[][..], |earlier| &earlier.upstreams);
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
-        let (policies, slots) = policies(&config, from.catalog, from.earlier)?;
+        let policies::Policies { ready, mut steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
         let mut problems = Vec::new();
         // Both sides of a change are warm for a moment.
-        let wanted = 2 * policies.len() * from.workers;
+        let wanted = 2 * ready.len() * from.workers;
         if wanted > from.catalog.instances() {
             let message = format!(
                 "{} policies on {} workers need room for {wanted} instances, and this process has room for {}; restart it, or \
                  use fewer",
-                policies.len(),
+                ready.len(),
                 from.workers,
                 from.catalog.instances()
             );
@@ -118,80 +127,16 @@ impl Snapshot {
             if let Err(problem) = add_routes(&mut routes, written, number) {
                 problems.push(problem);
             }
-            let mut steps = Vec::new();
-            for name in &written.chain {
-                let Some(policy) = policies.get(name.as_str()) else { continue };
-                let Some(slot) = slots.get(&(name.clone(), written.name.clone())) else { continue };
-                match step(policy.clone(), *slot, written, &upstreams, from.limits) {
-                    Ok(step) => steps.push(step),
-                    Err(more) => problems.extend(more),
-                }
-            }
-            pillars.push(pillar(written, Chain { steps }, &upstreams, from.names));
+            let step = |name: &String| steps.remove(&(name.clone(), written.name.clone()));
+            let chain = Chain { steps: written.chain.iter().filter_map(step).collect() };
+            pillars.push(pillar(written, chain, &upstreams, from.names));
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let policies = policies.into_values().collect();
+        let policies = ready.into_values().collect();
         let generation = from.earlier.map_or(1, |earlier| earlier.generation + 1);
-        Ok(Self { generation, routes, pillars, upstreams, policies, config })
-    }
-}
-
-type Policies = BTreeMap<String, Arc<Policy>>;
-/// By policy and pillar: the slot of that use.
-type Slots = BTreeMap<(String, String), u32>;
-
-/// Prepares each policy for all of its uses; a policy that stands in no chain is prepared too, so that its mistakes show.
-fn policies(config: &Config, catalog: &Catalog, before: Option<&Snapshot>) -> Result<(Policies, Slots), Vec<Problem>> {
-    if !config.policies.is_empty() {
-        Catalog::look_into(&config.plugins.directory).map_err(|problem| vec![problem])?;
-    }
-    let mut problems = Vec::new();
-    let mut policies = Policies::new();
-    let mut slots = Slots::new();
-    for written in config.policies.values() {
-        let component = match catalog.find(&config.plugins.directory, written) {
-            Ok(component) => component,
-            Err(more) => {
-                problems.extend(more);
-                continue;
-            }
-        };
-        let users = config.pillars.values().filter(|pillar| pillar.chain.contains(&written.name));
-        let uses: Vec<SlotUse> = users.clone().map(|pillar| slot_use(written, pillar)).collect();
-        for (number, pillar) in users.enumerate() {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            slots.insert((written.name.clone(), pillar.name.clone()), number);
-        }
-        let earlier = before.and_then(|before| before.policies.iter().find(|policy| *policy.name == *written.name));
-        match Policy::prepare(component, written, uses, earlier.map(|earlier| &**earlier)) {
-            Ok(policy) => {
-                policies.insert(written.name.clone(), Arc::new(policy));
-            }
-            Err(more) => problems.extend(more),
-        }
-    }
-    if problems.is_empty() { Ok((policies, slots)) } else { Err(problems) }
-}
-
-fn slot_use(written: &config::Policy, pillar: &config::Pillar) -> SlotUse {
-    let overlaid = pillar.config.contains_key(&written.name);
-    let route = |rule: &config::Rule| RouteUse {
-        name: rule.name.clone(),
-        path: format!("{}{}", pillar.prefix, rule.path.as_deref().unwrap_or("/*")),
-        methods: rule.methods.clone(),
-        auth: rule.auth,
-    };
-    SlotUse {
-        pillar: pillar.name.clone(),
-        scope: pillar.scope.clone(),
-        routes: pillar.rules.iter().map(route).collect(),
-        config: serde_json::Value::Object(pillar.configuration(written)).to_string(),
-        key: match overlaid {
-            true => format!("pillars.{}.config.{}", pillar.name, written.name),
-            false => format!("policies.{}.config", written.name),
-        },
+        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, config }, outcomes))
     }
 }
 
@@ -237,58 +182,5 @@ fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], n
         },
         default_audience: written.name.clone(),
         rules: written.rules.iter().map(rule).collect(),
-    }
-}
-
-fn step(
-    policy: Arc<Policy>,
-    slot: u32,
-    pillar: &config::Pillar,
-    upstreams: &[Arc<Upstream>],
-    limits: &Local,
-) -> Result<Step, Vec<Problem>> {
-    let at = &policy.slots[slot as usize];
-    let mut problems = Vec::new();
-    let mut problem = |message: String| {
-        problems.push(Problem::at(at.at.key.as_str(), message));
-    };
-    let mut found: Vec<Arc<Limit>> = Vec::new();
-    for planned in &at.plan.limits {
-        match limits.limit(definition(planned, &policy.name, &pillar.name)) {
-            Ok(limit) => found.push(limit),
-            Err(error) => problem(error.to_string()),
-        }
-    }
-    let mut targets = Vec::new();
-    for name in &at.plan.targets {
-        match upstreams.iter().find(|upstream| upstream.name == *name) {
-            Some(upstream) => targets.push(upstream.clone()),
-            None => problem(format!("the policy wants to forward to `{name}`, and there is no [upstreams.{name}]")),
-        }
-    }
-    if problems.is_empty() { Ok(Step { policy, slot, limits: found, targets }) } else { Err(problems) }
-}
-
-fn definition(planned: &contract::Limit, policy: &str, pillar: &str) -> limit::Definition {
-    let window = |window: &contract::Window| limit::Window {
-        name: window.name.clone(),
-        quota: window.quota,
-        per: match window.per {
-            contract::Period::Seconds(seconds) => limit::Period::Seconds(seconds),
-            contract::Period::Month => limit::Period::Month,
-        },
-    };
-    limit::Definition {
-        policy: policy.to_owned(),
-        limit: planned.name.clone(),
-        pillar: (!planned.across_pillars).then(|| pillar.to_owned()),
-        subject: match planned.subject {
-            contract::Subject::Key => limit::SubjectKind::Key,
-            contract::Subject::Org => limit::SubjectKind::Org,
-            contract::Subject::Address => limit::SubjectKind::Address,
-            contract::Subject::Custom => limit::SubjectKind::Custom,
-            contract::Subject::Everyone => limit::SubjectKind::Everyone,
-        },
-        windows: planned.windows.iter().map(window).collect(),
     }
 }

@@ -16,4 +16,5 @@ mod malformed;
 mod places;
 mod powers;
 mod program;
+mod reload;
 mod shipped;

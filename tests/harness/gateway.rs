@@ -61,7 +61,8 @@ pub fn catalog() -> Arc<Catalog> {
         let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
         let find = |policy: &config::Policy| {
             let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
-            catalog.find(&built(kind), policy).expect("a component; run `cargo xtask components`")
+            let offer = catalog.offers(&built(kind), policy, None).pop().expect("an offer");
+            catalog.load(&offer, policy).expect("a component; run `cargo xtask components`")
         };
         let kept = config.policies.values().map(find).collect();
         (catalog, kept)
@@ -146,8 +147,14 @@ impl Gateway {
     }
 
     /// Stops and starts again on the same data.
-    pub fn restart(mut self) -> Self {
+    pub fn restart(self) -> Self {
+        self.restart_after(|| {})
+    }
+
+    /// As [`Self::restart`], with something done in between.
+    pub fn restart_after(mut self, meanwhile: impl FnOnce()) -> Self {
         self.stop();
+        meanwhile();
         let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
         let path = directory.path().join("gateway.toml");
         Self::run(directory, &path).unwrap_or_else(|error| panic!("{error}"))

@@ -4,7 +4,7 @@ mod client;
 mod gateway;
 mod origin;
 
-pub use client::{raw, request};
+pub use client::{Answer, raw, request};
 pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, components, guest, patched};
 pub use origin::Origin;
 

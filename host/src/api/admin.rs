@@ -5,6 +5,7 @@
 mod attempts;
 mod keys;
 mod order;
+mod plugins;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +21,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use self::attempts::Attempts;
+pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::Refusal;
 use crate::clock::Clock;
 use crate::credential::{Issuer, bearer};

@@ -36,6 +36,15 @@ impl Refusal {
         Self { problem: problem.faults(faults).into(), retry_after: None }
     }
 
+    /// 422 with a code of its own: what was asked for was tried, and does not fit.
+    pub fn refused(code: &'static str, title: &'static str, faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [only] => only.detail.clone(),
+            many => format!("There are {} reasons; `errors` lists them.", many.len()),
+        };
+        Self { problem: Problem::new(422, code, title, detail).faults(faults).into(), retry_after: None }
+    }
+
     /// 503: something in here failed. The cause goes to the log, not to the client.
     pub fn failed(error: &dyn Error) -> Self {
         let mut causes = String::new();

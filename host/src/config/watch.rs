@@ -12,10 +12,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use place::{Seen, Target};
+use place::{Seen, Stamps, Target};
 
 /// Changes that follow one another faster than this are one change.
 const QUIET: Duration = Duration::from_millis(50);
@@ -63,7 +63,9 @@ pub fn watch(path: &Path, on_change: impl FnMut() + Send + 'static) -> Result<Wa
     start(path, Target::File, on_change)
 }
 
-/// As [`watch`], for all files right in a directory whose names end in `.<extension>`.
+/// As [`watch`], for all files right in a directory whose names end in `.<extension>`. Files here may be large and slow to
+/// come, so a change is told when whoever wrote it has closed it, or put it into its place by a rename or a link: then at
+/// once. Without such a notice it is told when a file has stayed as it is from one look at the clock to the next.
 ///
 /// # Errors
 /// As [`watch`].
@@ -80,12 +82,19 @@ fn start(path: &Path, target: Target, on_change: impl FnMut() + Send + 'static) 
     // One place: a second notice before the first was seen says nothing new.
     let (wake, notices) = sync_channel(1);
     let stop = Arc::new(AtomicBool::new(false));
-    let notifier = notifier(wake.clone());
+    let notifier = notifier(wake.clone(), matches!(target, Target::Directory { .. }));
     if notifier.is_none() {
         tracing::warn!(path = %whole.display(), "the system sends no notices of changed files; looking every 2 s instead");
     }
-    let mut round =
-        Round { path: whole, target, notifier, watched: Vec::new(), seen: Seen::default(), stop: stop.clone() };
+    let mut round = Round {
+        path: whole,
+        target,
+        notifier,
+        watched: Vec::new(),
+        seen: Seen::default(),
+        resting: None,
+        stop: stop.clone(),
+    };
     // Both before this function returns: what changes from now on is seen.
     round.follow();
     round.seen = Seen::look(&round.path, &round.target);
@@ -108,15 +117,32 @@ impl Drop for Watch {
     }
 }
 
-fn notifier(wake: SyncSender<()>) -> Option<RecommendedWatcher> {
+fn notifier(wake: SyncSender<()>, whole_only: bool) -> Option<RecommendedWatcher> {
     let handler = move |event: notify::Result<notify::Event>| {
-        // Reading counts as access; our own looks must not wake us.
-        let ours = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write));
-        if !event.is_ok_and(|event| ours(&event.kind)) {
+        let matters =
+            event.map_or(true, |event| if whole_only { is_whole(&event.kind) } else { is_change(&event.kind) });
+        if matters {
             let _ = wake.try_send(());
         }
     };
     notify::recommended_watcher(handler).ok()
+}
+
+/// Reading counts as access; our own looks must not wake us.
+fn is_change(kind: &EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
+}
+
+/// Whether what happened leaves a file as it is meant to be. Only Linux tells when a writer closes a file.
+fn is_whole(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => *access == AccessKind::Close(AccessMode::Write),
+        EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => true,
+        // A link is whole when it is there, and so is a directory; a file that is made is still empty, and tells nothing.
+        EventKind::Create(made) => *made != CreateKind::File,
+        EventKind::Modify(_) => !cfg!(target_os = "linux"),
+        EventKind::Any | EventKind::Other => true,
+    }
 }
 
 /// The thread's own state.
@@ -127,6 +153,8 @@ struct Round {
     /// Directories with notices, and which directory stood there at the time.
     watched: Vec<(PathBuf, place::Identity)>,
     seen: Seen,
+    /// What a look at the clock found changed, until the next one finds it so again.
+    resting: Option<Stamps>,
     stop: Arc<AtomicBool>,
 }
 
@@ -142,15 +170,30 @@ impl Round {
                 return;
             }
             self.follow();
-            // Without a notice, files are read again only if their dates or sizes say so.
-            if (noticed || self.seen.is_stale(&self.path, &self.target)) && self.changed() {
+            if (noticed || self.came_to_rest()) && self.changed() {
                 on_change();
             }
         }
     }
 
-    /// Waits until nothing has happened for a while; `true`.
+    /// Without a notice, files are read again only if their dates or sizes say so; in a directory, if they have said the same
+    /// the last time too.
+    fn came_to_rest(&mut self) -> bool {
+        let now = Stamps::look(&self.path, &self.target);
+        if self.seen.is_of(&now) {
+            self.resting = None;
+            return false;
+        }
+        let rests = matches!(self.target, Target::File) || self.resting.as_ref() == Some(&now);
+        self.resting = (!rests).then_some(now);
+        rests
+    }
+
+    /// Waits until nothing has happened for a while, where notices may come before a file is whole; `true`.
     fn settle(&self, notices: &Receiver<()>) -> bool {
+        if matches!(self.target, Target::Directory { .. }) {
+            return true;
+        }
         let end = Instant::now() + PATIENCE;
         while !self.stop.load(Ordering::Acquire) && Instant::now() < end {
             if notices.recv_timeout(QUIET).is_err() {

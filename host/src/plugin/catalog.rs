@@ -2,6 +2,7 @@
 
 use super::component::{Component, digest};
 use super::engine::{Engine, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
@@ -41,20 +42,43 @@ impl Catalog {
         Err(Problem::at("plugins.directory", message).suggesting(help.into()))
     }
 
-    /// The component that a policy names. Compiles: never called on a worker.
+    /// What a policy's component may be made from, the best first: what an operator went back to, or what is in the
+    /// directory; then what served last.
+    pub fn offers(&self, directory: &Path, written: &config::Policy, shelf: Option<&Shelf>) -> Vec<Offer> {
+        let there = read(directory, &written.plugin, &format!("policies.{}", written.name));
+        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there };
+        let Some(shelf) = shelf else { return vec![there] };
+        let held =
+            shelf.card(&written.name).held.filter(|held| there.digest.is_none() || held.instead_of == there.digest);
+        let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
+        let kept = |digest: String| Some(Offer { bytes: Ok(shelf.component(&digest)?), digest: Some(digest) });
+        // Whoever went back from a version does not get it again because the other one no longer fits.
+        if let Some(held) = held.and_then(|held| kept(held.digest)) {
+            return vec![held];
+        }
+        let last = last.filter(|last| there.digest.as_ref() != Some(last)).and_then(kept);
+        std::iter::once(there).chain(last).collect()
+    }
+
+    /// The digest of what is in the directory for a policy, where something can be read.
+    pub fn digest_of(&self, directory: &Path, written: &config::Policy) -> Option<String> {
+        read(directory, &written.plugin, "").as_deref().map(digest).ok()
+    }
+
+    /// The component that is offered for a policy. Compiles: never called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be had.
-    pub fn find(&self, directory: &Path, written: &config::Policy) -> Result<Arc<Component>, Vec<Problem>> {
+    pub fn load(&self, offer: &Offer, written: &config::Policy) -> Result<Arc<Component>, Vec<Problem>> {
         let key = format!("policies.{}", written.name);
         if written.bounds.memory > LARGEST_MEMORY {
             let message = format!("a policy can have at most {} MiB", LARGEST_MEMORY >> 20);
             return Err(vec![Problem::at(format!("{key}.memory"), message)]);
         }
-        let bytes = read(directory, &written.plugin, &key).map_err(|problem| vec![problem])?;
+        let bytes = offer.bytes.as_ref().map_err(|problem| vec![problem.clone()])?;
         // What it says of itself depends on the bounds too, as it may not get to the end of it.
         let bounds = &written.bounds;
-        let name = format!("{} {bounds:?}", digest(&bytes));
+        let name = format!("{} {bounds:?}", offer.digest.as_deref().unwrap_or_default());
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         compiled.retain(|_, component| component.strong_count() > 0);
         if let Some(component) = compiled.get(&name).and_then(Weak::upgrade) {
@@ -66,10 +90,18 @@ impl Catalog {
             };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
-        let component = Arc::new(Component::load(&self.engine, &bytes, written.bounds).map_err(told)?);
+        let component = Arc::new(Component::load(&self.engine, bytes, written.bounds).map_err(told)?);
         compiled.insert(name, Arc::downgrade(&component));
         Ok(component)
     }
+}
+
+/// Bytes that a component may be made from.
+pub struct Offer {
+    /// The bytes, or why they cannot be had.
+    pub bytes: Result<Vec<u8>, Problem>,
+    /// Their SHA-256, in hexadecimal.
+    pub digest: Option<String>,
 }
 
 fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {

@@ -167,7 +167,7 @@ fn describe_twice(
         let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
         let mut ask = || {
             super::engine::refuel(&mut store)?;
-            super::engine::start_clock(&mut store);
+            super::engine::start_clock_of_load(&mut store);
             exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
         };
         Ok([ask()?, ask()?])

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline};
 
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(5);
+
+/// Wall clock for each step of a load, at least.
+const LOAD: Duration = Duration::from_secs(1);
 
 /// The most memory that a policy can be given: the size of a slot in the pool.
 pub const LARGEST_MEMORY: usize = 64 << 20;
@@ -102,6 +105,7 @@ impl Engine {
         let bounds = guest.bounds;
         let mut store = Store::new(&self.wasm, guest);
         store.limiter(|guest| guest);
+        store.epoch_deadline_callback(|mut store| Ok(at_deadline(store.data_mut())));
         store.set_hostcall_fuel(bounds.copied_out);
         refuel(&mut store)?;
         start_clock(&mut store);
@@ -115,11 +119,39 @@ pub(super) fn refuel(store: &mut Store<Guest>) -> Result<(), Failure> {
     store.set_fuel(fuel).map_err(|error| Failure::of(&error))
 }
 
-/// Gives a store its time, from now.
+/// Gives a store the time of one call, from now.
 pub(super) fn start_clock(store: &mut Store<Guest>) {
-    // One tick more, since the current one may be nearly over.
-    let ticks = store.data().bounds.deadline.as_millis().div_ceil(TICK.as_millis()) as u64;
-    store.set_epoch_deadline(ticks + 1);
+    let deadline = store.data().bounds.deadline;
+    start_clock_for(store, deadline);
+}
+
+/// Gives a store the time for one step of a load. Nobody waits for it, and a machine that is busy for a moment must not
+/// make a good component look like a bad one; the fuel is that of a call.
+pub(super) fn start_clock_of_load(store: &mut Store<Guest>) {
+    let deadline = store.data().bounds.deadline.max(LOAD);
+    start_clock_for(store, deadline);
+}
+
+fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
+    store.data_mut().near_deadline = None;
+    let ticks = time.as_millis().div_ceil(TICK.as_millis()) as u64;
+    // The last of these ends up to a tick before the deadline; see below.
+    store.set_epoch_deadline(ticks.max(1));
+}
+
+/// Called when the deadline comes near, and with each tick from then on. The guest is stopped as soon as it has had half a
+/// tick of CPU since: at once, if it is running all the time; and never for the time that the machine gave to others.
+fn at_deadline(guest: &mut Guest) -> UpdateDeadline {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let used = Duration::try_from(used).unwrap_or_default();
+    match guest.near_deadline {
+        Some(since) if used.saturating_sub(since) >= TICK / 2 => UpdateDeadline::Interrupt,
+        Some(_) => UpdateDeadline::Continue(1),
+        None => {
+            guest.near_deadline = Some(used);
+            UpdateDeadline::Continue(1)
+        }
+    }
 }
 
 /// A thread that moves the engine's epoch on, until it is dropped.

@@ -6,6 +6,7 @@ use super::bindings_0_1::portico::policy::{log, metrics, types};
 use crate::config::Bounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::HasData;
 
@@ -23,6 +24,8 @@ pub struct Guest {
     pub(super) bounds: Bounds,
     /// Bytes over all memories of the instance.
     memory: usize,
+    /// The CPU time of the thread when the deadline of the call came near.
+    pub(super) near_deadline: Option<Duration>,
     policy: Arc<str>,
     counters: Arc<[Counter]>,
     lines: u32,
@@ -40,7 +43,7 @@ pub struct Counter {
 
 impl Guest {
     pub(super) fn new(policy: Arc<str>, bounds: Bounds, counters: Arc<[Counter]>) -> Self {
-        Self { bounds, memory: 0, policy, counters, lines: 0, dropped: 0 }
+        Self { bounds, memory: 0, near_deadline: None, policy, counters, lines: 0, dropped: 0 }
     }
 
     /// Called after each call into the guest.

@@ -5,7 +5,7 @@
 use super::bindings_0_1::policy_world::Policy as Exports;
 use super::bindings_0_1::response_world::Response as ResponseExports;
 use super::contract::{After, Diagnostic, Request, Response, Verdict};
-use super::engine::{refuel, start_clock};
+use super::engine::{refuel, start_clock, start_clock_of_load};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::plan::{self, Plan};
@@ -186,7 +186,6 @@ impl Live {
 /// Asks a new instance for the plan of one slot; used once for each slot when a policy is loaded.
 pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
     let mut live = Live::make(policy)?;
-    // Nobody waits for this one: it may take its whole time once more.
-    start_clock(&mut live.store);
+    start_clock_of_load(&mut live.store);
     live.configure(number, at)
 }

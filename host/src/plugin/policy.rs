@@ -73,7 +73,7 @@ pub struct Slot {
 }
 
 /// Where a policy stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotUse {
     /// The pillar.
     pub pillar: String,
@@ -88,7 +88,7 @@ pub struct SlotUse {
 }
 
 /// One rule, as policies see it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteUse {
     /// Its name.
     pub name: String,
@@ -144,6 +144,14 @@ impl Policy {
             }
         }
         if problems.is_empty() { Ok(policy) } else { Err(problems) }
+    }
+
+    /// Whether it is already what it would be made into from these.
+    pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
+        Arc::ptr_eq(&self.component, component)
+            && (&self.grant, self.failure, self.mode, self.bounds)
+                == (&written.grant, written.failure, written.instance, written.bounds)
+            && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 
     fn slot(&self, number: u32, at: SlotUse) -> Result<Slot, Vec<Problem>> {

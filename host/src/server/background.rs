@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -122,35 +121,7 @@ struct Shown {
 
 /// What the admin API shows of a running gateway.
 pub(super) fn routes(gateway: Arc<Gateway>, usage: Arc<dyn UsageStore>) -> Router {
-    Router::new()
-        .route("/v1/plugins", get(plugins))
-        .route("/v1/usage", get(show_usage))
-        .with_state(Shown { gateway, usage })
-}
-
-async fn plugins(State(shown): State<Shown>) -> Json<Value> {
-    let snapshot = shown.gateway.live.load_full();
-    let one = |policy: &Arc<crate::plugin::Policy>| {
-        let declared = &policy.component.declared;
-        let counters: serde_json::Map<String, Value> =
-            policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
-        let failures = policy.record.failures().filter(|(_, times)| *times > 0);
-        let failures: serde_json::Map<String, Value> =
-            failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
-        json!({
-            "policy": &*policy.name,
-            "plugin": declared.name,
-            "version": declared.version,
-            "summary": declared.summary,
-            "digest": policy.component.digest,
-            "powers": crate::plugin::named_powers(declared.powers).collect::<Vec<_>>(),
-            "calls": policy.record.calls.load(Ordering::Relaxed),
-            "failures": failures,
-            "counters": counters,
-        })
-    };
-    let policies: Vec<Value> = snapshot.policies.iter().map(one).collect();
-    Json(json!({ "generation": snapshot.generation, "policies": policies }))
+    Router::new().route("/v1/usage", get(show_usage)).with_state(Shown { gateway, usage })
 }
 
 #[derive(Deserialize)]

@@ -70,11 +70,21 @@ impl Seen {
         digests(self) == digests(other)
     }
 
-    /// Whether names, dates or sizes differ from those that are there now.
-    pub(super) fn is_stale(&self, path: &Path, target: &Target) -> bool {
+    /// Whether names, dates and sizes are these.
+    pub(super) fn is_of(&self, stamps: &Stamps) -> bool {
+        stamps.0.iter().map(|(name, stamp)| (name, *stamp)).eq(self.files.iter().map(|(name, look)| (name, look.stamp)))
+    }
+}
+
+/// Names, dates and sizes at one time, without a look into any file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stamps(BTreeMap<OsString, Stamp>);
+
+impl Stamps {
+    /// As they are now.
+    pub(super) fn look(path: &Path, target: &Target) -> Self {
         let stamp = |(name, path): (OsString, PathBuf)| Some((name, Stamp::of(&fs::metadata(&path).ok()?)));
-        let now: BTreeMap<_, _> = files(path, target).into_iter().filter_map(stamp).collect();
-        !now.iter().map(|(name, stamp)| (name, *stamp)).eq(self.files.iter().map(|(name, look)| (name, look.stamp)))
+        Self(files(path, target).into_iter().filter_map(stamp).collect())
     }
 }
 

@@ -216,9 +216,9 @@ fn without_notices_the_slow_look_finds_it() {
     fs::write(&path, "a = 1").expect("written");
     let target = Target::File;
     let seen = Seen::look(&path, &target);
-    assert!(!seen.is_stale(&path, &target));
+    assert!(seen.is_of(&Stamps::look(&path, &target)));
     fs::write(&path, "a = 22").expect("written");
-    assert!(seen.is_stale(&path, &target));
+    assert!(!seen.is_of(&Stamps::look(&path, &target)));
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Plugins over HTTP: what serves, what happened, and what operators want of it.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::Value;
+
+use crate::api::{Refusal, json_object};
+use crate::problem::Fault;
+
+/// What an operator wants of a policy's component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Look at the directory again, and take what is there, also in place of what was gone back to.
+    Reload,
+    /// Go back: to the version whose digest begins so, or to the one that served before.
+    Rollback(Option<String>),
+    /// Take the policy out of its chains.
+    Disable,
+    /// Put it back.
+    Enable,
+}
+
+/// Why an act was not carried out. What serves has not changed then.
+#[derive(Debug)]
+pub enum ActError {
+    /// There is no such policy.
+    Unknown,
+    /// There is no version to go back to; the sentence says which was looked for.
+    NoVersion(String),
+    /// The component was refused, for these reasons.
+    Refused(Vec<String>),
+    /// Something in here failed.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Shows and changes what serves. Its methods wait: never called on an asynchronous thread.
+pub trait PluginControl: Send + Sync {
+    /// All policies with their components.
+    fn list(&self) -> Value;
+
+    /// What happened to the component of one policy.
+    fn history(&self, policy: &str) -> Option<Value>;
+
+    /// Carries an act out, and shows the policy afterwards.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    fn act(&self, policy: &str, act: Act) -> Result<Value, ActError>;
+}
+
+type Control = Arc<dyn PluginControl>;
+
+/// The routes under `/v1/plugins`.
+pub fn routes(control: Control) -> Router {
+    let act = |act: fn() -> Act| {
+        post(move |State(control): State<Control>, name: Result<Path<String>, PathRejection>| {
+            carry_out(control, name, act())
+        })
+    };
+    Router::new()
+        .route("/v1/plugins", get(list))
+        .route("/v1/plugins/{policy}/history", get(history))
+        .route("/v1/plugins/{policy}/reload", act(|| Act::Reload))
+        .route("/v1/plugins/{policy}/disable", act(|| Act::Disable))
+        .route("/v1/plugins/{policy}/enable", act(|| Act::Enable))
+        .route("/v1/plugins/{policy}/rollback", post(rollback))
+        .with_state(control)
+}
+
+/// `GET /v1/plugins`
+async fn list(State(control): State<Control>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(apart(move || control.list()).await?))
+}
+
+/// `GET /v1/plugins/{policy}/history`
+async fn history(
+    State(control): State<Control>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Ok(Path(policy)) = name else { return Err(unknown("")) };
+    let asked = policy.clone();
+    apart(move || control.history(&asked)).await?.map(Json).ok_or_else(|| unknown(&policy))
+}
+
+/// `POST /v1/plugins/{policy}/rollback`, with `{"digest": "…"}` or without a body
+async fn rollback(
+    State(control): State<Control>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let body = match request.headers().contains_key(CONTENT_TYPE) {
+        true => json_object(request).await?,
+        false => serde_json::Map::new(),
+    };
+    let mut faults = Vec::new();
+    let mut digest = None;
+    for (member, value) in &body {
+        match (member.as_str(), value) {
+            ("digest", Value::String(text)) if is_start_of_digest(text) => digest = Some(text.clone()),
+            ("digest", _) => faults.push(Fault::at("/digest", "Write at least the first eight digits of a digest.")),
+            (other, _) => {
+                faults.push(Fault::at(crate::problem::token(other), "There is no such member; `digest` can be given."));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refusal::invalid(faults));
+    }
+    carry_out(control, name, Act::Rollback(digest)).await
+}
+
+fn is_start_of_digest(text: &str) -> bool {
+    (8..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+async fn carry_out(
+    control: Control,
+    name: Result<Path<String>, PathRejection>,
+    act: Act,
+) -> Result<Json<Value>, Refusal> {
+    let Ok(Path(policy)) = name else { return Err(unknown("")) };
+    let asked = policy.clone();
+    apart(move || control.act(&asked, act)).await?.map(Json).map_err(|error| match error {
+        ActError::Unknown => unknown(&policy),
+        ActError::NoVersion(sentence) => {
+            Refusal::new(409, "no_earlier_version", "No version to go back to", format!("{sentence}."))
+        }
+        ActError::Refused(reasons) => {
+            let faults = reasons.into_iter().map(|reason| Fault::at("", reason)).collect();
+            Refusal::refused("plugin_refused", "The component was refused", faults)
+        }
+        ActError::Failed(error) => Refusal::failed(&*error),
+    })
+}
+
+fn unknown(policy: &str) -> Refusal {
+    let detail = format!("There is no policy `{policy}`; `GET /v1/plugins` lists all.");
+    Refusal::new(404, "not_found", "Not found", detail)
+}
+
+/// Does what may wait on a thread for that.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::failed(&error))
+}

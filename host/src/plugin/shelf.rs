@@ -1,0 +1,327 @@
+//! What became of each policy's component: the versions that served, kept on disk by digest, and what happened to them.
+//!
+//! A version is kept before it serves, so that there is always one to go back to: by hand, or because the newest file is
+//! broken when the gateway starts.
+
+mod sled;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use self::sled::Cards;
+use super::component::digest;
+use crate::clock::Millis;
+use crate::data::{self, DataDirectory};
+
+/// Versions of one policy that stay on disk.
+pub const KEPT_VERSIONS: usize = 5;
+/// Events of one policy that are remembered.
+const KEPT_EVENTS: usize = 100;
+/// Bytes of one reason that are remembered.
+const LONGEST_REASON: usize = 4 << 10;
+
+/// Why the shelf did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    /// A component could not be written or read.
+    #[error("the plugins kept in {path} cannot be used; look at the disk of the data directory")]
+    Files {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database failed.
+    #[error("what became of plugins cannot be kept; look at the disk of the data directory")]
+    Database(#[from] data::Failure),
+    /// There is no such version.
+    #[error("there is no version of `{policy}` to go back to{wanted}")]
+    NoVersion {
+        /// The policy.
+        policy: String,
+        /// ` with the digest …`, where one was named.
+        wanted: String,
+    },
+}
+
+/// What is known of one policy's component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// The digest that serves, or served last.
+    pub serving: Option<String>,
+    /// What an operator went back to.
+    pub held: Option<Held>,
+    /// Whether an operator took the policy out of its chains.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Versions that served, the latest last.
+    #[serde(default)]
+    pub versions: Vec<Version>,
+    /// What happened, the latest last.
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// A version that an operator went back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What serves.
+    pub digest: String,
+    /// What is in the directory meanwhile, and is passed over. Anything else that comes there ends the hold.
+    pub instead_of: Option<String>,
+}
+
+/// A version that served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The plugin that it is a version of.
+    pub plugin: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// What it calls itself.
+    pub version: String,
+    /// Since when it was known.
+    pub since: Millis,
+}
+
+/// Something that happened to a policy's component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Millis,
+    /// What.
+    pub what: What,
+    /// Of which component.
+    pub digest: Option<String>,
+    /// What that calls itself, where it got so far.
+    pub version: Option<String>,
+    /// Why, one line for each reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What can happen to a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// It serves since then.
+    Shipped,
+    /// It was refused; what served before stayed.
+    Refused,
+    /// An operator went back to it.
+    RolledBack,
+    /// An operator took the policy out of its chains.
+    Disabled,
+    /// An operator put it back.
+    Enabled,
+}
+
+/// The components that are kept, and the cards of their policies.
+#[derive(Debug)]
+pub struct Shelf {
+    directory: PathBuf,
+    book: Cards,
+    cards: Mutex<BTreeMap<String, Card>>,
+}
+
+impl Shelf {
+    /// The shelf in a data directory.
+    ///
+    /// # Errors
+    /// When its files or its records cannot be used.
+    pub fn open(data: &DataDirectory) -> Result<Self, ShelfError> {
+        let directory = data.path().join("plugins");
+        let files = |source| ShelfError::Files { path: directory.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(files)?;
+        let book = Cards::open(data.database())?;
+        let cards = Mutex::new(book.all()?);
+        Ok(Self { directory, book, cards })
+    }
+
+    /// The card of a policy; an empty one where nothing happened to it yet.
+    pub fn card(&self, policy: &str) -> Card {
+        self.cards().get(policy).cloned().unwrap_or_default()
+    }
+
+    /// The version of a plugin that served this policy last.
+    pub fn last(&self, policy: &str, plugin: &str) -> Option<Version> {
+        self.card(policy).versions.iter().rev().find(|version| version.plugin == plugin).cloned()
+    }
+
+    /// A kept component, if it is there and still what it was.
+    pub fn component(&self, wanted: &str) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.place(wanted)).ok()?;
+        if digest(&bytes) == wanted {
+            return Some(bytes);
+        }
+        tracing::error!(digest = wanted, "a kept component has changed on disk, and is not used");
+        None
+    }
+
+    /// Keeps a component; durable when it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, digest: &str, bytes: &[u8]) -> Result<(), ShelfError> {
+        let place = self.place(digest);
+        if self.component(digest).is_some() {
+            return Ok(());
+        }
+        data::write_private(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
+    }
+
+    /// Notes that a component serves.
+    ///
+    /// # Errors
+    /// When it cannot be written down; in memory it is noted all the same.
+    pub fn shipped(&self, policy: &str, shipped: &Version) -> Result<(), ShelfError> {
+        let Version { digest, version, since, .. } = shipped;
+        self.change(policy, |card| {
+            let held = card.held.as_ref().is_some_and(|held| held.digest == *digest);
+            if !held {
+                card.held = None;
+            }
+            if card.serving.as_ref() == Some(digest) {
+                return;
+            }
+            card.serving = Some(digest.clone());
+            card.versions.retain(|known| known.digest != *digest);
+            card.versions.push(shipped.clone());
+            let surplus = card.versions.len().saturating_sub(KEPT_VERSIONS);
+            card.versions.drain(..surplus);
+            let what = if held { What::RolledBack } else { What::Shipped };
+            let (digest, version) = (Some(digest.clone()), Some(version.clone()));
+            card.note(Event { at: *since, what, digest, version, reason: None });
+        })
+    }
+
+    /// Notes that a component was refused; the same refusal again is no news, and `false`.
+    ///
+    /// # Errors
+    /// As [`Self::shipped`].
+    pub fn refused(&self, policy: &str, digest: Option<&str>, reason: &str, now: Millis) -> Result<bool, ShelfError> {
+        let reason: String = reason.chars().take(LONGEST_REASON).collect();
+        let known = |event: &Event| {
+            event.what == What::Refused && event.digest.as_deref() == digest && event.reason.as_ref() == Some(&reason)
+        };
+        if self.card(policy).events.last().is_some_and(known) {
+            return Ok(false);
+        }
+        let event = Event {
+            at: now,
+            what: What::Refused,
+            digest: digest.map(str::to_owned),
+            version: None,
+            reason: Some(reason.clone()),
+        };
+        self.change(policy, |card| card.note(event))?;
+        Ok(true)
+    }
+
+    /// Holds a policy to an earlier version: the one that is named, or the one that served before the present one. What
+    /// is in the directory meanwhile is passed over until something else comes there.
+    ///
+    /// # Errors
+    /// When there is no such version, or it cannot be written down.
+    pub fn hold(&self, policy: &str, wanted: Option<&str>, in_directory: Option<String>) -> Result<Held, ShelfError> {
+        let card = self.card(policy);
+        let fits = |version: &&Version| match wanted {
+            Some(wanted) => version.digest.starts_with(wanted),
+            None => card.serving.as_ref() != Some(&version.digest),
+        };
+        let found = card.versions.iter().rev().filter(fits).find(|version| self.component(&version.digest).is_some());
+        let Some(version) = found else {
+            let wanted = wanted.map(|digest| format!(" with the digest {digest}")).unwrap_or_default();
+            return Err(ShelfError::NoVersion { policy: policy.to_owned(), wanted });
+        };
+        let held = Held { digest: version.digest.clone(), instead_of: in_directory };
+        self.change(policy, |card| card.held = Some(held.clone()))?;
+        Ok(held)
+    }
+
+    /// Ends a hold.
+    ///
+    /// # Errors
+    /// As [`Self::shipped`].
+    pub fn release(&self, policy: &str) -> Result<(), ShelfError> {
+        self.change(policy, |card| card.held = None)
+    }
+
+    /// Takes a policy out of its chains, or puts it back.
+    ///
+    /// # Errors
+    /// As [`Self::shipped`].
+    pub fn disable(&self, policy: &str, disabled: bool, now: Millis) -> Result<(), ShelfError> {
+        self.change(policy, |card| {
+            if std::mem::replace(&mut card.disabled, disabled) != disabled {
+                let what = if disabled { What::Disabled } else { What::Enabled };
+                let (digest, version) = (card.serving.clone(), None);
+                card.note(Event { at: now, what, digest, version, reason: None });
+            }
+        })
+    }
+
+    /// Takes back what was wanted of a policy, as it was before.
+    ///
+    /// # Errors
+    /// As [`Self::shipped`].
+    pub fn restore(&self, policy: &str, before: &Card) -> Result<(), ShelfError> {
+        self.change(policy, |card| {
+            card.held.clone_from(&before.held);
+            card.disabled = before.disabled;
+            card.events.truncate(before.events.len());
+        })
+    }
+
+    fn change(&self, policy: &str, change: impl FnOnce(&mut Card)) -> Result<(), ShelfError> {
+        let mut cards = self.cards();
+        let card = cards.entry(policy.to_owned()).or_default();
+        let before = card.clone();
+        change(card);
+        if *card != before {
+            self.book.keep(policy, card)?;
+        }
+        Ok(())
+    }
+
+    /// Removes components that no card names any more.
+    pub fn sweep(&self) {
+        let cards = self.cards();
+        let named: BTreeSet<&str> =
+            cards.values().flat_map(|card| card.versions.iter().map(|version| version.digest.as_str())).collect();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let digest = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            if !named.contains(digest) {
+                // What cannot be removed now is tried again with the next version.
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+
+    fn place(&self, digest: &str) -> PathBuf {
+        self.directory.join(Path::new(digest).with_extension("wasm"))
+    }
+
+    fn cards(&self) -> MutexGuard<'_, BTreeMap<String, Card>> {
+        // A card is whole whatever its holder was interrupted in.
+        self.cards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Card {
+    fn note(&mut self, event: Event) {
+        self.events.push(event);
+        let surplus = self.events.len().saturating_sub(KEPT_EVENTS);
+        self.events.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Changes of what runs: another configuration, other components, what operators want of them.
+//!
+//! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
+
+use super::{Kept, StartError, Unfit, background, sentence};
+use crate::config::{self, Config, Problem};
+use crate::plugin::shelf::{Shelf, ShelfError, Version};
+use crate::snapshot::{Outcome, Snapshot};
+use crate::usage::UsageStore;
+use crate::worker::Gateway;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+
+/// Everything that can change a running gateway.
+pub(super) struct Changes {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) kept: Arc<Kept>,
+    usage: Arc<dyn UsageStore>,
+    control: Handle,
+    one_at_a_time: Mutex<()>,
+    plugins: Mutex<Option<config::watch::Watch>>,
+}
+
+/// What came of a change.
+pub(super) struct Applied {
+    pub(super) generation: u64,
+    /// What should serve now and was refused: policies with all reasons.
+    pub(super) refused: Vec<(String, Vec<Problem>)>,
+}
+
+impl Changes {
+    pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
+        Self { gateway, kept, usage, control, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
+    }
+
+    /// Applies what the file says now, and says in the log how that went.
+    pub(super) fn configuration(self: &Arc<Self>, file: &Path) {
+        let one = self.one_at_a_time();
+        let earlier = self.gateway.live.load_full();
+        let applied = config::load(file).map_err(StartError::from).and_then(|new| {
+            for key in earlier.config.needs_restart(&new) {
+                tracing::warn!("`{key}` has changed, and takes effect only after a restart");
+            }
+            self.apply(new)
+        });
+        drop(one);
+        match applied {
+            Ok(Applied { generation, .. }) => tracing::info!(generation, "applied {}", file.display()),
+            Err(error) => {
+                tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display())
+            }
+        }
+        if self.gateway.live.load().config.plugins.directory != earlier.config.plugins.directory {
+            self.watch_plugins();
+        }
+    }
+
+    /// Looks at the components again, with the configuration that runs.
+    ///
+    /// # Errors
+    /// When nothing fits any more; then nothing has changed.
+    pub(super) fn components(&self) -> Result<Applied, StartError> {
+        let _one = self.one_at_a_time();
+        let config = self.gateway.live.load().config.clone();
+        self.apply(config)
+    }
+
+    /// Has components that are saved while it runs looked at.
+    pub(super) fn watch_plugins(self: &Arc<Self>) {
+        let directory = self.gateway.live.load().config.plugins.directory.clone();
+        let changes = Arc::downgrade(self);
+        let changed = move || {
+            let Some(changes) = changes.upgrade() else { return };
+            if let Err(error) = changes.components() {
+                tracing::error!("components have changed and do not fit, what runs stays:\n{error}");
+            }
+        };
+        let watch = config::watch::watch_directory(&directory, "wasm", changed);
+        let watch = watch.map_err(|error| {
+            tracing::warn!(
+                "{} is not watched, so components need `portico plugin reload`: {error}",
+                directory.display()
+            )
+        });
+        let before = std::mem::replace(&mut *self.watched(), watch.ok());
+        // Outside of the lock: its thread may be waiting for it.
+        drop(before);
+    }
+
+    /// Ends the watch over components.
+    pub(super) fn stop(&self) {
+        let watch = self.watched().take();
+        drop(watch);
+    }
+
+    fn apply(&self, config: Config) -> Result<Applied, StartError> {
+        let earlier = self.gateway.live.load_full();
+        let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
+        let now = self.gateway.clock.now();
+        let refused = self.note_refusals(&outcomes);
+        let same = |before: &Snapshot| {
+            let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
+            policies && before.disabled == next.disabled && before.config == next.config
+        };
+        if same(&earlier) {
+            return Ok(Applied { generation: earlier.generation, refused });
+        }
+        if let Err(error) = self.control.block_on(background::seed_limits(&next, &*self.usage, now)) {
+            return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
+        }
+        let generation = next.generation;
+        let shelf = self.kept.shelf();
+        keep(shelf, &outcomes);
+        self.gateway.live.store(Arc::new(next));
+        note_shipped(shelf, &outcomes, now);
+        Ok(Applied { generation, refused })
+    }
+
+    /// The shelf of a gateway that runs.
+    pub(super) fn shelf(&self) -> &Shelf {
+        self.kept.shelf().expect("a gateway that runs has opened its data directory")
+    }
+
+    fn note_refusals(&self, outcomes: &[Outcome]) -> Vec<(String, Vec<Problem>)> {
+        note_refusals(self.kept.shelf(), outcomes, self.gateway.clock.now())
+    }
+
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Option<config::watch::Watch>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps what is about to serve, so that there is something to go back to.
+pub(super) fn keep(shelf: Option<&Shelf>, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        if let (Some(shelf), Some(digest), Ok(bytes)) = (shelf, &outcome.serving.digest, &outcome.serving.bytes)
+            && let Err(error) = shelf.keep(digest, bytes)
+        {
+            told(&outcome.policy, &error);
+        }
+    }
+}
+
+/// Notes what serves now.
+pub(super) fn note_shipped(shelf: Option<&Shelf>, outcomes: &[Outcome], now: crate::clock::Millis) {
+    let Some(shelf) = shelf else { return };
+    for outcome in outcomes {
+        let Some(digest) = &outcome.serving.digest else { continue };
+        let before = shelf.card(&outcome.policy).serving;
+        let version = Version {
+            plugin: outcome.plugin.clone(),
+            digest: digest.clone(),
+            version: outcome.version.clone(),
+            since: now,
+        };
+        if let Err(error) = shelf.shipped(&outcome.policy, &version) {
+            told(&outcome.policy, &error);
+        }
+        if before.as_ref() != Some(digest) {
+            tracing::info!(policy = outcome.policy, version = outcome.version, digest, "a component serves");
+        }
+    }
+    shelf.sweep();
+}
+
+/// Notes what was refused; says it in the log the first time.
+pub(super) fn note_refusals(
+    shelf: Option<&Shelf>,
+    outcomes: &[Outcome],
+    now: crate::clock::Millis,
+) -> Vec<(String, Vec<Problem>)> {
+    let mut all = Vec::new();
+    for outcome in outcomes {
+        let Some((digest, problems)) = &outcome.refused else { continue };
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let reason = lines.join("\n");
+        let news = shelf.map(|shelf| shelf.refused(&outcome.policy, digest.as_deref(), &reason, now));
+        match news {
+            Some(Ok(false)) => {}
+            Some(Ok(true)) | None => tracing::error!(
+                policy = outcome.policy,
+                serving = outcome.serving.digest,
+                "a component was refused, the version before goes on:\n{reason}"
+            ),
+            Some(Err(error)) => told(&outcome.policy, &error),
+        }
+        all.push((outcome.policy.clone(), problems.clone()));
+    }
+    all
+}
+
+fn told(policy: &str, error: &ShelfError) {
+    tracing::error!(policy, "{}", sentence(error));
+}
+
+impl Kept {
+    /// Everything of a configuration, put together.
+    pub(super) fn build(
+        &self,
+        config: Config,
+        earlier: Option<&Snapshot>,
+    ) -> Result<(Snapshot, Vec<Outcome>), StartError> {
+        let file: PathBuf = config.path.clone();
+        let from = crate::snapshot::Ingredients {
+            catalog: &self.catalog,
+            limits: &self.limits,
+            names: &self.names,
+            workers: self.workers,
+            shelf: self.shelf(),
+            earlier,
+        };
+        Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
+    }
+
+    /// The shelf, once the data directory is open.
+    pub(super) fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.get()
+    }
+}

@@ -1,0 +1,108 @@
+//! What operators see of components and do with them, on a running gateway.
+
+use super::change::Changes;
+use crate::api::{Act, ActError, PluginControl};
+use crate::plugin::shelf::{Card, ShelfError, What};
+use crate::plugin::{Policy, named_powers};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl PluginControl for Changes {
+    fn list(&self) -> Value {
+        let snapshot = self.gateway.live.load_full();
+        let mut policies: Vec<Value> = snapshot.policies.iter().map(|policy| self.shown(policy)).collect();
+        policies.extend(snapshot.disabled.iter().map(|name| self.out_of_chains(name)));
+        policies.sort_by(|a, b| a["policy"].as_str().cmp(&b["policy"].as_str()));
+        json!({ "generation": snapshot.generation, "policies": policies })
+    }
+
+    fn history(&self, policy: &str) -> Option<Value> {
+        let snapshot = self.gateway.live.load_full();
+        snapshot.config.policies.get(policy)?;
+        let card = self.card(policy);
+        let mut events = card.events;
+        events.reverse();
+        Some(json!({ "policy": policy, "versions": card.versions, "events": events }))
+    }
+
+    fn act(&self, policy: &str, act: Act) -> Result<Value, ActError> {
+        let config = self.gateway.live.load().config.clone();
+        let written = config.policies.get(policy).ok_or(ActError::Unknown)?;
+        let before = self.card(policy);
+        let (shelf, now) = (self.shelf(), self.gateway.clock.now());
+        let reloading = act == Act::Reload;
+        match act {
+            Act::Reload => shelf.release(policy),
+            Act::Disable => shelf.disable(policy, true, now),
+            Act::Enable => shelf.disable(policy, false, now),
+            Act::Rollback(wanted) => {
+                let there = self.kept.catalog.digest_of(&config.plugins.directory, written);
+                shelf.hold(policy, wanted.as_deref(), there).map(|_| ())
+            }
+        }
+        .map_err(|error| match error {
+            ShelfError::NoVersion { .. } => ActError::NoVersion(error.to_string()),
+            error => ActError::Failed(error.into()),
+        })?;
+        let refused = match self.components() {
+            Ok(applied) => applied.refused,
+            Err(error) => {
+                // Nothing of the new wish fits: the old one stands again.
+                shelf.restore(policy, &before).map_err(|error| ActError::Failed(error.into()))?;
+                return Err(ActError::Refused(error.reasons()));
+            }
+        };
+        match refused.into_iter().find(|(name, _)| name == policy) {
+            Some((_, problems)) if reloading => {
+                Err(ActError::Refused(problems.iter().map(ToString::to_string).collect()))
+            }
+            _ => {
+                let snapshot = self.gateway.live.load_full();
+                let serving = snapshot.policies.iter().find(|serving| *serving.name == *policy);
+                Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving)))
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn shown(&self, policy: &Arc<Policy>) -> Value {
+        let declared = &policy.component.declared;
+        let counters: Map<String, Value> =
+            policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
+        let failures = policy.record.failures().filter(|(_, times)| *times > 0);
+        let failures: Map<String, Value> =
+            failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
+        let card = self.card(&policy.name);
+        let held = card.held.as_ref().is_some_and(|held| held.digest == policy.component.digest);
+        json!({
+            "policy": &*policy.name,
+            "state": if held { "held" } else { "serving" },
+            "plugin": declared.name,
+            "version": declared.version,
+            "summary": declared.summary,
+            "digest": policy.component.digest,
+            "powers": named_powers(declared.powers).collect::<Vec<_>>(),
+            "calls": policy.record.calls.load(Ordering::Relaxed),
+            "failures": failures,
+            "counters": counters,
+            "refused": last_refusal(&card),
+        })
+    }
+
+    fn out_of_chains(&self, policy: &str) -> Value {
+        let card = self.card(policy);
+        json!({ "policy": policy, "state": "disabled", "digest": card.serving, "refused": last_refusal(&card) })
+    }
+
+    fn card(&self, policy: &str) -> Card {
+        self.shelf().card(policy)
+    }
+}
+
+/// What was refused since something served last.
+fn last_refusal(card: &Card) -> Value {
+    let last = card.events.iter().rev().take_while(|event| !matches!(event.what, What::Shipped | What::RolledBack));
+    last.filter(|event| event.what == What::Refused).map(|event| json!(event)).next().unwrap_or(Value::Null)
+}

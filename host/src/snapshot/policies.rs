@@ -1,0 +1,200 @@
+//! The policies of a configuration: each from the best component that fits all of its uses.
+//!
+//! A component that does not fit never takes the place of one that serves: the next one that is offered is tried, and
+//! what was wrong with the first is told.
+
+use super::Ingredients;
+use crate::chain::Step;
+use crate::config::{self, Config, Problem};
+use crate::limit::{self, Limit, Local};
+use crate::plugin::{Catalog, Component, Offer, Policy, RouteUse, SlotUse, contract};
+use crate::upstream::Upstream;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// All policies of a configuration, and what was made of them.
+#[derive(Default)]
+pub(super) struct Policies {
+    /// By name.
+    pub(super) ready: BTreeMap<String, Arc<Policy>>,
+    /// By policy and pillar.
+    pub(super) steps: HashMap<(String, String), Step>,
+    /// Those that an operator took out.
+    pub(super) disabled: Vec<String>,
+    /// What was offered for each of them, and what became of it.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// What became of the component of one policy.
+pub struct Outcome {
+    /// The policy.
+    pub policy: String,
+    /// Its plugin.
+    pub plugin: String,
+    /// What serves.
+    pub serving: Offer,
+    /// What that calls itself.
+    pub version: String,
+    /// What should have served and was refused, with all reasons.
+    pub refused: Option<(Option<String>, Vec<Problem>)>,
+}
+
+/// Prepares each policy for all of its uses; a policy that stands in no chain is prepared too, so that its mistakes show.
+pub(super) fn prepare(
+    config: &Config,
+    from: &Ingredients<'_>,
+    upstreams: &[Arc<Upstream>],
+) -> Result<Policies, Vec<Problem>> {
+    // Where nothing could serve instead, the directory is what is wrong, and is told once.
+    if !config.policies.is_empty() && from.shelf.is_none() {
+        Catalog::look_into(&config.plugins.directory).map_err(|problem| vec![problem])?;
+    }
+    let mut problems = Vec::new();
+    let mut policies = Policies::default();
+    for written in config.policies.values() {
+        let card = from.shelf.map(|shelf| shelf.card(&written.name)).unwrap_or_default();
+        if card.disabled {
+            policies.disabled.push(written.name.clone());
+            continue;
+        }
+        let mut refused: Option<(Option<String>, Vec<Problem>)> = None;
+        let mut found = None;
+        for offer in from.catalog.offers(&config.plugins.directory, written, from.shelf) {
+            match attempt(&offer, written, config, from, upstreams) {
+                Ok(fitting) => {
+                    found = Some((offer, fitting));
+                    break;
+                }
+                // The first is what was meant to serve.
+                Err(wrong) => _ = refused.get_or_insert((offer.digest, wrong)),
+            }
+        }
+        let Some((serving, (policy, steps))) = found else {
+            problems.extend(refused.map(|(_, wrong)| wrong).unwrap_or_default());
+            continue;
+        };
+        policies.steps.extend(steps.into_iter().map(|(pillar, step)| ((written.name.clone(), pillar), step)));
+        policies.outcomes.push(Outcome {
+            policy: written.name.clone(),
+            plugin: written.plugin.clone(),
+            serving,
+            version: policy.component.declared.version.clone(),
+            refused,
+        });
+        policies.ready.insert(written.name.clone(), policy);
+    }
+    if problems.is_empty() { Ok(policies) } else { Err(problems) }
+}
+
+type Fitting = (Arc<Policy>, Vec<(String, Step)>);
+
+/// Puts one component to all uses of a policy.
+fn attempt(
+    offer: &Offer,
+    written: &config::Policy,
+    config: &Config,
+    from: &Ingredients<'_>,
+    upstreams: &[Arc<Upstream>],
+) -> Result<Fitting, Vec<Problem>> {
+    let component = from.catalog.load(offer, written)?;
+    let users: Vec<_> = config.pillars.values().filter(|pillar| pillar.chain.contains(&written.name)).collect();
+    let uses: Vec<SlotUse> = users.iter().map(|pillar| slot_use(written, pillar)).collect();
+    let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));
+    let policy = policy(component, written, uses, earlier)?;
+    let mut problems = Vec::new();
+    let mut steps = Vec::new();
+    for (number, pillar) in users.into_iter().enumerate() {
+        let slot = u32::try_from(number).unwrap_or(u32::MAX);
+        match step(policy.clone(), slot, pillar, upstreams, from.limits) {
+            Ok(step) => steps.push((pillar.name.clone(), step)),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok((policy, steps)) } else { Err(problems) }
+}
+
+/// The policy that runs already where nothing about it changes: its warm instances stay.
+fn policy(
+    component: Arc<Component>,
+    written: &config::Policy,
+    uses: Vec<SlotUse>,
+    earlier: Option<&Arc<Policy>>,
+) -> Result<Arc<Policy>, Vec<Problem>> {
+    match earlier {
+        Some(earlier) if earlier.is(&component, written, &uses) => Ok(earlier.clone()),
+        earlier => Policy::prepare(component, written, uses, earlier.map(|earlier| &**earlier)).map(Arc::new),
+    }
+}
+
+fn slot_use(written: &config::Policy, pillar: &config::Pillar) -> SlotUse {
+    let overlaid = pillar.config.contains_key(&written.name);
+    let route = |rule: &config::Rule| RouteUse {
+        name: rule.name.clone(),
+        path: format!("{}{}", pillar.prefix, rule.path.as_deref().unwrap_or("/*")),
+        methods: rule.methods.clone(),
+        auth: rule.auth,
+    };
+    SlotUse {
+        pillar: pillar.name.clone(),
+        scope: pillar.scope.clone(),
+        routes: pillar.rules.iter().map(route).collect(),
+        config: serde_json::Value::Object(pillar.configuration(written)).to_string(),
+        key: match overlaid {
+            true => format!("pillars.{}.config.{}", pillar.name, written.name),
+            false => format!("policies.{}.config", written.name),
+        },
+    }
+}
+
+fn step(
+    policy: Arc<Policy>,
+    slot: u32,
+    pillar: &config::Pillar,
+    upstreams: &[Arc<Upstream>],
+    limits: &Local,
+) -> Result<Step, Vec<Problem>> {
+    let at = &policy.slots[slot as usize];
+    let mut problems = Vec::new();
+    let mut problem = |message: String| {
+        problems.push(Problem::at(at.at.key.as_str(), message));
+    };
+    let mut found: Vec<Arc<Limit>> = Vec::new();
+    for planned in &at.plan.limits {
+        match limits.limit(definition(planned, &policy.name, &pillar.name)) {
+            Ok(limit) => found.push(limit),
+            Err(error) => problem(error.to_string()),
+        }
+    }
+    let mut targets = Vec::new();
+    for name in &at.plan.targets {
+        match upstreams.iter().find(|upstream| upstream.name == *name) {
+            Some(upstream) => targets.push(upstream.clone()),
+            None => problem(format!("the policy wants to forward to `{name}`, and there is no [upstreams.{name}]")),
+        }
+    }
+    if problems.is_empty() { Ok(Step { policy, slot, limits: found, targets }) } else { Err(problems) }
+}
+
+fn definition(planned: &contract::Limit, policy: &str, pillar: &str) -> limit::Definition {
+    let window = |window: &contract::Window| limit::Window {
+        name: window.name.clone(),
+        quota: window.quota,
+        per: match window.per {
+            contract::Period::Seconds(seconds) => limit::Period::Seconds(seconds),
+            contract::Period::Month => limit::Period::Month,
+        },
+    };
+    limit::Definition {
+        policy: policy.to_owned(),
+        limit: planned.name.clone(),
+        pillar: (!planned.across_pillars).then(|| pillar.to_owned()),
+        subject: match planned.subject {
+            contract::Subject::Key => limit::SubjectKind::Key,
+            contract::Subject::Org => limit::SubjectKind::Org,
+            contract::Subject::Address => limit::SubjectKind::Address,
+            contract::Subject::Custom => limit::SubjectKind::Custom,
+            contract::Subject::Everyone => limit::SubjectKind::Everyone,
+        },
+        windows: planned.windows.iter().map(window).collect(),
+    }
+}

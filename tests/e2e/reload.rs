@@ -1,0 +1,260 @@
+//! Components are exchanged while requests run: whole, or not at all.
+
+use crate::harness::{Gateway, Origin, patched, request, until};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The guest that tells this version, in both phases.
+fn version(number: &str) -> Vec<u8> {
+    with_summary(number, "Tells its version.")
+}
+
+fn with_summary(number: &str, summary: &str) -> Vec<u8> {
+    let descriptor = json!({ "name": "v", "version": number, "summary": summary, "response_writes": ["x-version"] });
+    patched("versioned", &descriptor)
+}
+
+fn start(origin: &Origin, instance: &str) -> Gateway {
+    let toml = format!(
+        "[policies.v]\ninstance = \"{instance}\"\nconfig = {{ word = \"plain\" }}\n\
+         [upstreams.origin]\nendpoints = [\"http://{}\"]\n\
+         [pillars.connect]\nupstream = \"origin\"\nchain = [\"v\"]\n\
+         [[pillars.connect.routes]]\npath = \"/{{*rest}}\"\nauth = \"none\"\n",
+        origin.address
+    );
+    Gateway::start_with(&toml, &[("v", version("1.0.0"))])
+}
+
+fn place(gateway: &Gateway) -> PathBuf {
+    gateway.directory().join("plugins/v.wasm")
+}
+
+/// All at once, as a careful program writes.
+fn save(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes).expect("written");
+    std::fs::rename(&new, path).expect("renamed");
+}
+
+/// The version that answers; a response that two versions had a hand in has two different numbers.
+fn serving(gateway: &Gateway) -> String {
+    let answer = gateway.get("/v1/connect/x").send();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let numbers = answer.values("x-version");
+    assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{numbers:?}");
+    numbers[0].to_owned()
+}
+
+fn shown(gateway: &Gateway) -> Value {
+    let list = gateway.admin("GET", "/v1/plugins").send().json();
+    let found = list["policies"].as_array().expect("a list").iter().find(|policy| policy["policy"] == "v");
+    found.expect("the policy").clone()
+}
+
+fn history(gateway: &Gateway) -> Vec<String> {
+    let history = gateway.admin("GET", "/v1/plugins/v/history").send().json();
+    let events = history["events"].as_array().expect("events").iter();
+    events
+        .map(|event| format!("{} {}", event["what"].as_str().unwrap(), event["version"].as_str().unwrap_or("-")))
+        .collect()
+}
+
+fn act(gateway: &Gateway, act: &str) -> crate::harness::Answer {
+    gateway.admin("POST", &format!("/v1/plugins/v/{act}")).send()
+}
+
+#[test]
+fn a_saved_component_serves_however_it_was_saved() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let path = place(&gateway);
+    assert_eq!(serving(&gateway), "1.0.0");
+
+    save(&path, &version("1.1.0"));
+    until("a renamed file serves", || serving(&gateway) == "1.1.0");
+
+    std::fs::write(&path, version("1.2.0")).unwrap();
+    until("a file written in place serves", || serving(&gateway) == "1.2.0");
+
+    let elsewhere = gateway.directory().join("elsewhere.wasm");
+    std::fs::write(&elsewhere, version("1.3.0")).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    until("a link serves", || serving(&gateway) == "1.3.0");
+
+    // As Kubernetes mounts: the files are links through `..data`, which is swapped.
+    let plugins = gateway.directory().join("plugins");
+    for number in ["1.4.0", "1.5.0"] {
+        let generation = plugins.join(format!("..{number}"));
+        std::fs::create_dir(&generation).unwrap();
+        std::fs::write(generation.join("v.wasm"), version(number)).unwrap();
+        std::os::unix::fs::symlink(format!("..{number}"), plugins.join("..data_tmp")).unwrap();
+        std::fs::rename(plugins.join("..data_tmp"), plugins.join("..data")).unwrap();
+        if number == "1.4.0" {
+            std::os::unix::fs::symlink("..data/v.wasm", plugins.join("v.new")).unwrap();
+            std::fs::rename(plugins.join("v.new"), &path).unwrap();
+        }
+        until("a swapped mount serves", || serving(&gateway) == number);
+    }
+    let expected: Vec<String> =
+        ["1.5.0", "1.4.0", "1.3.0", "1.2.0", "1.1.0", "1.0.0"].map(|v| format!("shipped {v}")).into();
+    let seen: Vec<String> = history(&gateway).into_iter().filter(|event| event.starts_with("shipped")).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_slow_copy_is_never_loaded_by_half() {
+    use std::io::Write;
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let bytes = version("2.0.0");
+    let mut file = std::fs::File::create(place(&gateway)).unwrap();
+    for part in bytes.chunks(bytes.len() / 8) {
+        file.write_all(part).unwrap();
+        file.flush().unwrap();
+        // Longer than a change takes to be noticed.
+        std::thread::sleep(std::time::Duration::from_millis(80));
+        assert_eq!(serving(&gateway), "1.0.0");
+    }
+    drop(file);
+    until("the whole file serves", || serving(&gateway) == "2.0.0");
+    assert_eq!(history(&gateway), ["shipped 2.0.0", "shipped 1.0.0"], "no half was even tried");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_the_old_version_stays() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let generation = gateway.generation();
+    let powers =
+        json!({ "name": "v", "version": "2.0.0", "summary": "", "powers": ["deny"], "response_writes": ["x-version"] });
+    let forgets = with_summary("2.1.0", "wants other");
+    for (bytes, reason) in [
+        (b"garbage".to_vec(), "not WebAssembly"),
+        (version("2.0.0")[..20_000].to_vec(), "does not compile"),
+        (patched("versioned", &powers), "wants the power `deny`"),
+        (crate::harness::guest("forgetful"), "differently"),
+        (crate::harness::guest("imports-wasi"), "wasi:"),
+        (forgets, "this version needs `other` in its configuration"),
+    ] {
+        save(&place(&gateway), &bytes);
+        until(reason, || shown(&gateway)["refused"]["reason"].as_str().is_some_and(|told| told.contains(reason)));
+        assert_eq!(serving(&gateway), "1.0.0");
+        assert_eq!(gateway.generation(), generation);
+    }
+    assert!(history(&gateway).len() == 7, "{:?}", history(&gateway));
+    // Asked for by hand, the answer says the same.
+    let answer = act(&gateway, "reload");
+    assert_eq!((answer.status, answer.error().as_str()), (422, "plugin_refused"), "{}", answer.text());
+    assert!(answer.text().contains("this version needs `other`"), "{}", answer.text());
+    save(&place(&gateway), &version("3.0.0"));
+    until("a good one serves", || serving(&gateway) == "3.0.0");
+    assert_eq!(shown(&gateway)["refused"], Value::Null);
+}
+
+#[test]
+fn operators_go_back_and_forth() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "fresh");
+    for number in ["2.0.0", "3.0.0"] {
+        save(&place(&gateway), &version(number));
+        until("it serves", || serving(&gateway) == number);
+    }
+    assert_eq!(act(&gateway, "rollback").status, 200);
+    assert_eq!(serving(&gateway), "2.0.0");
+    assert_eq!(shown(&gateway)["state"], "held");
+
+    // It stays so over a restart, until something else is saved.
+    let gateway = gateway.restart();
+    assert_eq!((serving(&gateway).as_str(), shown(&gateway)["state"].as_str()), ("2.0.0", Some("held")));
+    let first = history_digest(&gateway, "1.0.0");
+    let named = gateway.admin("POST", "/v1/plugins/v/rollback").field("content-type", "application/json");
+    assert_eq!(named.body(json!({ "digest": &first[..12] }).to_string()).send().status, 200);
+    assert_eq!(serving(&gateway), "1.0.0");
+    save(&place(&gateway), &version("4.0.0"));
+    until("the next one serves", || serving(&gateway) == "4.0.0");
+
+    assert_eq!(act(&gateway, "rollback").status, 200);
+    assert_eq!(serving(&gateway), "1.0.0");
+    assert_eq!(act(&gateway, "reload").status, 200);
+    assert_eq!(serving(&gateway), "4.0.0");
+
+    assert_eq!(act(&gateway, "disable").status, 200);
+    assert_eq!(shown(&gateway)["state"], "disabled");
+    let gateway = gateway.restart();
+    let passed = gateway.get("/v1/connect/x").send();
+    assert_eq!((passed.status, passed.values("x-version").len()), (200, 0));
+    assert_eq!(act(&gateway, "enable").status, 200);
+    assert_eq!(serving(&gateway), "4.0.0");
+
+    for (path, status) in
+        [("/v1/plugins/nobody/reload", 404), ("/v1/plugins/v/rollback?x", 200), ("/v1/plugins/nobody/history", 404)]
+    {
+        let method = if path.ends_with("history") { "GET" } else { "POST" };
+        assert_eq!(gateway.admin(method, path).send().status, status, "{path}");
+    }
+    let odd = gateway.admin("POST", "/v1/plugins/v/rollback").field("content-type", "application/json");
+    assert_eq!(odd.body(r#"{"digest": "x", "other": 1}"#).send().json()["errors"].as_array().unwrap().len(), 2);
+}
+
+fn history_digest(gateway: &Gateway, version: &str) -> String {
+    let history = gateway.admin("GET", "/v1/plugins/v/history").send().json();
+    let versions = history["versions"].as_array().expect("versions").iter();
+    let mut found = versions.filter(|known| known["version"] == version);
+    found.next().expect("the version")["digest"].as_str().expect("a digest").to_owned()
+}
+
+#[test]
+fn a_start_with_a_broken_newest_version_comes_up_on_the_last_good_one() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    save(&place(&gateway), &version("2.0.0"));
+    until("it serves", || serving(&gateway) == "2.0.0");
+    let path = place(&gateway);
+    let gateway = gateway.restart_after(|| save(&path, b"broken"));
+    assert_eq!(serving(&gateway), "2.0.0");
+    assert!(shown(&gateway)["refused"]["reason"].as_str().unwrap().contains("not WebAssembly"));
+    // Also with nothing there at all.
+    let plugins = gateway.directory().join("plugins");
+    let gateway = gateway.restart_after(|| std::fs::remove_dir_all(&plugins).unwrap());
+    assert_eq!(serving(&gateway), "2.0.0");
+    std::fs::create_dir(place(&gateway).parent().unwrap()).unwrap();
+    save(&place(&gateway), &version("3.0.0"));
+    until("the directory came back", || serving(&gateway) == "3.0.0");
+}
+
+#[test]
+fn swaps_lose_no_request_and_mix_no_versions() {
+    const SWAPS: u64 = 10;
+    const CALLERS: usize = 4;
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let public = gateway.public;
+    let stop = Arc::new(AtomicBool::new(false));
+    let answers = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (stop, answers) = (stop.clone(), answers.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = request(public, "GET", "/v1/connect/x").send();
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    let numbers = answer.values("x-version");
+                    assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{numbers:?}");
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for number in 1..=SWAPS {
+        let number = format!("1.0.{number}");
+        save(&place(&gateway), &version(&number));
+        until("the swap is done", || serving(&gateway) == number);
+    }
+    stop.store(true, Ordering::Relaxed);
+    callers.into_iter().for_each(|caller| caller.join().expect("no request was lost"));
+    assert!(answers.load(Ordering::Relaxed) > SWAPS);
+    assert_eq!(shown(&gateway)["failures"], json!({}));
+}
