@@ -4,6 +4,7 @@
 //! and comes out as a function from facts to a verdict.
 
 mod bindings_0_1;
+mod cache;
 mod catalog;
 mod component;
 mod declared;
@@ -18,6 +19,7 @@ mod schema;
 pub mod shelf;
 mod verdict;
 
+pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
 pub use component::{Component, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};

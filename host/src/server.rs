@@ -13,7 +13,7 @@ use crate::limit::Local;
 use crate::listener::{self, Handle};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, Engine};
+use crate::plugin::{Catalog, CodeCache, Engine};
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
@@ -88,7 +88,33 @@ struct Kept {
     names: Arc<Names>,
     workers: usize,
     /// In the data directory, which is opened late on a first start.
-    shelf: OnceLock<Shelf>,
+    stored: OnceLock<Stored>,
+}
+
+/// What the data directory holds about plugins.
+struct Stored {
+    shelf: Shelf,
+    cache: Option<CodeCache>,
+}
+
+/// The data directory, and the secrets in it.
+struct Place {
+    data: DataDirectory,
+    vault: Vault,
+}
+
+impl Place {
+    fn open(directory: &Path, master_key: &config::SecretSource, kept: &Kept) -> Result<Self, StartError> {
+        let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
+        let data = DataDirectory::open(directory).map_err(|error| cannot(&error))?;
+        let vault = Vault::open(master_key, &data).map_err(|error| cannot(&error))?;
+        let shelf = Shelf::open(&data).map_err(|error| cannot(&error))?;
+        let cache = CodeCache::open(&data, &vault);
+        let cache = cache.inspect_err(|error| tracing::warn!("compiled code is not kept: {error}")).ok();
+        // Set once: nobody else has it yet.
+        let _ = kept.stored.set(Stored { shelf, cache });
+        Ok(Self { data, vault })
+    }
 }
 
 /// A gateway that answers.
@@ -140,32 +166,20 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let path = config.path.clone();
     // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
     // configuration that does not leaves nothing behind.
-    let open = || DataDirectory::open(&directory).map_err(|error| cannot(&error));
-    let shelve = |data: &DataDirectory| {
-        let shelf = Shelf::open(data).map_err(|error| cannot(&error))?;
-        // Set once: nobody else has it yet.
-        let _ = kept.shelf.set(shelf);
-        Ok::<_, StartError>(())
-    };
+    let open = || Place::open(&directory, &master_key, &kept);
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
-    existing.as_ref().map(shelve).transpose()?;
     let (snapshot, outcomes) = {
         let kept = kept.clone();
         let built = tokio::task::spawn_blocking(move || kept.build(config, None)).await;
         built.map_err(|error| cannot(&error))??
     };
-    let data = match existing {
-        Some(data) => data,
-        None => {
-            let data = open()?;
-            shelve(&data)?;
-            data
-        }
-    };
+    let Place { data, vault } = existing.map_or_else(open, Ok)?;
+    if let Some(cache) = kept.cache() {
+        snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));
+    }
     change::note_refusals(kept.shelf(), &outcomes, clock.now());
     change::keep(kept.shelf(), &outcomes);
     change::note_shipped(kept.shelf(), &outcomes, clock.now());
-    let vault = Vault::open(&master_key, &data).map_err(|error| cannot(&error))?;
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
@@ -288,7 +302,7 @@ fn workers(config: &Config) -> usize {
 
 fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
-    Kept { catalog, limits, names, workers: workers(config), shelf: OnceLock::new() }
+    Kept { catalog, limits, names, workers: workers(config), stored: OnceLock::new() }
 }
 
 /// An error with its causes, as one sentence.

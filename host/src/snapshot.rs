@@ -7,7 +7,7 @@ use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::limit::Local;
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, Policy};
+use crate::plugin::{Catalog, CodeCache, Policy};
 use crate::route;
 use crate::upstream::Upstream;
 use crate::usage;
@@ -92,6 +92,8 @@ pub struct Ingredients<'a> {
     pub workers: usize,
     /// Versions that can serve where the newest does not fit, and what operators want of them.
     pub shelf: Option<&'a Shelf>,
+    /// Code that was compiled before.
+    pub cache: Option<&'a CodeCache>,
     /// The snapshot before.
     pub earlier: Option<&'a Snapshot>,
 }

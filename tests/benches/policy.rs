@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn policy(engine: &Engine, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
     let bounds =
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
-    let component = Component::load(engine, bytes, bounds).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let component = Component::load(engine, bytes, bounds, None).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

@@ -258,3 +258,44 @@ fn swaps_lose_no_request_and_mix_no_versions() {
     assert!(answers.load(Ordering::Relaxed) > SWAPS);
     assert_eq!(shown(&gateway)["failures"], json!({}));
 }
+
+/// Where the code of each policy came from: how often it was compiled, and how often it was in the cache.
+fn code(gateway: &Gateway) -> (usize, usize) {
+    let list = gateway.admin("GET", "/v1/plugins").send().json();
+    let policies = list["policies"].as_array().expect("a list").clone();
+    let from = |place: &str| policies.iter().filter(|policy| policy["code"] == place).count();
+    (from("compiled"), from("cached"))
+}
+
+#[test]
+fn a_warm_start_compiles_nothing_and_trusts_no_changed_entry() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with(&origin, crate::harness::DEFAULT);
+    assert_eq!(code(&gateway), (3, 0));
+    let cache = gateway.directory().join("data/cache");
+    let entries =
+        || -> Vec<PathBuf> { std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    assert_eq!(entries().len(), 3);
+    let gateway = gateway.restart_cold_after(|| {});
+    assert_eq!(code(&gateway), (0, 3));
+    let key = gateway.key(&["connect"]);
+    assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 200);
+
+    let gateway = gateway.restart_cold_after(|| {
+        let victim = &entries()[0];
+        let mut bytes = std::fs::read(victim).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(victim, bytes).unwrap();
+    });
+    assert_eq!(code(&gateway), (1, 2));
+    // It was replaced by a good one.
+    let gateway = gateway.restart_cold_after(|| {});
+    assert_eq!(code(&gateway), (0, 3));
+    // A disk that takes no code is no reason not to start: a file stands where the directory should be.
+    let gateway = gateway.restart_cold_after(|| {
+        std::fs::remove_dir_all(&cache).unwrap();
+        std::fs::write(&cache, "in the way").unwrap();
+    });
+    assert_eq!(code(&gateway), (3, 0));
+}

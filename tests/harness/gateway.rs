@@ -62,7 +62,7 @@ pub fn catalog() -> Arc<Catalog> {
         let find = |policy: &config::Policy| {
             let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
             let offer = catalog.offers(&built(kind), policy, None).pop().expect("an offer");
-            catalog.load(&offer, policy).expect("a component; run `cargo xtask components`")
+            catalog.load(&offer, policy, None).expect("a component; run `cargo xtask components`")
         };
         let kept = config.policies.values().map(find).collect();
         (catalog, kept)
@@ -138,12 +138,26 @@ impl Gateway {
     }
 
     fn run(directory: TempDir, path: &Path) -> Result<Self, StartError> {
+        Self::run_with(directory, path, catalog())
+    }
+
+    fn run_with(directory: TempDir, path: &Path, catalog: Arc<Catalog>) -> Result<Self, StartError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let config = config::load(path)?;
-        let running = runtime.block_on(server::start_with(config, catalog()))?;
+        let running = runtime.block_on(server::start_with(config, catalog))?;
         let (public, admin) = (running.public, running.admin);
         Ok(Self { public, admin, directory, running: Some(running), runtime: Some(runtime) })
+    }
+
+    /// As [`Self::restart_after`], as a new process would: with nothing compiled yet.
+    pub fn restart_cold_after(mut self, meanwhile: impl FnOnce()) -> Self {
+        self.stop();
+        meanwhile();
+        let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
+        let path = directory.path().join("gateway.toml");
+        let own = Arc::new(Catalog::new(Engine::start(64).expect("an engine")));
+        Self::run_with(directory, &path, own).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Stops and starts again on the same data.

@@ -1,5 +1,6 @@
 //! Components by name from the plugin directory, compiled once for each content.
 
+use super::cache::CodeCache;
 use super::component::{Component, digest};
 use super::engine::{Engine, LARGEST_COMPONENT, LARGEST_MEMORY};
 use super::shelf::Shelf;
@@ -69,7 +70,12 @@ impl Catalog {
     ///
     /// # Errors
     /// Every reason why it cannot be had.
-    pub fn load(&self, offer: &Offer, written: &config::Policy) -> Result<Arc<Component>, Vec<Problem>> {
+    pub fn load(
+        &self,
+        offer: &Offer,
+        written: &config::Policy,
+        cache: Option<&CodeCache>,
+    ) -> Result<Arc<Component>, Vec<Problem>> {
         let key = format!("policies.{}", written.name);
         if written.bounds.memory > LARGEST_MEMORY {
             let message = format!("a policy can have at most {} MiB", LARGEST_MEMORY >> 20);
@@ -90,7 +96,7 @@ impl Catalog {
             };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
-        let component = Arc::new(Component::load(&self.engine, bytes, written.bounds).map_err(told)?);
+        let component = Arc::new(Component::load(&self.engine, bytes, written.bounds, cache).map_err(told)?);
         compiled.insert(name, Arc::downgrade(&component));
         Ok(component)
     }

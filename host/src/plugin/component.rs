@@ -4,6 +4,7 @@
 
 use super::bindings_0_1::policy_world::{PolicyIndices, PolicyPre};
 use super::bindings_0_1::response_world::ResponseIndices;
+use super::cache::CodeCache;
 use super::contract::Descriptor;
 use super::declared::Declared;
 use super::engine::Engine;
@@ -30,17 +31,34 @@ pub struct Component {
     pub declared: Declared,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
+    /// Whether its code was compiled in this process, and not found in the cache.
+    pub compiled: bool,
 }
 
 impl Component {
-    /// Checks, compiles, links and asks it what it is. Takes a while: never called on a worker.
+    /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. Takes a while: never
+    /// called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
-    pub fn load(engine: &Engine, bytes: &[u8], bounds: Bounds) -> Result<Self, Vec<String>> {
+    pub fn load(engine: &Engine, bytes: &[u8], bounds: Bounds, cache: Option<&CodeCache>) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
-        let compiled =
-            engine.compile(bytes).map_err(|error| vec![format!("it does not compile: {}", error.root_cause())])?;
+        let digest = digest(bytes);
+        let known = cache.and_then(|cache| cache.find(engine, &digest));
+        let is_known = known.is_some();
+        let compiled = match known {
+            Some(code) => code,
+            None => {
+                let code = engine.compile(bytes);
+                let code = code.map_err(|error| vec![format!("it does not compile: {}", error.root_cause())])?;
+                if let Some(cache) = cache {
+                    // What was found there was of no use.
+                    cache.forget(engine, &digest);
+                    cache.keep(engine, &digest, &code);
+                }
+                code
+            }
+        };
         border(engine, &compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
         let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
@@ -60,8 +78,7 @@ impl Component {
                 if response.is_none() && !(declared.response_reads.is_empty()) {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
                 }
-                let digest = digest(bytes);
-                Ok(Self { engine: engine.clone(), instance, policy, response, declared, digest })
+                Ok(Self { engine: engine.clone(), instance, policy, response, declared, digest, compiled: !is_known })
             }
             Ok(_) => Err(problems),
             Err(more) => {
@@ -69,6 +86,11 @@ impl Component {
                 Err(problems)
             }
         }
+    }
+
+    /// Has its code found in the cache the next time.
+    pub fn keep_code(&self, cache: &CodeCache) {
+        cache.keep(&self.engine, &self.digest, self.instance.component());
     }
 
     /// Whether it takes part in the response phase.

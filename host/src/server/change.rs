@@ -4,6 +4,7 @@
 
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::config::{self, Config, Problem};
+use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
 use crate::usage::UsageStore;
@@ -212,6 +213,7 @@ impl Kept {
             names: &self.names,
             workers: self.workers,
             shelf: self.shelf(),
+            cache: self.cache(),
             earlier,
         };
         Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
@@ -219,6 +221,11 @@ impl Kept {
 
     /// The shelf, once the data directory is open.
     pub(super) fn shelf(&self) -> Option<&Shelf> {
-        self.shelf.get()
+        self.stored.get().map(|stored| &stored.shelf)
+    }
+
+    /// The cache of compiled code, once the data directory is open and if it can be had.
+    pub(super) fn cache(&self) -> Option<&CodeCache> {
+        self.stored.get()?.cache.as_ref()
     }
 }

@@ -83,6 +83,7 @@ impl Changes {
             "version": declared.version,
             "summary": declared.summary,
             "digest": policy.component.digest,
+            "code": if policy.component.compiled { "compiled" } else { "cached" },
             "powers": named_powers(declared.powers).collect::<Vec<_>>(),
             "calls": policy.record.calls.load(Ordering::Relaxed),
             "failures": failures,

@@ -96,7 +96,7 @@ fn attempt(
     from: &Ingredients<'_>,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Fitting, Vec<Problem>> {
-    let component = from.catalog.load(offer, written)?;
+    let component = from.catalog.load(offer, written, from.cache)?;
     let users: Vec<_> = config.pillars.values().filter(|pillar| pillar.chain.contains(&written.name)).collect();
     let uses: Vec<SlotUse> = users.iter().map(|pillar| slot_use(written, pillar)).collect();
     let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));
