@@ -98,12 +98,12 @@ struct Stored {
 }
 
 /// The data directory, and the secrets in it.
-struct Place {
+struct Opened {
     data: DataDirectory,
     vault: Vault,
 }
 
-impl Place {
+impl Opened {
     fn open(directory: &Path, master_key: &config::SecretSource, kept: &Kept) -> Result<Self, StartError> {
         let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
         let data = DataDirectory::open(directory).map_err(|error| cannot(&error))?;
@@ -166,20 +166,24 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let path = config.path.clone();
     // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
     // configuration that does not leaves nothing behind.
-    let open = || Place::open(&directory, &master_key, &kept);
+    let open = || Opened::open(&directory, &master_key, &kept);
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
     let (snapshot, outcomes) = {
         let kept = kept.clone();
         let built = tokio::task::spawn_blocking(move || kept.build(config, None)).await;
         built.map_err(|error| cannot(&error))??
     };
-    let Place { data, vault } = existing.map_or_else(open, Ok)?;
+    let Opened { data, vault } = existing.map_or_else(open, Ok)?;
     if let Some(cache) = kept.cache() {
         snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));
     }
-    change::note_refusals(kept.shelf(), &outcomes, clock.now());
-    change::keep(kept.shelf(), &outcomes);
-    change::note_shipped(kept.shelf(), &outcomes, clock.now());
+    if let Some(shelf) = kept.shelf() {
+        change::note_refusals(shelf, &outcomes, clock.now());
+        if let Err(error) = change::keep(shelf, &outcomes) {
+            tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
+        }
+        change::note_shipped(shelf, &outcomes, clock.now());
+    }
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
@@ -192,7 +196,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
-    background::seed_limits(&snapshot, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
+    background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
     let (stop, stopped) = watch::channel(false);
@@ -278,11 +282,7 @@ impl Running {
             tokio::task::spawn_blocking(again);
         }
         let changes = self.changes.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = changes.components() {
-                tracing::error!("components have changed and do not fit, what runs stays:\n{error}");
-            }
-        });
+        tokio::task::spawn_blocking(move || changes.components());
     }
 }
 

@@ -176,10 +176,23 @@ fn operators_go_back_and_forth() {
     save(&place(&gateway), &version("4.0.0"));
     until("the next one serves", || serving(&gateway) == "4.0.0");
 
-    assert_eq!(act(&gateway, "rollback").status, 200);
-    assert_eq!(serving(&gateway), "1.0.0");
+    // Twice back is two versions back, and beyond the first there is nothing.
+    for number in ["3.0.0", "2.0.0", "1.0.0"] {
+        assert_eq!(act(&gateway, "rollback").status, 200);
+        assert_eq!(serving(&gateway), number);
+    }
+    let answer = act(&gateway, "rollback");
+    assert_eq!((answer.status, answer.error().as_str()), (409, "no_earlier_version"), "{}", answer.text());
     assert_eq!(act(&gateway, "reload").status, 200);
     assert_eq!(serving(&gateway), "4.0.0");
+
+    // A broken file ends a hold, though it does not serve; the one that was gone back from is then a new one again.
+    assert_eq!(act(&gateway, "rollback").status, 200);
+    save(&place(&gateway), b"broken");
+    until("the hold is over", || shown(&gateway)["state"] == "serving");
+    assert_eq!(serving(&gateway), "3.0.0");
+    save(&place(&gateway), &version("4.0.0"));
+    until("it serves again", || serving(&gateway) == "4.0.0");
 
     assert_eq!(act(&gateway, "disable").status, 200);
     assert_eq!(shown(&gateway)["state"], "disabled");
@@ -189,12 +202,11 @@ fn operators_go_back_and_forth() {
     assert_eq!(act(&gateway, "enable").status, 200);
     assert_eq!(serving(&gateway), "4.0.0");
 
-    for (path, status) in
-        [("/v1/plugins/nobody/reload", 404), ("/v1/plugins/v/rollback?x", 200), ("/v1/plugins/nobody/history", 404)]
-    {
-        let method = if path.ends_with("history") { "GET" } else { "POST" };
-        assert_eq!(gateway.admin(method, path).send().status, status, "{path}");
-    }
+    assert_eq!(gateway.admin("POST", "/v1/plugins/nobody/reload").send().status, 404);
+    assert_eq!(gateway.admin("GET", "/v1/plugins/nobody/history").send().status, 404);
+    // A body that is not said to be JSON is refused, and never overlooked.
+    let unsaid = gateway.admin("POST", "/v1/plugins/v/rollback").body(json!({ "digest": first }).to_string()).send();
+    assert_eq!((unsaid.status, serving(&gateway).as_str()), (415, "4.0.0"));
     let odd = gateway.admin("POST", "/v1/plugins/v/rollback").field("content-type", "application/json");
     assert_eq!(odd.body(r#"{"digest": "x", "other": 1}"#).send().json()["errors"].as_array().unwrap().len(), 2);
 }
@@ -298,4 +310,22 @@ fn a_warm_start_compiles_nothing_and_trusts_no_changed_entry() {
         std::fs::write(&cache, "in the way").unwrap();
     });
     assert_eq!(code(&gateway), (3, 0));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_not_applied() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let path = gateway.directory().join("gateway.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let generation = gateway.generation();
+    std::fs::write(&path, text.replace("directory = \"plugins\"", "directory = \"plugnis\"")).unwrap();
+    // Nothing to wait for when nothing happens: a good file after it proves that it was looked at.
+    std::fs::write(gateway.directory().join("next.toml"), format!("{text}\n[pillars.more]\n")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(gateway.generation(), generation);
+    std::fs::rename(gateway.directory().join("next.toml"), &path).unwrap();
+    until("the good file is applied", || gateway.generation() > generation);
+    assert_eq!(gateway.generation(), generation + 1, "and nothing before it");
+    assert_eq!(serving(&gateway), "1.0.0");
 }

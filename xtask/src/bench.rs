@@ -25,9 +25,11 @@ use crate::interrupt::Interrupted;
 use crate::repository::{Repository, run_through};
 use crate::section::Section;
 use crate::{build, components};
-use must::Musts;
+pub use must::Musts;
+pub use report::median;
 use report::{Alone, Measured, Round};
 use subject::Subject;
+pub use usage::resident;
 
 /// How long and how hard to measure.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,9 +45,9 @@ pub struct Options {
     connections: u32,
     /// Leave out the calls into one policy, pooled and fresh.
     #[arg(long)]
-    requests_only: bool,
+    without_calls: bool,
     /// Measure only what hostile guests cost.
-    #[arg(long, conflicts_with = "requests_only")]
+    #[arg(long, conflicts_with = "without_calls")]
     hostile_only: bool,
     /// Everything is built: measure. Set by the command itself, which measures with an optimised build of its own.
     #[arg(long, hide = true)]
@@ -68,7 +70,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut measuring = Command::new(repository.target().join("release/xtask"));
     let measured = run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring");
-    if !options.requests_only && !options.hostile_only {
+    if !options.without_calls && !options.hostile_only {
         let section = Section::open("calls into one policy, pooled and fresh");
         let mut cargo = repository.cargo();
         cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);

@@ -47,12 +47,13 @@ impl Catalog {
     /// directory; then what served last.
     pub fn offers(&self, directory: &Path, written: &config::Policy, shelf: Option<&Shelf>) -> Vec<Offer> {
         let there = read(directory, &written.plugin, &format!("policies.{}", written.name));
-        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there };
+        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false };
         let Some(shelf) = shelf else { return vec![there] };
         let held =
             shelf.card(&written.name).held.filter(|held| there.digest.is_none() || held.instead_of == there.digest);
         let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
-        let kept = |digest: String| Some(Offer { bytes: Ok(shelf.component(&digest)?), digest: Some(digest) });
+        let kept =
+            |digest: String| Some(Offer { bytes: Ok(shelf.component(&digest)?), digest: Some(digest), kept: true });
         // Whoever went back from a version does not get it again because the other one no longer fits.
         if let Some(held) = held.and_then(|held| kept(held.digest)) {
             return vec![held];
@@ -62,7 +63,7 @@ impl Catalog {
     }
 
     /// The digest of what is in the directory for a policy, where something can be read.
-    pub fn digest_of(&self, directory: &Path, written: &config::Policy) -> Option<String> {
+    pub fn digest_in(directory: &Path, written: &config::Policy) -> Option<String> {
         read(directory, &written.plugin, "").as_deref().map(digest).ok()
     }
 
@@ -92,7 +93,8 @@ impl Catalog {
         }
         let told = |reasons: Vec<String>| {
             let sentence = |reason| {
-                Problem::at(format!("{key}.plugin"), format!("`{}.wasm` cannot be used: {reason}", written.plugin))
+                let what = offer.kept_version().unwrap_or_else(|| format!("`{}.wasm`", written.plugin));
+                Problem::at(format!("{key}.plugin"), format!("{what} cannot be used: {reason}"))
             };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
@@ -108,6 +110,16 @@ pub struct Offer {
     pub bytes: Result<Vec<u8>, Problem>,
     /// Their SHA-256, in hexadecimal.
     pub digest: Option<String>,
+    /// Whether they come from the versions that were kept.
+    pub kept: bool,
+}
+
+impl Offer {
+    /// How a version that was kept is called: there is no file that an operator knows.
+    pub fn kept_version(&self) -> Option<String> {
+        let digest = self.digest.as_deref().filter(|_| self.kept)?;
+        Some(format!("the kept version {}", digest.get(..12).unwrap_or(digest)))
+    }
 }
 
 fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {

@@ -1,7 +1,7 @@
 //! What became of each policy's component: the versions that served, kept on disk by digest, and what happened to them.
 //!
-//! A version is kept before it serves, so that there is always one to go back to: by hand, or because the newest file is
-//! broken when the gateway starts.
+//! While the gateway runs a version is kept before it serves, so that there is always one to go back to: by hand, or because
+//! the newest file is broken when the gateway starts.
 
 mod sled;
 
@@ -23,7 +23,7 @@ use crate::data::{self, DataDirectory};
 pub const KEPT_VERSIONS: usize = 5;
 /// Events of one policy that are remembered.
 const KEPT_EVENTS: usize = 100;
-/// Bytes of one reason that are remembered.
+/// Bytes of one reason that are remembered, at most.
 const LONGEST_REASON: usize = 4 << 10;
 
 /// Why the shelf did not do what it was asked.
@@ -86,7 +86,7 @@ pub struct Version {
     pub digest: String,
     /// What it calls itself.
     pub version: String,
-    /// Since when it was known.
+    /// When it began to serve.
     pub since: Millis,
 }
 
@@ -151,7 +151,9 @@ impl Shelf {
 
     /// The version of a plugin that served this policy last.
     pub fn last(&self, policy: &str, plugin: &str) -> Option<Version> {
-        self.card(policy).versions.iter().rev().find(|version| version.plugin == plugin).cloned()
+        let card = self.card(policy);
+        let of_plugin = || card.versions.iter().rev().filter(|version| version.plugin == plugin);
+        of_plugin().find(|version| card.serving.as_ref() == Some(&version.digest)).or(of_plugin().next()).cloned()
     }
 
     /// A kept component, if it is there and still what it was.
@@ -176,67 +178,81 @@ impl Shelf {
         data::write_private(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
     }
 
-    /// Notes that a component serves.
+    /// Notes that a component serves; in memory also where it cannot be written down.
     ///
     /// # Errors
-    /// When it cannot be written down; in memory it is noted all the same.
+    /// When it cannot be written down.
     pub fn shipped(&self, policy: &str, shipped: &Version) -> Result<(), ShelfError> {
         let Version { digest, version, since, .. } = shipped;
-        self.change(policy, |card| {
-            let held = card.held.as_ref().is_some_and(|held| held.digest == *digest);
-            if !held {
-                card.held = None;
-            }
-            if card.serving.as_ref() == Some(digest) {
-                return;
-            }
+        let mut card = self.card(policy);
+        let held = card.held.as_ref().is_some_and(|held| held.digest == *digest);
+        if !held {
+            card.held = None;
+        }
+        if card.serving.as_ref() != Some(digest) {
             card.serving = Some(digest.clone());
-            card.versions.retain(|known| known.digest != *digest);
-            card.versions.push(shipped.clone());
-            let surplus = card.versions.len().saturating_sub(KEPT_VERSIONS);
-            card.versions.drain(..surplus);
+            // Whoever goes back twice gets two versions back: what was gone back to keeps its place.
+            if !held {
+                card.versions.retain(|known| known.digest != *digest);
+                card.versions.push(shipped.clone());
+                let surplus = card.versions.len().saturating_sub(KEPT_VERSIONS);
+                card.versions.drain(..surplus);
+            }
             let what = if held { What::RolledBack } else { What::Shipped };
             let (digest, version) = (Some(digest.clone()), Some(version.clone()));
             card.note(Event { at: *since, what, digest, version, reason: None });
+        }
+        if card == self.card(policy) {
+            return Ok(());
+        }
+        let written = self.book.keep(policy, &card);
+        self.cards().insert(policy.to_owned(), card);
+        Ok(written?)
+    }
+
+    /// Notes what is in the directory for a policy: anything but what was gone back from ends a hold.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then the hold goes on.
+    pub fn saw(&self, policy: &str, in_directory: Option<&str>) -> Result<(), ShelfError> {
+        self.change(policy, |card| {
+            card.held.take_if(|held| in_directory.is_some() && held.instead_of.as_deref() != in_directory);
         })
     }
 
     /// Notes that a component was refused; the same refusal again is no news, and `false`.
     ///
     /// # Errors
-    /// As [`Self::shipped`].
+    /// When it cannot be written down.
     pub fn refused(&self, policy: &str, digest: Option<&str>, reason: &str, now: Millis) -> Result<bool, ShelfError> {
-        let reason: String = reason.chars().take(LONGEST_REASON).collect();
+        let reason = reason[..reason.floor_char_boundary(LONGEST_REASON)].to_owned();
         let known = |event: &Event| {
             event.what == What::Refused && event.digest.as_deref() == digest && event.reason.as_ref() == Some(&reason)
         };
         if self.card(policy).events.last().is_some_and(known) {
             return Ok(false);
         }
-        let event = Event {
-            at: now,
-            what: What::Refused,
-            digest: digest.map(str::to_owned),
-            version: None,
-            reason: Some(reason.clone()),
-        };
+        let (what, digest, version) = (What::Refused, digest.map(str::to_owned), None);
+        let event = Event { at: now, what, digest, version, reason: Some(reason.clone()) };
         self.change(policy, |card| card.note(event))?;
         Ok(true)
     }
 
-    /// Holds a policy to an earlier version: the one that is named, or the one that served before the present one. What
-    /// is in the directory meanwhile is passed over until something else comes there.
+    /// Holds a policy to an earlier version: the one that is named, or the one before the one that serves. What is in the
+    /// directory meanwhile is passed over until something else comes there.
     ///
     /// # Errors
     /// When there is no such version, or it cannot be written down.
     pub fn hold(&self, policy: &str, wanted: Option<&str>, in_directory: Option<String>) -> Result<Held, ShelfError> {
         let card = self.card(policy);
-        let fits = |version: &&Version| match wanted {
-            Some(wanted) => version.digest.starts_with(wanted),
-            None => card.serving.as_ref() != Some(&version.digest),
+        let serving = card.versions.iter().position(|version| card.serving.as_ref() == Some(&version.digest));
+        let earlier = &card.versions[..serving.unwrap_or(card.versions.len())];
+        let mut fitting: Vec<&Version> = match wanted {
+            Some(wanted) => card.versions.iter().filter(|version| version.digest.starts_with(wanted)).collect(),
+            None => earlier.iter().collect(),
         };
-        let found = card.versions.iter().rev().filter(fits).find(|version| self.component(&version.digest).is_some());
-        let Some(version) = found else {
+        fitting.reverse();
+        let Some(version) = fitting.into_iter().find(|version| self.component(&version.digest).is_some()) else {
             let wanted = wanted.map(|digest| format!(" with the digest {digest}")).unwrap_or_default();
             return Err(ShelfError::NoVersion { policy: policy.to_owned(), wanted });
         };
@@ -245,18 +261,18 @@ impl Shelf {
         Ok(held)
     }
 
-    /// Ends a hold.
+    /// Holds a policy to this, or to nothing.
     ///
     /// # Errors
-    /// As [`Self::shipped`].
-    pub fn release(&self, policy: &str) -> Result<(), ShelfError> {
-        self.change(policy, |card| card.held = None)
+    /// When it cannot be written down.
+    pub fn set_hold(&self, policy: &str, held: Option<Held>) -> Result<(), ShelfError> {
+        self.change(policy, |card| card.held = held)
     }
 
     /// Takes a policy out of its chains, or puts it back.
     ///
     /// # Errors
-    /// As [`Self::shipped`].
+    /// When it cannot be written down; then nothing has changed.
     pub fn disable(&self, policy: &str, disabled: bool, now: Millis) -> Result<(), ShelfError> {
         self.change(policy, |card| {
             if std::mem::replace(&mut card.disabled, disabled) != disabled {
@@ -267,25 +283,23 @@ impl Shelf {
         })
     }
 
-    /// Takes back what was wanted of a policy, as it was before.
+    /// Puts a card back as it was.
     ///
     /// # Errors
-    /// As [`Self::shipped`].
+    /// When it cannot be written down.
     pub fn restore(&self, policy: &str, before: &Card) -> Result<(), ShelfError> {
-        self.change(policy, |card| {
-            card.held.clone_from(&before.held);
-            card.disabled = before.disabled;
-            card.events.truncate(before.events.len());
-        })
+        self.change(policy, |card| card.clone_from(before))
     }
 
+    /// Written down first: what is not cannot take effect.
     fn change(&self, policy: &str, change: impl FnOnce(&mut Card)) -> Result<(), ShelfError> {
         let mut cards = self.cards();
-        let card = cards.entry(policy.to_owned()).or_default();
-        let before = card.clone();
-        change(card);
-        if *card != before {
-            self.book.keep(policy, card)?;
+        let before = cards.get(policy).cloned().unwrap_or_default();
+        let mut card = before.clone();
+        change(&mut card);
+        if card != before {
+            self.book.keep(policy, &card)?;
+            cards.insert(policy.to_owned(), card);
         }
         Ok(())
     }

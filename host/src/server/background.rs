@@ -7,7 +7,7 @@ use crate::api::Refusal;
 use crate::clock::Millis;
 use crate::credential::Issuer;
 use crate::id::OrgId;
-use crate::limit::{Period, Subject, SubjectKind};
+use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
 use crate::problem::Fault;
 use crate::snapshot::Snapshot;
 use crate::upstream;
@@ -201,14 +201,19 @@ async fn keep(unkept: &mut Vec<Record>, store: &dyn UsageStore) {
     }
 }
 
-/// Quotas of a month start from what was counted before a restart.
+/// Quotas of a month start from what was counted before: before a restart, or before there was such a limit. Those that the
+/// earlier snapshot has as they are go on counting.
 pub(super) async fn seed_limits(
     snapshot: &Snapshot,
+    earlier: Option<&Snapshot>,
     store: &dyn UsageStore,
     now: Millis,
 ) -> Result<(), usage::StoreError> {
     let steps = || snapshot.pillars.iter().flat_map(|pillar| pillar.chain.steps.iter().map(move |step| (pillar, step)));
-    let monthly = |limit: &crate::limit::Limit| limit.windows().iter().any(|window| window.per == Period::Month);
+    let known: Vec<&Definition> = earlier.into_iter().flat_map(limits).map(|limit| limit.definition()).collect();
+    let monthly = |limit: &Limit| {
+        limit.windows().iter().any(|window| window.per == Period::Month) && !known.contains(&limit.definition())
+    };
     if !steps().any(|(_, step)| step.limits.iter().any(|limit| monthly(limit))) {
         return Ok(());
     }
@@ -234,4 +239,8 @@ pub(super) async fn seed_limits(
         }
     }
     Ok(())
+}
+
+fn limits(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Limit>> {
+    snapshot.pillars.iter().flat_map(|pillar| pillar.chain.steps.iter().flat_map(|step| &step.limits))
 }

@@ -3,6 +3,7 @@
 //! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
 
 use super::{Kept, StartError, Unfit, background, sentence};
+use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
@@ -57,12 +58,19 @@ impl Changes {
         }
     }
 
-    /// Looks at the components again, with the configuration that runs.
+    /// Looks at the components again, and says in the log what did not go well.
+    pub(super) fn components(&self) {
+        let _one = self.one_at_a_time();
+        if let Err(error) = self.look_again() {
+            tracing::error!("the components do not fit the running configuration, what serves goes on:\n{error}");
+        }
+    }
+
+    /// Looks at the components again, with the configuration that runs. For whoever holds [`Self::one_at_a_time`].
     ///
     /// # Errors
     /// When nothing fits any more; then nothing has changed.
-    pub(super) fn components(&self) -> Result<Applied, StartError> {
-        let _one = self.one_at_a_time();
+    pub(super) fn look_again(&self) -> Result<Applied, StartError> {
         let config = self.gateway.live.load().config.clone();
         self.apply(config)
     }
@@ -72,15 +80,14 @@ impl Changes {
         let directory = self.gateway.live.load().config.plugins.directory.clone();
         let changes = Arc::downgrade(self);
         let changed = move || {
-            let Some(changes) = changes.upgrade() else { return };
-            if let Err(error) = changes.components() {
-                tracing::error!("components have changed and do not fit, what runs stays:\n{error}");
+            if let Some(changes) = changes.upgrade() {
+                changes.components();
             }
         };
         let watch = config::watch::watch_directory(&directory, "wasm", changed);
         let watch = watch.map_err(|error| {
             tracing::warn!(
-                "{} is not watched, so components need `portico plugin reload`: {error}",
+                "{} is not watched, so a new component needs `portico plugin reload`: {error}",
                 directory.display()
             )
         });
@@ -99,7 +106,7 @@ impl Changes {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         let now = self.gateway.clock.now();
-        let refused = self.note_refusals(&outcomes);
+        let refused = note_refusals(self.shelf(), &outcomes, now);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
             policies && before.disabled == next.disabled && before.config == next.config
@@ -107,14 +114,13 @@ impl Changes {
         if same(&earlier) {
             return Ok(Applied { generation: earlier.generation, refused });
         }
-        if let Err(error) = self.control.block_on(background::seed_limits(&next, &*self.usage, now)) {
+        if let Err(error) = self.control.block_on(background::seed_limits(&next, Some(&earlier), &*self.usage, now)) {
             return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
         }
         let generation = next.generation;
-        let shelf = self.kept.shelf();
-        keep(shelf, &outcomes);
+        keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         self.gateway.live.store(Arc::new(next));
-        note_shipped(shelf, &outcomes, now);
+        note_shipped(self.shelf(), &outcomes, now);
         Ok(Applied { generation, refused })
     }
 
@@ -123,11 +129,8 @@ impl Changes {
         self.kept.shelf().expect("a gateway that runs has opened its data directory")
     }
 
-    fn note_refusals(&self, outcomes: &[Outcome]) -> Vec<(String, Vec<Problem>)> {
-        note_refusals(self.kept.shelf(), outcomes, self.gateway.clock.now())
-    }
-
-    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+    /// Held for as long as a change takes.
+    pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,19 +140,19 @@ impl Changes {
 }
 
 /// Keeps what is about to serve, so that there is something to go back to.
-pub(super) fn keep(shelf: Option<&Shelf>, outcomes: &[Outcome]) {
-    for outcome in outcomes {
-        if let (Some(shelf), Some(digest), Ok(bytes)) = (shelf, &outcome.serving.digest, &outcome.serving.bytes)
-            && let Err(error) = shelf.keep(digest, bytes)
-        {
-            told(&outcome.policy, &error);
+pub(super) fn keep(shelf: &Shelf, outcomes: &[Outcome]) -> Result<(), ShelfError> {
+    for Outcome { policy, serving, .. } in outcomes {
+        let (Some(digest), Ok(bytes)) = (&serving.digest, &serving.bytes) else { continue };
+        // What serves already is no news: a disk that is full must not keep a configuration from being changed.
+        if shelf.card(policy).serving.as_ref() != Some(digest) {
+            shelf.keep(digest, bytes)?;
         }
     }
+    Ok(())
 }
 
 /// Notes what serves now.
-pub(super) fn note_shipped(shelf: Option<&Shelf>, outcomes: &[Outcome], now: crate::clock::Millis) {
-    let Some(shelf) = shelf else { return };
+pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
     for outcome in outcomes {
         let Some(digest) = &outcome.serving.digest else { continue };
         let before = shelf.card(&outcome.policy).serving;
@@ -170,25 +173,23 @@ pub(super) fn note_shipped(shelf: Option<&Shelf>, outcomes: &[Outcome], now: cra
 }
 
 /// Notes what was refused; says it in the log the first time.
-pub(super) fn note_refusals(
-    shelf: Option<&Shelf>,
-    outcomes: &[Outcome],
-    now: crate::clock::Millis,
-) -> Vec<(String, Vec<Problem>)> {
+pub(super) fn note_refusals(shelf: &Shelf, outcomes: &[Outcome], now: Millis) -> Vec<(String, Vec<Problem>)> {
     let mut all = Vec::new();
     for outcome in outcomes {
+        if let Err(error) = shelf.saw(&outcome.policy, outcome.in_directory.as_deref()) {
+            told(&outcome.policy, &error);
+        }
         let Some((digest, problems)) = &outcome.refused else { continue };
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let reason = lines.join("\n");
-        let news = shelf.map(|shelf| shelf.refused(&outcome.policy, digest.as_deref(), &reason, now));
-        match news {
-            Some(Ok(false)) => {}
-            Some(Ok(true)) | None => tracing::error!(
+        match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
+            Ok(false) => {}
+            Ok(true) => tracing::error!(
                 policy = outcome.policy,
                 serving = outcome.serving.digest,
                 "a component was refused, the version before goes on:\n{reason}"
             ),
-            Some(Err(error)) => told(&outcome.policy, &error),
+            Err(error) => told(&outcome.policy, &error),
         }
         all.push((outcome.policy.clone(), problems.clone()));
     }

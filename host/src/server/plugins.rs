@@ -3,7 +3,7 @@
 use super::change::Changes;
 use crate::api::{Act, ActError, PluginControl};
 use crate::plugin::shelf::{Card, ShelfError, What};
-use crate::plugin::{Policy, named_powers};
+use crate::plugin::{Catalog, Policy, named_powers};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,25 +27,26 @@ impl PluginControl for Changes {
     }
 
     fn act(&self, policy: &str, act: Act) -> Result<Value, ActError> {
+        let _one = self.one_at_a_time();
         let config = self.gateway.live.load().config.clone();
         let written = config.policies.get(policy).ok_or(ActError::Unknown)?;
         let before = self.card(policy);
         let (shelf, now) = (self.shelf(), self.gateway.clock.now());
         let reloading = act == Act::Reload;
-        match act {
-            Act::Reload => shelf.release(policy),
+        let wished = match act {
+            Act::Reload => shelf.set_hold(policy, None),
             Act::Disable => shelf.disable(policy, true, now),
             Act::Enable => shelf.disable(policy, false, now),
             Act::Rollback(wanted) => {
-                let there = self.kept.catalog.digest_of(&config.plugins.directory, written);
+                let there = Catalog::digest_in(&config.plugins.directory, written);
                 shelf.hold(policy, wanted.as_deref(), there).map(|_| ())
             }
-        }
-        .map_err(|error| match error {
+        };
+        wished.map_err(|error| match error {
             ShelfError::NoVersion { .. } => ActError::NoVersion(error.to_string()),
             error => ActError::Failed(error.into()),
         })?;
-        let refused = match self.components() {
+        let refused = match self.look_again() {
             Ok(applied) => applied.refused,
             Err(error) => {
                 // Nothing of the new wish fits: the old one stands again.
@@ -53,16 +54,13 @@ impl PluginControl for Changes {
                 return Err(ActError::Refused(error.reasons()));
             }
         };
-        match refused.into_iter().find(|(name, _)| name == policy) {
-            Some((_, problems)) if reloading => {
-                Err(ActError::Refused(problems.iter().map(ToString::to_string).collect()))
-            }
-            _ => {
-                let snapshot = self.gateway.live.load_full();
-                let serving = snapshot.policies.iter().find(|serving| *serving.name == *policy);
-                Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving)))
-            }
+        if let Some((_, problems)) = refused.into_iter().find(|(name, _)| name == policy).filter(|_| reloading) {
+            shelf.set_hold(policy, before.held).map_err(|error| ActError::Failed(error.into()))?;
+            return Err(ActError::Refused(problems.iter().map(ToString::to_string).collect()));
         }
+        let snapshot = self.gateway.live.load_full();
+        let serving = snapshot.policies.iter().find(|serving| *serving.name == *policy);
+        Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving)))
     }
 }
 

@@ -33,7 +33,9 @@ pub struct Outcome {
     pub plugin: String,
     /// What serves.
     pub serving: Offer,
-    /// What that calls itself.
+    /// The digest of what is in the plugin directory, where that was looked at.
+    pub in_directory: Option<String>,
+    /// What the one that serves calls itself.
     pub version: String,
     /// What should have served and was refused, with all reasons.
     pub refused: Option<(Option<String>, Vec<Problem>)>,
@@ -45,10 +47,7 @@ pub(super) fn prepare(
     from: &Ingredients<'_>,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Policies, Vec<Problem>> {
-    // Where nothing could serve instead, the directory is what is wrong, and is told once.
-    if !config.policies.is_empty() && from.shelf.is_none() {
-        Catalog::look_into(&config.plugins.directory).map_err(|problem| vec![problem])?;
-    }
+    look_into_directory(config, from).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     let mut policies = Policies::default();
     for written in config.policies.values() {
@@ -59,18 +58,24 @@ pub(super) fn prepare(
         }
         let mut refused: Option<(Option<String>, Vec<Problem>)> = None;
         let mut found = None;
-        for offer in from.catalog.offers(&config.plugins.directory, written, from.shelf) {
+        let mut all = Vec::new();
+        let offers = from.catalog.offers(&config.plugins.directory, written, from.shelf);
+        let in_directory = offers.iter().find(|offer| !offer.kept).and_then(|offer| offer.digest.clone());
+        for offer in offers {
             match attempt(&offer, written, config, from, upstreams) {
                 Ok(fitting) => {
                     found = Some((offer, fitting));
                     break;
                 }
-                // The first is what was meant to serve.
-                Err(wrong) => _ = refused.get_or_insert((offer.digest, wrong)),
+                Err(wrong) => {
+                    all.extend(wrong.iter().map(|problem| of_offer(problem, &offer)));
+                    // The first is what was meant to serve.
+                    refused.get_or_insert((offer.digest, wrong));
+                }
             }
         }
         let Some((serving, (policy, steps))) = found else {
-            problems.extend(refused.map(|(_, wrong)| wrong).unwrap_or_default());
+            problems.extend(all);
             continue;
         };
         policies.steps.extend(steps.into_iter().map(|(pillar, step)| ((written.name.clone(), pillar), step)));
@@ -78,12 +83,37 @@ pub(super) fn prepare(
             policy: written.name.clone(),
             plugin: written.plugin.clone(),
             serving,
+            in_directory,
             version: policy.component.declared.version.clone(),
             refused,
         });
         policies.ready.insert(written.name.clone(), policy);
     }
     if problems.is_empty() { Ok(policies) } else { Err(problems) }
+}
+
+/// A directory that cannot be read is what is wrong, and is told once; unless it was well before, and there are versions
+/// that can serve on.
+fn look_into_directory(config: &Config, from: &Ingredients<'_>) -> Result<(), Problem> {
+    let directory = &config.plugins.directory;
+    let looked = if config.policies.is_empty() { Ok(()) } else { Catalog::look_into(directory) };
+    let moved = from.earlier.is_some_and(|earlier| earlier.config.plugins.directory != *directory);
+    match looked {
+        Err(problem) if from.shelf.is_some() && !moved => {
+            tracing::error!("{problem}; policies go on with what served last");
+            Ok(())
+        }
+        looked => looked,
+    }
+}
+
+/// A problem, with the kept version that has it: its key alone would point to the file.
+fn of_offer(problem: &Problem, offer: &Offer) -> Problem {
+    let mut problem = problem.clone();
+    if let Some(version) = offer.kept_version().filter(|version| !problem.message.contains(version.as_str())) {
+        problem.message = format!("{} (said by {version})", problem.message);
+    }
+    problem
 }
 
 type Fitting = (Arc<Policy>, Vec<(String, Step)>);

@@ -12,6 +12,7 @@ use sled::{IVec, Tree};
 use super::{Caller, Counts, Day, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore};
 use crate::data::{Database, Failure};
 use crate::gas::Gas;
+use crate::id::OrgId;
 
 /// How values are written. Another one needs another number, and a way to read this one.
 const VERSION: u8 = 1;
@@ -122,12 +123,13 @@ impl SledUsage {
         // Where a writer has replaced it meanwhile, it is no longer the damaged one.
         let _ = self.tree.compare_and_swap(key, Some(value), None::<&[u8]>).map_err(unavailable)?;
         let mut rest = key;
-        let org = number(&mut rest).flatten().unwrap_or_default();
+        let org = number(&mut rest).flatten().map(OrgId::from_number);
         let day = rest.try_get_u32().unwrap_or_default();
         tracing::error!(
-            org,
-            day,
-            "a row of usage is damaged: it is kept aside and counts no longer; restore the data directory from a backup to have it back"
+            org = org.map(|org| org.to_string()),
+            days_since_1970 = day,
+            "a row of usage is damaged: it is kept in the tree `usage-damaged` and counts no longer; restore the data directory \
+             from a backup to have it back"
         );
         Ok(())
     }

@@ -38,11 +38,7 @@ const CONFINED: &[(&str, Place, &str)] = &[
     ("wasmtime", |path| path == "plugin.rs" || path.starts_with("plugin/"), "under plugin/"),
     ("sled", |path| path.ends_with("/sled.rs"), "in */sled.rs"),
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
-    (
-        "notify",
-        |path| path == "config/watch.rs" || path == "plugin/reload.rs",
-        "in config/watch.rs and plugin/reload.rs",
-    ),
+    ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),
 ];
 
 /// Whether a file, relative to `host/src`, is such a place.

@@ -73,7 +73,33 @@ fn going_back_finds_the_version_before_and_the_named_one() {
     ship(&shelf, "gas", "a");
     assert_eq!(shelf.card("gas").events.last().unwrap().what, What::RolledBack);
     assert_eq!(shelf.card("gas").held.unwrap().digest, a);
+    shelf.hold("gas", None, None).unwrap_err();
     ship(&shelf, "gas", "d");
+    assert_eq!(shelf.card("gas").held, None);
+}
+
+#[test]
+fn going_back_twice_goes_two_versions_back() {
+    let place = tempfile::tempdir().unwrap();
+    let (_data, shelf) = shelf(&place);
+    let [a, b, c] = ["a", "b", "c"].map(|letter| ship(&shelf, "gas", letter));
+    assert_eq!(shelf.hold("gas", None, Some(c.clone())).unwrap().digest, b);
+    ship(&shelf, "gas", "b");
+    assert_eq!(shelf.last("gas", "p").unwrap().digest, b);
+    assert_eq!(shelf.hold("gas", None, Some(c)).unwrap().digest, a);
+}
+
+#[test]
+fn anything_else_in_the_directory_ends_a_hold() {
+    let place = tempfile::tempdir().unwrap();
+    let (_data, shelf) = shelf(&place);
+    let [a, b] = ["a", "b"].map(|letter| ship(&shelf, "gas", letter));
+    shelf.hold("gas", None, Some(b.clone())).unwrap();
+    shelf.saw("gas", Some(&b)).unwrap();
+    shelf.saw("gas", None).unwrap();
+    assert!(shelf.card("gas").held.is_some());
+    // Also what it is held to, and also what turns out broken.
+    shelf.saw("gas", Some(&a)).unwrap();
     assert_eq!(shelf.card("gas").held, None);
 }
 
@@ -97,7 +123,9 @@ fn the_same_refusal_again_is_no_news_and_events_are_bounded() {
         assert!(shelf.refused("gas", Some(&number.to_string()), "no", NOW).unwrap());
     }
     assert_eq!(shelf.card("gas").events.len(), KEPT_EVENTS);
-    assert!(shelf.refused("gas", None, &"é".repeat(2 * LONGEST_REASON), NOW).unwrap());
+    assert!(shelf.refused("gas", None, &format!("a{}", "é".repeat(LONGEST_REASON)), NOW).unwrap());
+    let told = shelf.card("gas").events.last().unwrap().reason.clone().unwrap();
+    assert_eq!(told.len(), LONGEST_REASON - 1, "whole characters, in bytes");
 }
 
 #[test]
