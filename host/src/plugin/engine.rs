@@ -139,19 +139,18 @@ fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
     store.set_epoch_deadline(ticks.max(1));
 }
 
-/// Called when the deadline comes near, and with each tick from then on. The guest is stopped as soon as it has had half a
-/// tick of CPU since: at once, if it is running all the time; and never for the time that the machine gave to others.
+/// Called a tick before the deadline, and with each tick from then on. The guest is stopped as soon as it has had half a tick of
+/// processor time since: at the deadline, if it runs all the time. One whose worker was set aside by the machine can end.
 fn at_deadline(guest: &mut Guest) -> UpdateDeadline {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let used = Duration::try_from(used).unwrap_or_default();
-    match guest.near_deadline {
-        Some(since) if used.saturating_sub(since) >= TICK / 2 => UpdateDeadline::Interrupt,
-        Some(_) => UpdateDeadline::Continue(1),
-        None => {
-            guest.near_deadline = Some(used);
-            UpdateDeadline::Continue(1)
-        }
-    }
+    let since = *guest.near_deadline.get_or_insert(used);
+    if is_over(since, used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+}
+
+/// Whether a guest has had its time, by the processor time of its thread then and now.
+fn is_over(since: Duration, used: Duration) -> bool {
+    used.saturating_sub(since) >= TICK / 2
 }
 
 /// A thread that moves the engine's epoch on, until it is dropped.
@@ -179,5 +178,19 @@ impl Ticker {
 impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_processor_time_ends_a_call() {
+        let at = Duration::from_millis;
+        assert!(!is_over(at(100), at(100)), "the first look");
+        assert!(!is_over(at(100), at(102)), "set aside for most of a tick");
+        assert!(is_over(at(100), at(105)), "ran for the whole tick");
+        assert!(!is_over(at(100), at(90)), "a clock that goes back ends nothing");
     }
 }
