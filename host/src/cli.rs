@@ -5,6 +5,7 @@
 pub mod check;
 mod client;
 pub mod key;
+pub mod plugin;
 pub mod serve;
 
 use std::error::Error;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use self::client::{CallError, Client};
@@ -156,6 +158,44 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// A string for people, on one line; a dash for what is not there.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| "-".to_owned(), on_one_line)
+}
+
+/// Without control characters: what a component wrote of itself must not steer the terminal.
+fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Percent-encodes whatever is not unreserved (RFC 3986, section 2.3).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Columns as wide as their widest cell, two spaces between.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+    aligned(rows).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 /// An error with its causes, one after the other.

@@ -24,6 +24,8 @@ enum Command {
     Check(ConfigFile),
     /// Issue, list, show and revoke keys
     Key(cli::key::KeyArgs),
+    /// List, reload, disable, enable and roll back plugins
+    Plugin(cli::plugin::PluginArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Serve(file) => cli::serve::run(&file.config),
         Command::Check(file) => cli::check::run(&file.config),
         Command::Key(arguments) => cli::key::run(&arguments),
+        Command::Plugin(arguments) => cli::plugin::run(&arguments),
     };
     Exit::into(exit)
 }

@@ -202,3 +202,46 @@ fn a_bad_file_is_refused_with_its_reason_and_the_running_one_stays() {
     until("the good file is applied", || status("/v1/more/x") == 401);
     assert_eq!(generation(), before + 1);
 }
+
+#[test]
+fn operators_see_and_change_plugins() {
+    let stand = Stand::new();
+    let serving = stand.serve();
+    let admin = serving.admin.to_string();
+    let plugin = |arguments: &[&str]| {
+        let target = ["--config", "gateway.toml", "--admin", &admin];
+        output(stand.path(), &[&["plugin"], arguments, &target].concat())
+    };
+    let said = |arguments: &[&str]| {
+        let ended = plugin(arguments);
+        assert!(ended.status.success(), "{arguments:?}: {}", told(&ended));
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    let states = || {
+        let listed = said(&["list"]);
+        let cells = listed.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+        cells.collect::<Vec<_>>()
+    };
+    assert_eq!(states(), ["gas serving", "key-auth serving", "rate-limit serving"]);
+
+    assert_eq!(said(&["disable", "gas"]), "`gas` is out of its chains.\n");
+    assert_eq!(states(), ["gas disabled", "key-auth serving", "rate-limit serving"]);
+    let enabled = said(&["enable", "gas"]);
+    let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+    let gas = parse(said(&["list", "--json"]))["policies"][0].clone();
+    let (version, digest) = (gas["version"].as_str().unwrap(), gas["digest"].as_str().unwrap());
+    assert_eq!(enabled, format!("`gas` serves version {version} ({}).\n", &digest[..12]));
+    assert_eq!(states(), ["gas serving", "key-auth serving", "rate-limit serving"]);
+
+    let history = said(&["history", "gas"]);
+    let happened: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(happened, ["enabled", "disabled", "shipped"], "{history}");
+    assert_eq!(parse(said(&["reload", "gas", "--json"]))["digest"], digest);
+
+    let alone = plugin(&["rollback", "gas"]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(told(&alone).contains("there is no version of `gas` to go back to."), "{}", told(&alone));
+    let refused = plugin(&["rollback", "gas", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&refused.stderr).expect("JSON");
+    assert_eq!((refused.status.code(), document["error"].as_str()), (Some(1), Some("no_earlier_version")));
+}

@@ -80,7 +80,13 @@ impl fmt::Display for Refused {
         write!(f, "{} ({}, {})", text("message"), text("error"), text("instance"))?;
         for fault in self.document["errors"].as_array().into_iter().flatten() {
             let place = fault["pointer"].as_str().or(fault["parameter"].as_str()).unwrap_or_default();
-            write!(f, "\n  {place}: {}", fault["detail"].as_str().unwrap_or_default())?;
+            let detail = fault["detail"].as_str().unwrap_or_default();
+            match place {
+                // About the whole: where it is alone, it is the message already.
+                "" if detail == text("message") => {}
+                "" => write!(f, "\n  {detail}")?,
+                place => write!(f, "\n  {place}: {detail}")?,
+            }
         }
         Ok(())
     }

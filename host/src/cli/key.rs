@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::{Exit, Failure, Target, given_token};
+use super::{Exit, Failure, Target, encoded, given_token, text, write_table};
 
 const PAGE: usize = 200;
 
@@ -203,44 +203,12 @@ fn revoke(client: &Client, id: &str, json: bool, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// A string for people; a dash for what is not there.
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
-}
-
 fn words(value: &Value) -> String {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn masked(key: &Value) -> String {
     format!("{}…{}", text(&key["prefix"]), text(&key["last_four"]))
-}
-
-/// Percent-encodes whatever is not unreserved (RFC 3986, section 2.3).
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(byte.into());
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-/// Columns as wide as their widest cell, two spaces between.
-fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

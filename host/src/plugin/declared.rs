@@ -96,6 +96,12 @@ impl Declared {
         if descriptor.summary.len() > 1024 {
             problems.push("its summary is longer than 1,024 bytes".into());
         }
+        // Both are shown to people, on terminals and in logs.
+        for (what, text) in [("version", &descriptor.version), ("summary", &descriptor.summary)] {
+            if text.chars().any(char::is_control) {
+                problems.push(format!("its {what} has control characters"));
+            }
+        }
         let reads = fields("reads", &descriptor.reads, true, &mut problems);
         let response_reads = fields("response-reads", &descriptor.response_reads, true, &mut problems);
         let request_writes = written("request-writes", &descriptor.request_writes, &mut problems);
