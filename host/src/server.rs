@@ -177,13 +177,6 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     if let Some(cache) = kept.cache() {
         snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));
     }
-    if let Some(shelf) = kept.shelf() {
-        change::note_refusals(shelf, &outcomes, clock.now());
-        if let Err(error) = change::keep(shelf, &outcomes) {
-            tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
-        }
-        change::note_shipped(shelf, &outcomes, clock.now());
-    }
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
@@ -218,6 +211,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
+    // Last: a start that fails leaves everything as it was.
+    change::tell_disabled(&gateway.live.load());
+    change::note_refusals(changes.shelf(), &outcomes, gateway.clock.now(), true);
+    if let Err(error) = change::keep(changes.shelf(), &outcomes) {
+        tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
+    }
+    change::note_shipped(changes.shelf(), &outcomes, gateway.clock.now());
     let running = Running {
         public: public_address,
         admin: admin_address,
@@ -239,12 +239,17 @@ impl Running {
     /// Ends it: readiness fails, no more connections are taken, running requests end within the drain time, what was
     /// booked is kept.
     pub async fn stop(self) {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.changes.stop();
         self.gateway.drain();
         let patience = self.gateway.live.load().config.gateway.drain_timeout + END;
         // All receivers may be gone if every worker failed; then there is nobody to tell.
         let _ = self.stop.send(true);
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let changes = self.changes.clone();
+        // Beside the rest: a change that is under way may be compiling, and is waited for as little as anything else.
+        let watches = tokio::task::spawn_blocking(move || {
+            drop(watch);
+            changes.stop();
+        });
         let Self { workers, gateway, changes, acceptor, background, bookkeeper, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
@@ -252,6 +257,7 @@ impl Running {
             let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Handle::join)).await;
+            let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.
                 if tokio::time::timeout(BACKGROUND_END, &mut task).await.is_err() {

@@ -105,7 +105,7 @@ impl Worker {
 
     /// Drops what is used up and hands over what was booked; called once a second and at the end.
     pub fn tidy_up(&self) {
-        self.instances.borrow_mut().prune();
+        self.instances.borrow_mut().prune(&self.gateway.live.load().policies);
         self.pools.sweep();
         let batch = self.tally.borrow_mut().drain();
         if !batch.is_empty() {

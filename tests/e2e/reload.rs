@@ -16,6 +16,15 @@ fn with_summary(number: &str, summary: &str) -> Vec<u8> {
     patched("versioned", &descriptor)
 }
 
+/// A small one of the same kind, quick to compile.
+fn numbered(number: &str) -> Vec<u8> {
+    let mut bytes = crate::harness::guest("numbered");
+    let first = b"0.0.100000";
+    let at = bytes.windows(first.len()).position(|window| window == first).expect("its version");
+    bytes[at..at + first.len()].copy_from_slice(number.as_bytes());
+    bytes
+}
+
 fn start(origin: &Origin, instance: &str) -> Gateway {
     let toml = format!(
         "[policies.v]\ninstance = \"{instance}\"\nconfig = {{ word = \"plain\" }}\n\
@@ -186,13 +195,23 @@ fn operators_go_back_and_forth() {
     assert_eq!(act(&gateway, "reload").status, 200);
     assert_eq!(serving(&gateway), "4.0.0");
 
-    // A broken file ends a hold, though it does not serve; the one that was gone back from is then a new one again.
+    // A broken file is refused and ends no hold; the version itself, in the directory, does.
     assert_eq!(act(&gateway, "rollback").status, 200);
     save(&place(&gateway), b"broken");
+    until("it is refused", || shown(&gateway)["refused"].is_object());
+    assert_eq!((serving(&gateway).as_str(), shown(&gateway)["state"].as_str()), ("3.0.0", Some("held")));
+    save(&place(&gateway), &version("3.0.0"));
     until("the hold is over", || shown(&gateway)["state"] == "serving");
-    assert_eq!(serving(&gateway), "3.0.0");
     save(&place(&gateway), &version("4.0.0"));
-    until("it serves again", || serving(&gateway) == "4.0.0");
+    until("what was gone back from is a new one again", || serving(&gateway) == "4.0.0");
+
+    // A hold whose version is gone from the disk does not bring back what was gone back from.
+    assert_eq!(act(&gateway, "rollback").status, 200);
+    let kept = gateway.directory().join("data/plugins").join(format!("{}.wasm", history_digest(&gateway, "3.0.0")));
+    let gateway = gateway.restart_cold_after(|| std::fs::remove_file(&kept).unwrap());
+    assert_eq!(serving(&gateway), "2.0.0");
+    save(&place(&gateway), &version("5.0.0"));
+    until("a new one serves", || serving(&gateway) == "5.0.0");
 
     assert_eq!(act(&gateway, "disable").status, 200);
     assert_eq!(shown(&gateway)["state"], "disabled");
@@ -200,13 +219,13 @@ fn operators_go_back_and_forth() {
     let passed = gateway.get("/v1/connect/x").send();
     assert_eq!((passed.status, passed.values("x-version").len()), (200, 0));
     assert_eq!(act(&gateway, "enable").status, 200);
-    assert_eq!(serving(&gateway), "4.0.0");
+    assert_eq!(serving(&gateway), "5.0.0");
 
     assert_eq!(gateway.admin("POST", "/v1/plugins/nobody/reload").send().status, 404);
     assert_eq!(gateway.admin("GET", "/v1/plugins/nobody/history").send().status, 404);
     // A body that is not said to be JSON is refused, and never overlooked.
     let unsaid = gateway.admin("POST", "/v1/plugins/v/rollback").body(json!({ "digest": first }).to_string()).send();
-    assert_eq!((unsaid.status, serving(&gateway).as_str()), (415, "4.0.0"));
+    assert_eq!((unsaid.status, serving(&gateway).as_str()), (415, "5.0.0"));
     let odd = gateway.admin("POST", "/v1/plugins/v/rollback").field("content-type", "application/json");
     assert_eq!(odd.body(r#"{"digest": "x", "other": 1}"#).send().json()["errors"].as_array().unwrap().len(), 2);
 }
@@ -328,4 +347,40 @@ fn a_directory_that_is_not_there_is_not_applied() {
     until("the good file is applied", || gateway.generation() > generation);
     assert_eq!(gateway.generation(), generation + 1, "and nothing before it");
     assert_eq!(serving(&gateway), "1.0.0");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_component_holds_nothing_up() {
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled");
+    let pipe = gateway.directory().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(&pipe, place(&gateway)).unwrap();
+    until("it is refused", || {
+        shown(&gateway)["refused"]["reason"].as_str().is_some_and(|told| told.contains("not a file"))
+    });
+    assert_eq!(serving(&gateway), "1.0.0");
+    save(&place(&gateway), &version("2.0.0"));
+    until("a component serves", || serving(&gateway) == "2.0.0");
+}
+
+#[test]
+fn versions_that_slow_requests_hold_leave_room_for_new_ones() {
+    use std::io::{Read, Write};
+    let origin = Origin::echo();
+    let gateway = start(&origin, "pooled").restart_cold_after(|| {});
+    // More versions than the engine has room for instances, each with a request that waits for its upstream.
+    let mut waiting = Vec::new();
+    for number in 100_001..=100_070 {
+        let number = format!("0.0.{number}");
+        let mut slow = std::net::TcpStream::connect(gateway.public).unwrap();
+        slow.write_all(b"GET /v1/connect/slow/60000 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        waiting.push(slow);
+        save(&place(&gateway), &numbered(&number));
+        until("it serves", || serving(&gateway) == number);
+    }
+    assert_eq!(shown(&gateway)["refused"], Value::Null);
+    let mut byte = [0];
+    waiting[0].set_nonblocking(true).unwrap();
+    assert!(waiting[0].read(&mut byte).is_err(), "the first of them still waits");
 }

@@ -24,7 +24,12 @@ pub fn run(path: &Path) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(until_told(config)),
+        Ok(runtime) => {
+            let exit = runtime.block_on(until_told(config));
+            // What is still at work then was cut off, and has been said; it must not keep the process.
+            runtime.shutdown_background();
+            exit
+        }
         Err(error) => {
             eprintln!("portico cannot start: no threads: {error}");
             Exit::Refused

@@ -171,7 +171,11 @@ impl Round {
             }
             self.follow();
             if (noticed || self.came_to_rest()) && self.changed() {
-                on_change();
+                let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut on_change));
+                if called.is_err() {
+                    // The hook has said where; the next change is looked at all the same.
+                    tracing::error!(path = %self.path.display(), "a change could not be taken up");
+                }
             }
         }
     }

@@ -43,23 +43,37 @@ impl Catalog {
         Err(Problem::at("plugins.directory", message).suggesting(help.into()))
     }
 
-    /// What a policy's component may be made from, the best first: what an operator went back to, or what is in the
-    /// directory; then what served last.
-    pub fn offers(&self, directory: &Path, written: &config::Policy, shelf: Option<&Shelf>) -> Vec<Offer> {
-        let there = read(directory, &written.plugin, &format!("policies.{}", written.name));
+    /// What a policy's component may be made from, the best first: what is in the directory, then what served last. For a
+    /// policy that an operator holds: what it is held to, after anything new in the directory; never what was gone back from,
+    /// unless nothing else is left to start with.
+    pub fn offers(
+        &self,
+        directory: &Path,
+        written: &config::Policy,
+        shelf: Option<&Shelf>,
+        starting: bool,
+    ) -> Vec<Offer> {
+        let key = format!("policies.{}", written.name);
+        let there = read(directory, &written.plugin, &key);
         let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false };
         let Some(shelf) = shelf else { return vec![there] };
-        let held =
-            shelf.card(&written.name).held.filter(|held| there.digest.is_none() || held.instead_of == there.digest);
-        let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
-        let kept =
-            |digest: String| Some(Offer { bytes: Ok(shelf.component(&digest)?), digest: Some(digest), kept: true });
-        // Whoever went back from a version does not get it again because the other one no longer fits.
-        if let Some(held) = held.and_then(|held| kept(held.digest)) {
-            return vec![held];
-        }
-        let last = last.filter(|last| there.digest.as_ref() != Some(last)).and_then(kept);
-        std::iter::once(there).chain(last).collect()
+        let kept = |digest: String| {
+            let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
+            Offer { bytes: shelf.component(&digest).ok_or_else(gone), digest: Some(digest), kept: true }
+        };
+        let card = shelf.card(&written.name);
+        let Some(held) = card.held.filter(|held| held.plugin == written.plugin) else {
+            let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
+            let last = last.filter(|last| there.digest.as_ref() != Some(last)).map(kept);
+            return std::iter::once(there).chain(last).collect();
+        };
+        let is_new = there.digest.as_ref().is_some_and(|digest| !held.instead_of.contains(digest));
+        let (first, last) = if is_new { (Some(there), None) } else { (None, Some(there)) };
+        let others = card.versions.into_iter().rev().filter(|version| version.plugin == written.plugin);
+        let others = others.map(|version| version.digest).filter(|digest| *digest != held.digest);
+        let others: Vec<Offer> = others.filter(|digest| !held.instead_of.contains(digest)).map(kept).collect();
+        let held = kept(held.digest);
+        first.into_iter().chain([held]).chain(others).chain(last.filter(|_| starting)).collect()
     }
 
     /// The digest of what is in the directory for a policy, where something can be read.
@@ -82,7 +96,6 @@ impl Catalog {
             let message = format!("a policy can have at most {} MiB", LARGEST_MEMORY >> 20);
             return Err(vec![Problem::at(format!("{key}.memory"), message)]);
         }
-        let bytes = offer.bytes.as_ref().map_err(|problem| vec![problem.clone()])?;
         // What it says of itself depends on the bounds too, as it may not get to the end of it.
         let bounds = &written.bounds;
         let name = format!("{} {bounds:?}", offer.digest.as_deref().unwrap_or_default());
@@ -91,6 +104,8 @@ impl Catalog {
         if let Some(component) = compiled.get(&name).and_then(Weak::upgrade) {
             return Ok(component);
         }
+        // What is in memory serves on, also when its file is gone.
+        let bytes = offer.bytes.as_ref().map_err(|problem| vec![problem.clone()])?;
         let told = |reasons: Vec<String>| {
             let sentence = |reason| {
                 let what = offer.kept_version().unwrap_or_else(|| format!("`{}.wasm`", written.plugin));
@@ -137,6 +152,10 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
         let message = format!("there is no `{plugin}.wasm` in {}", directory.display());
         Problem::at(key, message).suggesting(meant.unwrap_or_else(known))
     };
+    // To open a pipe would be to wait for whoever writes into it.
+    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("it is not a file")));
+    }
     let file = std::fs::File::open(&path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed)?;

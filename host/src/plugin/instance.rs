@@ -72,8 +72,14 @@ impl Instances {
         .map(|answer| answer.value.map(|value| Answer { value, fuel: answer.fuel }))
     }
 
-    /// Drops instances of policies that no snapshot holds any more.
-    pub fn prune(&mut self) {
+    /// Drops instances of policies that are not among these: also of those that some slow request still holds, which can be
+    /// made again for its response phase. There is room for a bounded number, and many versions may be waiting.
+    pub fn prune(&mut self, serving: &[Arc<Policy>]) {
+        self.warm.retain(|id, _| serving.iter().any(|policy| policy.id == *id));
+    }
+
+    /// Drops instances of policies that nobody holds any more.
+    fn prune_unheld(&mut self) {
         self.warm.retain(|_, (policy, _)| policy.strong_count() > 0);
     }
 
@@ -91,7 +97,7 @@ impl Instances {
     fn make(&mut self, policy: &Policy) -> Result<Live, Failure> {
         match Live::make(policy) {
             Err(Failure::NoInstance(_)) => {
-                self.prune();
+                self.prune_unheld();
                 Live::make(policy)
             }
             made => made,

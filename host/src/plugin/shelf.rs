@@ -57,9 +57,9 @@ pub struct Card {
     pub serving: Option<String>,
     /// What an operator went back to.
     pub held: Option<Held>,
-    /// Whether an operator took the policy out of its chains.
+    /// The plugin with which an operator took the policy out of its chains.
     #[serde(default)]
-    pub disabled: bool,
+    pub disabled: Option<String>,
     /// Versions that served, the latest last.
     #[serde(default)]
     pub versions: Vec<Version>,
@@ -71,10 +71,13 @@ pub struct Card {
 /// A version that an operator went back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
+    /// The plugin that it is a version of.
+    pub plugin: String,
     /// What serves.
     pub digest: String,
-    /// What is in the directory meanwhile, and is passed over. Anything else that comes there ends the hold.
-    pub instead_of: Option<String>,
+    /// What is passed over when it is in the directory: what served, and what was there at the time. Anything else that comes
+    /// there and fits ends the hold.
+    pub instead_of: Vec<String>,
 }
 
 /// A version that served.
@@ -128,6 +131,8 @@ pub struct Shelf {
     directory: PathBuf,
     book: Cards,
     cards: Mutex<BTreeMap<String, Card>>,
+    /// Cards that could not be read.
+    unread: usize,
 }
 
 impl Shelf {
@@ -140,8 +145,8 @@ impl Shelf {
         let files = |source| ShelfError::Files { path: directory.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(files)?;
         let book = Cards::open(data.database())?;
-        let cards = Mutex::new(book.all()?);
-        Ok(Self { directory, book, cards })
+        let (cards, unread) = book.all()?;
+        Ok(Self { directory, book, cards: Mutex::new(cards), unread })
     }
 
     /// The card of a policy; an empty one where nothing happened to it yet.
@@ -210,13 +215,13 @@ impl Shelf {
         Ok(written?)
     }
 
-    /// Notes what is in the directory for a policy: anything but what was gone back from ends a hold.
+    /// Notes what is in the directory for a policy: the very version that it is held to ends the hold.
     ///
     /// # Errors
     /// When it cannot be written down; then the hold goes on.
     pub fn saw(&self, policy: &str, in_directory: Option<&str>) -> Result<(), ShelfError> {
         self.change(policy, |card| {
-            card.held.take_if(|held| in_directory.is_some() && held.instead_of.as_deref() != in_directory);
+            card.held.take_if(|held| in_directory == Some(&*held.digest));
         })
     }
 
@@ -238,12 +243,18 @@ impl Shelf {
         Ok(true)
     }
 
-    /// Holds a policy to an earlier version: the one that is named, or the one before the one that serves. What is in the
-    /// directory meanwhile is passed over until something else comes there.
+    /// Holds a policy to an earlier version of its plugin: the one that is named, or the one before the one that serves. What
+    /// is in the directory meanwhile is passed over until something else that fits comes there.
     ///
     /// # Errors
     /// When there is no such version, or it cannot be written down.
-    pub fn hold(&self, policy: &str, wanted: Option<&str>, in_directory: Option<String>) -> Result<Held, ShelfError> {
+    pub fn hold(
+        &self,
+        policy: &str,
+        plugin: &str,
+        wanted: Option<&str>,
+        in_directory: Option<String>,
+    ) -> Result<Held, ShelfError> {
         let card = self.card(policy);
         let serving = card.versions.iter().position(|version| card.serving.as_ref() == Some(&version.digest));
         let earlier = &card.versions[..serving.unwrap_or(card.versions.len())];
@@ -252,11 +263,15 @@ impl Shelf {
             None => earlier.iter().collect(),
         };
         fitting.reverse();
-        let Some(version) = fitting.into_iter().find(|version| self.component(&version.digest).is_some()) else {
+        let mut fitting = fitting.into_iter().filter(|version| version.plugin == plugin);
+        let Some(version) = fitting.find(|version| self.component(&version.digest).is_some()) else {
             let wanted = wanted.map(|digest| format!(" with the digest {digest}")).unwrap_or_default();
             return Err(ShelfError::NoVersion { policy: policy.to_owned(), wanted });
         };
-        let held = Held { digest: version.digest.clone(), instead_of: in_directory };
+        let mut instead_of: Vec<String> = card.serving.clone().into_iter().chain(in_directory).collect();
+        instead_of.retain(|digest| *digest != version.digest);
+        instead_of.dedup();
+        let held = Held { plugin: plugin.to_owned(), digest: version.digest.clone(), instead_of };
         self.change(policy, |card| card.held = Some(held.clone()))?;
         Ok(held)
     }
@@ -269,14 +284,16 @@ impl Shelf {
         self.change(policy, |card| card.held = held)
     }
 
-    /// Takes a policy out of its chains, or puts it back.
+    /// Takes a policy out of its chains for as long as it has this plugin, or puts it back.
     ///
     /// # Errors
     /// When it cannot be written down; then nothing has changed.
-    pub fn disable(&self, policy: &str, disabled: bool, now: Millis) -> Result<(), ShelfError> {
+    pub fn disable(&self, policy: &str, plugin: Option<&str>, now: Millis) -> Result<(), ShelfError> {
         self.change(policy, |card| {
-            if std::mem::replace(&mut card.disabled, disabled) != disabled {
-                let what = if disabled { What::Disabled } else { What::Enabled };
+            let plugin = plugin.map(str::to_owned);
+            if card.disabled != plugin {
+                let what = if plugin.is_some() { What::Disabled } else { What::Enabled };
+                card.disabled = plugin;
                 let (digest, version) = (card.serving.clone(), None);
                 card.note(Event { at: now, what, digest, version, reason: None });
             }
@@ -304,8 +321,11 @@ impl Shelf {
         Ok(())
     }
 
-    /// Removes components that no card names any more.
+    /// Removes components that no card names any more. Where a card could not be read, nobody knows which those are.
     pub fn sweep(&self) {
+        if self.unread > 0 {
+            return;
+        }
         let cards = self.cards();
         let named: BTreeSet<&str> =
             cards.values().flat_map(|card| card.versions.iter().map(|version| version.digest.as_str())).collect();

@@ -55,6 +55,8 @@ impl Changes {
         }
         if self.gateway.live.load().config.plugins.directory != earlier.config.plugins.directory {
             self.watch_plugins();
+            // What was saved there before it was watched.
+            self.components();
         }
     }
 
@@ -106,7 +108,7 @@ impl Changes {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         let now = self.gateway.clock.now();
-        let refused = note_refusals(self.shelf(), &outcomes, now);
+        let refused = note_refusals(self.shelf(), &outcomes, now, false);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
             policies && before.disabled == next.disabled && before.config == next.config
@@ -119,6 +121,7 @@ impl Changes {
         }
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
+        tell_disabled(&next);
         self.gateway.live.store(Arc::new(next));
         note_shipped(self.shelf(), &outcomes, now);
         Ok(Applied { generation, refused })
@@ -172,8 +175,13 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
     shelf.sweep();
 }
 
-/// Notes what was refused; says it in the log the first time.
-pub(super) fn note_refusals(shelf: &Shelf, outcomes: &[Outcome], now: Millis) -> Vec<(String, Vec<Problem>)> {
+/// Notes what was refused; says it in the log the first time, and at each start.
+pub(super) fn note_refusals(
+    shelf: &Shelf,
+    outcomes: &[Outcome],
+    now: Millis,
+    starting: bool,
+) -> Vec<(String, Vec<Problem>)> {
     let mut all = Vec::new();
     for outcome in outcomes {
         if let Err(error) = shelf.saw(&outcome.policy, outcome.in_directory.as_deref()) {
@@ -183,8 +191,9 @@ pub(super) fn note_refusals(shelf: &Shelf, outcomes: &[Outcome], now: Millis) ->
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let reason = lines.join("\n");
         match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
-            Ok(false) => {}
-            Ok(true) => tracing::error!(
+            // A start says it each time: who reads its log may know nothing of the one before.
+            Ok(false) if !starting => {}
+            Ok(_) => tracing::error!(
                 policy = outcome.policy,
                 serving = outcome.serving.digest,
                 "a component was refused, the version before goes on:\n{reason}"
@@ -194,6 +203,13 @@ pub(super) fn note_refusals(shelf: &Shelf, outcomes: &[Outcome], now: Millis) ->
         all.push((outcome.policy.clone(), problems.clone()));
     }
     all
+}
+
+/// Nothing in the configuration shows it.
+pub(super) fn tell_disabled(snapshot: &Snapshot) {
+    for policy in &snapshot.disabled {
+        tracing::warn!(policy, "disabled: it is out of its chains until `portico plugin enable`");
+    }
 }
 
 fn told(policy: &str, error: &ShelfError) {

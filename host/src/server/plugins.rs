@@ -35,11 +35,11 @@ impl PluginControl for Changes {
         let reloading = act == Act::Reload;
         let wished = match act {
             Act::Reload => shelf.set_hold(policy, None),
-            Act::Disable => shelf.disable(policy, true, now),
-            Act::Enable => shelf.disable(policy, false, now),
+            Act::Disable => shelf.disable(policy, Some(&written.plugin), now),
+            Act::Enable => shelf.disable(policy, None, now),
             Act::Rollback(wanted) => {
                 let there = Catalog::digest_in(&config.plugins.directory, written);
-                shelf.hold(policy, wanted.as_deref(), there).map(|_| ())
+                shelf.hold(policy, &written.plugin, wanted.as_deref(), there).map(|_| ())
             }
         };
         wished.map_err(|error| match error {

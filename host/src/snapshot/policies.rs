@@ -52,14 +52,14 @@ pub(super) fn prepare(
     let mut policies = Policies::default();
     for written in config.policies.values() {
         let card = from.shelf.map(|shelf| shelf.card(&written.name)).unwrap_or_default();
-        if card.disabled {
+        if card.disabled.as_ref() == Some(&written.plugin) {
             policies.disabled.push(written.name.clone());
             continue;
         }
         let mut refused: Option<(Option<String>, Vec<Problem>)> = None;
         let mut found = None;
         let mut all = Vec::new();
-        let offers = from.catalog.offers(&config.plugins.directory, written, from.shelf);
+        let offers = from.catalog.offers(&config.plugins.directory, written, from.shelf, from.earlier.is_none());
         let in_directory = offers.iter().find(|offer| !offer.kept).and_then(|offer| offer.digest.clone());
         for offer in offers {
             match attempt(&offer, written, config, from, upstreams) {

@@ -8,9 +8,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body::Body as _;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::api::{Refusal, json_object};
 use crate::problem::Fault;
+
+/// Acts that may wait for one another.
+const MOST_WAITING: usize = 8;
 
 /// What an operator wants of a policy's component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +57,17 @@ pub trait PluginControl: Send + Sync {
     fn act(&self, policy: &str, act: Act) -> Result<Value, ActError>;
 }
 
-type Control = Arc<dyn PluginControl>;
+/// Clones are cheap.
+#[derive(Clone)]
+struct Control {
+    plugins: Arc<dyn PluginControl>,
+    /// Each act waits on a thread: callers that repeat themselves while one takes long must not use up all threads.
+    waiting: Arc<Semaphore>,
+}
 
 /// The routes under `/v1/plugins`.
-pub fn routes(control: Control) -> Router {
+pub fn routes(plugins: Arc<dyn PluginControl>) -> Router {
+    let control = Control { plugins, waiting: Arc::new(Semaphore::new(MOST_WAITING)) };
     let act = |act: fn() -> Act| {
         post(move |State(control): State<Control>, name: Result<Path<String>, PathRejection>| {
             carry_out(control, name, act())
@@ -74,7 +85,7 @@ pub fn routes(control: Control) -> Router {
 
 /// `GET /v1/plugins`
 async fn list(State(control): State<Control>) -> Result<Json<Value>, Refusal> {
-    Ok(Json(apart(move || control.list()).await?))
+    Ok(Json(apart(move || control.plugins.list()).await?))
 }
 
 /// `GET /v1/plugins/{policy}/history`
@@ -84,7 +95,7 @@ async fn history(
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(policy)) = name else { return Err(unknown("")) };
     let asked = policy.clone();
-    apart(move || control.history(&asked)).await?.map(Json).ok_or_else(|| unknown(&policy))
+    apart(move || control.plugins.history(&asked)).await?.map(Json).ok_or_else(|| unknown(&policy))
 }
 
 /// `POST /v1/plugins/{policy}/rollback`, with `{"digest": "…"}` or without a body
@@ -126,7 +137,12 @@ async fn carry_out(
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(policy)) = name else { return Err(unknown("")) };
     let asked = policy.clone();
-    apart(move || control.act(&asked, act)).await?.map(Json).map_err(|error| match error {
+    let Ok(_permit) = control.waiting.try_acquire() else {
+        let detail = "Other changes of plugins are under way; try again when they are done.";
+        return Err(Refusal::new(503, "busy", "Busy", detail).retry_after(1));
+    };
+    let plugins = control.plugins.clone();
+    apart(move || plugins.act(&asked, act)).await?.map(Json).map_err(|error| match error {
         ActError::Unknown => unknown(&policy),
         ActError::NoVersion(sentence) => {
             Refusal::new(409, "no_earlier_version", "No version to go back to", format!("{sentence}."))

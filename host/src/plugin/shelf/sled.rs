@@ -8,15 +8,17 @@ use crate::data::{Database, Failure};
 
 pub(super) struct Cards {
     tree: sled::Tree,
+    damaged: sled::Tree,
 }
 
 impl Cards {
     pub(super) fn open(database: &Database) -> Result<Self, Failure> {
-        Ok(Self { tree: database.tree("plugins")? })
+        Ok(Self { tree: database.tree("plugins")?, damaged: database.tree("plugins-damaged")? })
     }
 
-    /// All of them. One that cannot be read is begun anew, and said: a lost history must not keep the gateway down.
-    pub(super) fn all(&self) -> Result<BTreeMap<String, Card>, Failure> {
+    /// All of them, and how many could not be read. Such a one is kept aside, begun anew, and said: a lost history must not keep
+    /// the gateway down.
+    pub(super) fn all(&self) -> Result<(BTreeMap<String, Card>, usize), Failure> {
         let mut cards = BTreeMap::new();
         for row in self.tree.iter() {
             let (name, card) = row?;
@@ -26,11 +28,16 @@ impl Cards {
                     cards.insert(name, card);
                 }
                 Err(error) => {
-                    tracing::error!(policy = name, "the record of this policy's versions is damaged: {error}")
+                    self.damaged.insert(name.as_str(), card)?;
+                    tracing::error!(
+                        policy = name,
+                        "what an operator wanted of this policy, and its versions, cannot be read and is kept in the tree \
+                         `plugins-damaged`; see whether it should be disabled or held: {error}"
+                    );
                 }
             }
         }
-        Ok(cards)
+        Ok((cards, self.damaged.len()))
     }
 
     /// Keeps one; durable when it returns.

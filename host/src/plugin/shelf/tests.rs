@@ -29,7 +29,7 @@ fn versions_and_history_are_there_after_reopening() {
     let (data, shelf_before) = shelf(&place);
     let digests: Vec<String> = ["a", "b"].iter().map(|letter| ship(&shelf_before, "gas", letter)).collect();
     assert!(shelf_before.refused("gas", Some("dead"), "it traps", NOW).unwrap());
-    shelf_before.disable("gas", true, NOW).unwrap();
+    shelf_before.disable("gas", Some("p"), NOW).unwrap();
     let card = shelf_before.card("gas");
     drop((shelf_before, data));
     let (_data, shelf) = shelf(&place);
@@ -62,18 +62,18 @@ fn going_back_finds_the_version_before_and_the_named_one() {
     let (_data, shelf) = shelf(&place);
     let [a, b, c] = ["a", "b", "c"].map(|letter| ship(&shelf, "gas", letter));
     assert_eq!(
-        shelf.hold("gas", None, Some(c.clone())).unwrap(),
-        Held { digest: b.clone(), instead_of: Some(c.clone()) }
+        shelf.hold("gas", "p", None, Some(c.clone())).unwrap(),
+        Held { plugin: "p".to_owned(), digest: b.clone(), instead_of: vec![c.clone()] }
     );
-    assert_eq!(shelf.hold("gas", Some(&a[..8]), None).unwrap().digest, a);
-    let error = shelf.hold("gas", Some("00000000"), None).unwrap_err().to_string();
+    assert_eq!(shelf.hold("gas", "p", Some(&a[..8]), None).unwrap().digest, a);
+    let error = shelf.hold("gas", "p", Some("00000000"), None).unwrap_err().to_string();
     assert_eq!(error, "there is no version of `gas` to go back to with the digest 00000000");
-    shelf.hold("never", None, None).unwrap_err();
+    shelf.hold("never", "p", None, None).unwrap_err();
     // Held ones that serve are a rollback in the history; anything else that serves ends the hold.
     ship(&shelf, "gas", "a");
     assert_eq!(shelf.card("gas").events.last().unwrap().what, What::RolledBack);
     assert_eq!(shelf.card("gas").held.unwrap().digest, a);
-    shelf.hold("gas", None, None).unwrap_err();
+    shelf.hold("gas", "p", None, None).unwrap_err();
     ship(&shelf, "gas", "d");
     assert_eq!(shelf.card("gas").held, None);
 }
@@ -83,24 +83,42 @@ fn going_back_twice_goes_two_versions_back() {
     let place = tempfile::tempdir().unwrap();
     let (_data, shelf) = shelf(&place);
     let [a, b, c] = ["a", "b", "c"].map(|letter| ship(&shelf, "gas", letter));
-    assert_eq!(shelf.hold("gas", None, Some(c.clone())).unwrap().digest, b);
+    assert_eq!(shelf.hold("gas", "p", None, Some(c.clone())).unwrap().digest, b);
     ship(&shelf, "gas", "b");
     assert_eq!(shelf.last("gas", "p").unwrap().digest, b);
-    assert_eq!(shelf.hold("gas", None, Some(c)).unwrap().digest, a);
+    assert_eq!(shelf.hold("gas", "p", None, Some(c)).unwrap().digest, a);
 }
 
 #[test]
-fn anything_else_in_the_directory_ends_a_hold() {
+fn the_version_itself_in_the_directory_ends_a_hold() {
     let place = tempfile::tempdir().unwrap();
     let (_data, shelf) = shelf(&place);
     let [a, b] = ["a", "b"].map(|letter| ship(&shelf, "gas", letter));
-    shelf.hold("gas", None, Some(b.clone())).unwrap();
-    shelf.saw("gas", Some(&b)).unwrap();
-    shelf.saw("gas", None).unwrap();
-    assert!(shelf.card("gas").held.is_some());
-    // Also what it is held to, and also what turns out broken.
+    let half = digest(b"half of b");
+    let held = shelf.hold("gas", "p", None, Some(half.clone())).unwrap();
+    assert_eq!(held.instead_of, [b.clone(), half.clone()], "what served, and what was just being copied");
+    for passed_over in [Some(&*b), Some(&*half), Some("broken"), None] {
+        shelf.saw("gas", passed_over).unwrap();
+        assert!(shelf.card("gas").held.is_some(), "{passed_over:?}");
+    }
     shelf.saw("gas", Some(&a)).unwrap();
     assert_eq!(shelf.card("gas").held, None);
+    // A version of another plugin is none to go back to.
+    shelf.hold("gas", "q", None, None).unwrap_err();
+}
+
+#[test]
+fn a_damaged_card_is_kept_aside_and_costs_no_component() {
+    let place = tempfile::tempdir().unwrap();
+    let (data, before) = shelf(&place);
+    let digest = ship(&before, "gas", "a");
+    drop(before);
+    data.database().tree("plugins").unwrap().insert("gas", "no card").unwrap();
+    let shelf = Shelf::open(&data).unwrap();
+    assert_eq!(shelf.card("gas"), Card::default());
+    ship(&shelf, "other", "b");
+    assert!(shelf.component(&digest).is_some());
+    assert_eq!(data.database().tree("plugins-damaged").unwrap().get("gas").unwrap().unwrap(), "no card");
 }
 
 #[test]
@@ -110,7 +128,7 @@ fn a_kept_component_that_changed_on_disk_is_not_used() {
     let digest = ship(&shelf, "gas", "a");
     std::fs::write(shelf.place(&digest), "b").unwrap();
     assert_eq!(shelf.component(&digest), None);
-    shelf.hold("gas", Some(&digest[..8]), None).unwrap_err();
+    shelf.hold("gas", "p", Some(&digest[..8]), None).unwrap_err();
 }
 
 #[test]
@@ -134,8 +152,8 @@ fn a_wish_can_be_taken_back() {
     let (_data, shelf) = shelf(&place);
     let [_, b] = ["a", "b"].map(|letter| ship(&shelf, "gas", letter));
     let before = shelf.card("gas");
-    shelf.hold("gas", None, Some(b)).unwrap();
-    shelf.disable("gas", true, NOW).unwrap();
+    shelf.hold("gas", "p", None, Some(b)).unwrap();
+    shelf.disable("gas", Some("p"), NOW).unwrap();
     shelf.restore("gas", &before).unwrap();
     assert_eq!(shelf.card("gas"), before);
 }
