@@ -128,3 +128,49 @@ fn landing(snapshot: &Snapshot) -> Response<Body> {
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::route;
+
+    fn snapshot() -> Snapshot {
+        let config = config::parse("[pillars.connect]\n[pillars.pay]\n", std::path::Path::new("gateway.toml"));
+        Snapshot {
+            config: config.expect("a configuration"),
+            generation: 1,
+            routes: route::Table::default(),
+            pillars: Vec::new(),
+            upstreams: Vec::new(),
+            policies: Vec::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    fn asked(path: &str, draining: bool) -> (StatusCode, Bytes) {
+        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, jwks: "{}" });
+        let response = answer.expect("a page of the gateway's own").expect("no refusal");
+        let status = response.status();
+        let Body::Whole(Some(body)) = response.into_body() else { panic!("{path} has no whole body") };
+        (status, body)
+    }
+
+    #[test]
+    fn probes_are_told_that_it_drains() {
+        for (path, well) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {
+            assert_eq!(asked(path, false), (StatusCode::OK, Bytes::from_static(well.as_bytes())), "{path}");
+            assert_eq!(asked(path, true), (StatusCode::SERVICE_UNAVAILABLE, Bytes::from("draining\n")), "{path}");
+        }
+    }
+
+    /// Still 200: whoever reads the document gets to know more than a status could say.
+    #[test]
+    fn the_health_document_says_that_it_drains() {
+        for (draining, status) in [(false, "ok"), (true, "draining")] {
+            let (code, body) = asked("/v1/health", draining);
+            let document: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!((code, document["status"].as_str()), (StatusCode::OK, Some(status)));
+        }
+    }
+}

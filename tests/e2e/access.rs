@@ -6,6 +6,15 @@ use serde_json::json;
 const PUBLIC: &str =
     "[[pillars.connect.routes]]\nname = \"open\"\npath = \"/open/{id}\"\nmethods = [\"GET\"]\nauth = \"none\"\n";
 
+/// How often a policy was asked.
+fn calls(gateway: &Gateway, policy: &str) -> u64 {
+    let list = gateway.admin("GET", "/v1/plugins").send().json();
+    let shown = list["policies"].as_array().expect("policies").iter().find(|shown| shown["policy"] == policy);
+    shown.unwrap_or_else(|| panic!("no {policy}: {list}"))["calls"].as_u64().expect("a number")
+}
+
+/// The guard of the gateway would give the same codes after the chain: that `gas`, which stands behind `key-auth`, is not
+/// asked shows who refused.
 #[test]
 fn every_refusal_has_its_code() {
     let origin = Origin::echo();
@@ -41,13 +50,16 @@ fn every_refusal_has_its_code() {
         let shown = field.as_deref().map(|value| value.chars().take(24).collect::<String>());
         assert_eq!((answer.status, answer.error().as_str()), (status, code), "{shown:?}");
         assert_eq!(answer.field("www-authenticate").is_some(), status == 401 || code == "insufficient_scope");
+        assert_eq!(calls(&gateway, "gas"), 0, "`key-auth` ends the chain: {shown:?}");
     }
     let twice = gateway.get("/v1/connect/x").key(&good).key(&good).send();
     assert_eq!(twice.error(), "invalid_token_shape", "two credentials are none");
     let query = gateway.get(&format!("/v1/connect/x?authorization={good}")).send();
     assert_eq!(query.error(), "missing_authorization", "never from the query");
     assert_eq!(origin.requests(), 0, "none of them reached the upstream");
+    assert_eq!(calls(&gateway, "gas"), 0, "nor the policy behind `key-auth`");
     assert_eq!(gateway.get("/v1/connect/x").field("authorization", format!("bEARER {good}")).send().status, 200);
+    assert_eq!(calls(&gateway, "gas"), 1);
 }
 
 #[test]
@@ -58,7 +70,9 @@ fn an_expired_key_is_told_so() {
     let body = json!({ "name": "e", "mode": "live", "scopes": ["connect"], "expires_at": soon.to_string() });
     let (_, key) = gateway.issue(body);
     crate::harness::until("the key expires", || gateway.get("/v1/connect/x").key(&key).send().status == 401);
+    let before = calls(&gateway, "gas");
     assert_eq!(gateway.get("/v1/connect/x").key(&key).send().error(), "key_expired");
+    assert_eq!(calls(&gateway, "gas"), before, "`key-auth` ends the chain");
 }
 
 #[test]

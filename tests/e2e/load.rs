@@ -1,7 +1,7 @@
 //! What is refused when it is loaded, each with the reason and the key path; and that nothing is half loaded.
 
 use crate::harness::{Gateway, Origin, guest, patched};
-use crate::powers::chameleon;
+use crate::powers::{chameleon, try_chameleon};
 use serde_json::{Value, json};
 
 fn toml(origin: &Origin, plugin: &str, more: &str) -> String {
@@ -60,34 +60,61 @@ fn a_plugin_that_is_not_there_is_named_with_what_is() {
 #[test]
 fn hostile_plans_are_refused() {
     let origin = Origin::echo();
-    for behaviour in [
-        "loop",
-        "panic",
-        "eat-memory",
-        "no-reason",
-        "million-diagnostics",
-        "bad-pointer",
-        "bad-utf8",
-        "many-scopes",
-        "many-limits",
-        "same-limits",
-        "bad-limit-name",
-        "no-windows",
-        "many-windows",
-        "zero-quota",
-        "zero-period",
-        "long-period",
-        "bad-window-name",
-        "unknown-target",
-        "many-targets",
-        "absurd-charge",
+    for (behaviour, reason) in [
+        ("loop", "the policy could not be configured: it used up its fuel"),
+        ("panic", "the policy could not be configured: it trapped"),
+        ("eat-memory", "the policy could not be configured: it trapped"),
+        ("no-reason", "the policy refused it and gave no reason"),
+        ("million-diagnostics", "the policy could not be configured: it trapped"),
+        ("bad-pointer", "policies.odd.config: No."),
+        ("bad-utf8", "the policy could not be configured: its answer could not be read"),
+        ("many-scopes", "its plan names 65 scopes; 64 are possible"),
+        ("many-limits", "its plan names 9 limits; 8 are possible"),
+        ("same-limits", "its plan names the limit \"twice\" twice"),
+        ("bad-limit-name", r#"the limit "Per Key\r\n" needs a name of 1 to 64 of a-z, 0-9, - and _"#),
+        ("no-windows", "the limit \"limit\" has 0 windows; 1 to 4 are possible"),
+        ("many-windows", "the limit \"limit\" has 5 windows; 1 to 4 are possible"),
+        ("zero-quota", "the limit \"limit\" has a window with a quota of 0; at least 1"),
+        ("zero-period", "the limit \"limit\" has a window of 0 s; 1 to 86,400 are possible"),
+        ("long-period", "the limit \"limit\" has a window of 86401 s; 1 to 86,400 are possible"),
+        ("bad-window-name", "the limit \"limit\" has a window whose name is not 1 to 32 of a-z, 0-9, - and _"),
+        ("unknown-target", "wants to forward to `no-such-upstream`, and there is no [upstreams.no-such-upstream]"),
+        ("many-targets", "its plan names 17 upstreams; 16 are possible"),
+        ("absurd-charge", "its plan charges up to 18446744073709551615 millionths of a token for one request"),
     ] {
+        // With so much fuel, only the bound on memory is left for those who take memory.
+        let bounds = match behaviour {
+            "eat-memory" | "million-diagnostics" => "fuel = 10000000000\n",
+            _ => "",
+        };
+        // The targets of `many-targets` are all there: what is wrong with them is their number.
         let more = format!(
-            "grant.powers = [\"deny\", \"take\", \"charge\", \"forward\"]\ngrant.maximum_charge = \"1\"\nconfig = {{ behaviour = \"{behaviour}\" }}"
+            "{bounds}grant.powers = [\"take\", \"charge\", \"forward\"]\ngrant.maximum_charge = \"1\"\n\
+             config = {{ behaviour = \"{behaviour}\" }}\n[upstreams.connect]\nendpoints = [\"http://{}\"]",
+            origin.address
         );
         let error = refused(&origin, "hostile-configure", guest("hostile-configure"), &more);
-        assert!(error.contains("policies.odd.config"), "{behaviour}: {error}");
+        let told: Vec<&str> = error.lines().filter(|line| line.contains("policies.odd.config")).collect();
+        assert!(told.len() == 1 && told[0].contains(reason), "{behaviour}: wanted {reason:?} alone:\n{error}");
     }
+}
+
+#[test]
+fn what_configure_says_is_bounded() {
+    let origin = Origin::echo();
+    let refused = |diagnostics: Value, more: &str| {
+        let refused = try_chameleon(&origin, json!({}), &json!({ "diagnostics": diagnostics }), &[], more);
+        refused.err().expect("refused").to_string()
+    };
+    let long = json!([["", "x".repeat(5000)]]);
+    let error = refused(long.clone(), "copied_out = \"4KiB\"");
+    assert!(error.contains("policies.lizard.config: the policy could not be configured: its answer could not be read"));
+    assert!(refused(long, "copied_out = \"8KiB\"").contains(&"x".repeat(5000)));
+    let many: Vec<_> = (0..65).map(|number| json!([format!("/{number}"), "No."])).collect();
+    let error = refused(many.into(), "");
+    let told: Vec<&str> = error.lines().filter(|line| line.ends_with(": No.")).collect();
+    assert_eq!(told.len(), 64, "{error}");
+    assert!(told[63].ends_with("policies.lizard.config[63]: No."), "{error}");
 }
 
 /// Odd, and no harm: a scope without a name is one that nobody holds, not even a key with all scopes.

@@ -12,6 +12,7 @@ mod pillar;
 mod port;
 mod repository;
 mod section;
+mod soak;
 mod test;
 mod tidy;
 mod up;
@@ -33,7 +34,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Build everything, start two demo pillars and the gateway, print a key and three curl lines.
-    Up,
+    Up {
+        /// Send the three requests too, say how long all of it took, and stop.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the shipped policies and the test guests into target/portico.
     Components,
     /// Everything that must hold: format, lints, layering, unit and end-to-end tests.
@@ -44,6 +49,8 @@ enum Command {
     },
     /// What one request costs, without and with the three policies; what hostile guests cost others.
     Bench(bench::Options),
+    /// What takes too long for every test run: a thousand swaps of a component under load.
+    Soak(soak::Options),
     /// Check layering, names and file lengths.
     Tidy,
     /// Run one demo pillar in the foreground.
@@ -72,13 +79,14 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let repository = Repository::find()?;
     match command {
-        Command::Up => up::run(&repository)?,
+        Command::Up { check } => up::run(&repository, check)?,
         Command::Components => {
             components::plugins(&repository)?;
             components::guests(&repository)?;
         }
         Command::Test { rest } => return test::run(&repository, &rest),
         Command::Bench(options) => bench::run(&repository, &options)?,
+        Command::Soak(options) => soak::run(&repository, &options)?,
         Command::Tidy => return tidy::run(&repository),
         Command::Pillar { name, listen, gateway } => pillar::run(name, listen, gateway)?,
     }

@@ -1,6 +1,6 @@
 //! The one command: everything built, two demo pillars and the gateway running, and three requests to try.
 //!
-//! What it started it also stops: at Ctrl-C, and when any part of it ends by itself.
+//! What it started it also stops: at Ctrl-C, when any part of it ends by itself, and after a check.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,18 @@ use crate::child::Child;
 use crate::interrupt::Interrupted;
 use crate::pillar::{self, Name};
 use crate::repository::Repository;
-use crate::section::Section;
+use crate::section::{Section, in_words};
 use crate::{build, components, http, port};
+
+mod trial;
 
 const CONFIG: &str = "config/gateway.toml";
 /// How long a gateway may take until it is ready: it compiles the components the first time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may drain before it is killed; its own limit may be longer, but here somebody waits for the prompt.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a checked request may take; a busy machine is no reason to fail.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The addresses that the configuration names, so that both sides agree.
 struct Addresses {
@@ -33,8 +37,8 @@ struct Addresses {
     knowledge: SocketAddr,
 }
 
-/// Builds, starts, prints, and waits for the end.
-pub fn run(repository: &Repository) -> Result<()> {
+/// Builds, starts, prints, and waits for the end. Or checks: sends what it would print, and ends.
+pub fn run(repository: &Repository, check: bool) -> Result<()> {
     build::prerequisites()?;
     let addresses = Addresses::read(&repository.join(CONFIG))?;
     // Before the long build, so that a newcomer learns of it now; and again just before the start, by the listeners.
@@ -42,12 +46,13 @@ pub fn run(repository: &Repository) -> Result<()> {
     components::plugins(repository)?;
     let binary = build::gateway(repository)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(start_and_watch(repository, &binary, &addresses))
+    runtime.block_on(start_and_watch(repository, &binary, &addresses, check))
 }
 
-async fn start_and_watch(repository: &Repository, binary: &Path, addresses: &Addresses) -> Result<()> {
+async fn start_and_watch(repository: &Repository, binary: &Path, addresses: &Addresses, check: bool) -> Result<()> {
     addresses.check_free()?;
     let mut interrupted = Interrupted::listen()?;
+    let started = Instant::now();
     let section = Section::open("two demo pillars and the gateway");
     let mut pillars = JoinSet::new();
     pillars.spawn(pillar::serve(Name::Connect, addresses.connect, addresses.public));
@@ -56,12 +61,13 @@ async fn start_and_watch(repository: &Repository, binary: &Path, addresses: &Add
     let mut command = gateway(repository, binary, &["serve"]);
     command.stdin(std::process::Stdio::null());
     let mut gateway = Child::start("the gateway", command)?;
+    let checked = check.then_some(started);
     let ended = tokio::select! {
-        ended = watch(repository, binary, addresses, &mut gateway, section) => ended,
+        ended = watch(repository, binary, addresses, &mut gateway, section, checked) => ended,
         Some(pillar) = pillars.join_next() => pillar.context("a demo pillar panicked").flatten(),
         () = interrupted.wait() => {
             eprintln!("\nstopping; open requests have {} s, Ctrl-C again ends them at once", STOPPED_WITHIN.as_secs());
-            Ok(())
+            if check { Err(anyhow!("the check was interrupted")) } else { Ok(()) }
         }
     };
     // A second Ctrl-C does not wait for open requests.
@@ -70,16 +76,26 @@ async fn start_and_watch(repository: &Repository, binary: &Path, addresses: &Add
         () = interrupted.wait() => {}
     }
     gateway.stop(Duration::ZERO).await;
-    ended
+    ended?;
+    // Killed or failing at its end is no good end of a check.
+    if check {
+        let status = gateway.ended().await?;
+        if !status.success() {
+            bail!("the gateway did not stop in order ({status})");
+        }
+    }
+    Ok(())
 }
 
-/// Waits until the gateway is ready, prints what to try, and then waits for the gateway's end, which is an error.
+/// Waits until the gateway is ready, prints what to try, and then waits for the gateway's end, which is an error. A check,
+/// which tells the times since the start, is done when all of it was tried.
 async fn watch(
     repository: &Repository,
     binary: &Path,
     addresses: &Addresses,
     gateway: &mut Child,
     section: Section,
+    checked: Option<Instant>,
 ) -> Result<()> {
     tokio::select! {
         ready = ready(addresses.public, READY_WITHIN) => ready?,
@@ -87,9 +103,25 @@ async fn watch(
     }
     section.close();
     let key = issue_key(repository, binary).await?;
+    if let Some(started) = checked {
+        return tokio::select! {
+            tried = try_all(addresses.public, &key, started, |line| println!("{line}")) => tried,
+            status = gateway.ended() => bail!("the gateway ended while it was asked ({}); its reason is above", status?),
+        };
+    }
     print!("{}", welcome(addresses, &key));
     let status = gateway.ended().await?;
     bail!("the gateway ended ({status}); its reason is above")
+}
+
+/// Sends what [`welcome`] prints, and says of each that it works, and how long it took from the start until then.
+async fn try_all(public: SocketAddr, key: &str, started: Instant, mut say: impl FnMut(String)) -> Result<()> {
+    for trial in trial::all(public, key) {
+        trial.ask(ANSWERED_WITHIN).await?;
+        say(format!("200 after {}: {trial}", in_words(started.elapsed())));
+    }
+    say(format!("up after {}", in_words(started.elapsed())));
+    Ok(())
 }
 
 /// Waits until the gateway says that it is ready.
@@ -136,7 +168,7 @@ fn gateway(repository: &Repository, binary: &Path, subcommand: &[&str]) -> Comma
 
 fn welcome(addresses: &Addresses, key: &str) -> String {
     let Addresses { public, admin, .. } = addresses;
-    let token = pillar::TOKEN;
+    let [rooms, events, certificate] = trial::all(*public, key).map(|trial| trial.line());
     format!(
         "
 The gateway is up.
@@ -147,9 +179,9 @@ The gateway is up.
 
 Try:
 
-  curl -i http://{public}/v1/connect/rooms -H 'authorization: Bearer {key}'
-  curl -N http://{public}/v1/connect/rooms/lobby/events -H 'authorization: Bearer {key}'
-  curl -i http://{public}/v1/knowledge/verify/{token}
+  {rooms}
+  {events}
+  {certificate}
 
 Edit {CONFIG} and save: it applies at once. Ctrl-C stops everything.
 "

@@ -54,6 +54,39 @@ async fn the_printed_lines_work_as_they_stand() {
     stand.running.stop().await;
 }
 
+#[test]
+fn what_is_checked_is_what_is_printed() {
+    let repository = Repository::find().unwrap();
+    let addresses = Addresses::read(&repository.join(CONFIG)).unwrap();
+    let printed = welcome(&addresses, "sk_live_a");
+    let printed: Vec<_> = printed.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    let sent = trial::all(addresses.public, "sk_live_a").map(|trial| (addresses.public, trial.request()));
+    assert_eq!(printed.into_iter().map(as_curl_would).collect::<Vec<_>>(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_says_of_each_line_that_it_works_or_stops_at_the_first_that_does_not() {
+    let stand = Stand::start().await;
+    let (public, key) = (stand.addresses.public, stand.key().await);
+    let mut said = Vec::new();
+    try_all(public, &key, Instant::now(), |line| said.push(line)).await.unwrap_or_else(|error| panic!("{error:#}"));
+    let ends = ["/v1/connect/rooms", "/v1/connect/rooms/lobby/events", "/v1/knowledge/verify/qr-4hX9mT2v"];
+    assert_eq!(said.len(), 4, "{said:?}");
+    for (line, end) in said.iter().zip(ends) {
+        assert!(line.starts_with("200 after ") && line.ends_with(&format!(" s: GET http://{public}{end}")), "{line}");
+    }
+    assert!(said[3].starts_with("up after ") && said[3].ends_with(" s"), "{said:?}");
+
+    let mut said = Vec::new();
+    let wrong = try_all(public, "sk_live_wrong", Instant::now(), |line| said.push(line)).await.unwrap_err().to_string();
+    assert!(
+        wrong.contains("/v1/connect/rooms got 401 instead of 200: ") && wrong.contains("invalid_token_shape"),
+        "{wrong}"
+    );
+    assert!(said.is_empty(), "{said:?}");
+    stand.running.stop().await;
+}
+
 /// Pillars and gateway as `up` starts them, on free ports, with data of their own.
 struct Stand {
     addresses: Addresses,
