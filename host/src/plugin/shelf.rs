@@ -183,17 +183,17 @@ impl Shelf {
         data::write_private(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
     }
 
-    /// Notes that a component serves; in memory also where it cannot be written down.
+    /// Notes that a component serves, from the directory or from what was `kept`; in memory also where it cannot be written
+    /// down. A hold ends by a component from the directory only: where another kept one had to take the place of the one that
+    /// was meant, the hold is to that one, or what was gone back from would be next.
     ///
     /// # Errors
     /// When it cannot be written down.
-    pub fn shipped(&self, policy: &str, shipped: &Version) -> Result<(), ShelfError> {
+    pub fn shipped(&self, policy: &str, shipped: &Version, kept: bool) -> Result<(), ShelfError> {
         let Version { digest, version, since, .. } = shipped;
         let mut card = self.card(policy);
-        let held = card.held.as_ref().is_some_and(|held| held.digest == *digest);
-        if !held {
-            card.held = None;
-        }
+        card.held = card.held.take().filter(|_| kept).map(|held| Held { digest: digest.clone(), ..held });
+        let held = card.held.is_some();
         if card.serving.as_ref() != Some(digest) {
             card.serving = Some(digest.clone());
             // Whoever goes back twice gets two versions back: what was gone back to keeps its place.

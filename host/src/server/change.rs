@@ -165,7 +165,7 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
             version: outcome.version.clone(),
             since: now,
         };
-        if let Err(error) = shelf.shipped(&outcome.policy, &version) {
+        if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }
         if before.as_ref() != Some(digest) {

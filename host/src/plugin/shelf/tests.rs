@@ -18,7 +18,9 @@ fn ship(shelf: &Shelf, policy: &str, letter: &str) -> String {
         version: format!("1.0.{}", letter.len()),
         since: NOW,
     };
-    shelf.shipped(policy, &version).unwrap();
+    // A component that is held to comes from what was kept.
+    let kept = shelf.card(policy).held.is_some_and(|held| held.digest == digest);
+    shelf.shipped(policy, &version, kept).unwrap();
     shelf.sweep();
     digest
 }
@@ -87,6 +89,21 @@ fn going_back_twice_goes_two_versions_back() {
     ship(&shelf, "gas", "b");
     assert_eq!(shelf.last("gas", "p").unwrap().digest, b);
     assert_eq!(shelf.hold("gas", "p", None, Some(c)).unwrap().digest, a);
+}
+
+#[test]
+fn a_hold_goes_over_to_the_kept_version_that_had_to_serve_instead() {
+    let place = tempfile::tempdir().unwrap();
+    let (_data, shelf) = shelf(&place);
+    let [a, b, c] = ["a", "b", "c"].map(|letter| ship(&shelf, "gas", letter));
+    let held = shelf.hold("gas", "p", None, Some(c.clone())).unwrap();
+    assert_eq!(held.digest, b);
+    let version = shelf.card("gas").versions.into_iter().find(|version| version.digest == a).unwrap();
+    shelf.shipped("gas", &version, true).unwrap();
+    assert_eq!(shelf.card("gas").held, Some(Held { digest: a, ..held }));
+    // From the directory it is what the operator wants next.
+    ship(&shelf, "gas", "d");
+    assert_eq!(shelf.card("gas").held, None);
 }
 
 #[test]
