@@ -116,6 +116,8 @@ pub struct Policy {
     pub failure: Failure,
     /// Bounds of one call.
     pub bounds: Bounds,
+    /// Bounds of what it waits for; only for policies that can wait.
+    pub waits: Waits,
     /// What it is allowed.
     pub grant: Grant,
     /// Its configuration, for all pillars. Policy's own schema.
@@ -156,6 +158,15 @@ pub struct Bounds {
     pub copied_out: usize,
 }
 
+/// Bounds of calls that wait: for a store, for somebody outside, or in WASI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// How long one call may wait, in all.
+    pub time: Duration,
+    /// The most calls that wait or run at once, for each worker.
+    pub calls: usize,
+}
+
 /// What a policy is allowed. Everything that its descriptor asks for must stand here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grant {
@@ -167,6 +178,46 @@ pub struct Grant {
     pub maximum_charge: u64,
     /// Scopes that an `identify` may give; `*` for all.
     pub scopes: Vec<String>,
+    /// Its key-value store; `None` where it has none.
+    pub store: Option<StoreGrant>,
+    /// Whom it may ask over HTTP.
+    pub outbound: Vec<OutboundGrant>,
+    /// What of WASI is real for it: `clock`, `random`. Without these, both follow from the request.
+    pub wasi: Vec<String>,
+}
+
+/// A key-value store of a policy's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreGrant {
+    /// Whose keys these are. Policies with the same space share it. Default: the policy's name.
+    pub space: String,
+    /// The most bytes of keys and values in the space.
+    pub bytes: usize,
+    /// The most keys in the space.
+    pub entries: u64,
+}
+
+/// Requests that a policy may send to one origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundGrant {
+    /// Over TLS.
+    pub tls: bool,
+    /// The host: a name in lower case, or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Methods, upper case.
+    pub methods: Vec<String>,
+    /// Paths: exact, or below where it ends with `/*`.
+    pub paths: Vec<String>,
+    /// The most requests for each call of the policy.
+    pub calls: u32,
+    /// The most bytes of a response's body.
+    pub response: usize,
+    /// Until the whole response has come.
+    pub timeout: Duration,
+    /// Whether the host may have an address that is not public: loopback, private, link-local.
+    pub private: bool,
 }
 
 /// A named group of endpoints.

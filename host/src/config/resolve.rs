@@ -2,7 +2,9 @@
 //!
 //! All or nothing: every section is read to its end even after mistakes, and a configuration comes out only if there were none.
 
+mod grant;
 mod listener;
+mod origin;
 mod pillar;
 mod policy;
 mod route;

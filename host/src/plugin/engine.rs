@@ -18,7 +18,7 @@ pub const TICK: Duration = Duration::from_millis(5);
 const LOAD: Duration = Duration::from_secs(1);
 
 /// The most memory that a policy can be given: the size of a slot in the pool.
-pub const LARGEST_MEMORY: usize = 64 << 20;
+pub const LARGEST_MEMORY: usize = 256 << 20;
 
 /// The largest component that is compiled.
 pub const LARGEST_COMPONENT: u64 = 64 << 20;

@@ -17,8 +17,9 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "respond", "effect", "landing"],
     &["chain", "route", "upstream", "credential", "principal"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
+    &["kv", "outbound"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
-    &["clock", "id", "gas", "path"],
+    &["address", "clock", "id", "gas", "path"],
 ];
 
 /// Imports within one layer that are meant: (who, whom). Never both ways.

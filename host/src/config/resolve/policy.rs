@@ -4,14 +4,11 @@
 
 use std::time::Duration;
 
-use crate::config::form::{Fault, duration, gas, name, shown, size};
+use super::grant::grant;
+use crate::config::form::{Fault, duration, name, shown, size};
 use crate::config::read::{Entry, Table};
-use crate::config::suggest::{listed, nearest};
 use crate::config::value::Value;
-use crate::config::{Bounds, Failure, Grant, Instance, Policy};
-
-const POWERS: [&str; 8] = ["deny", "respond", "forward", "rewrite-path", "take", "charge", "mint-token", "identify"];
-const READS: [&str; 5] = ["authorization", "cookie", "set-cookie", "proxy-authorization", "*"];
+use crate::config::{Bounds, Failure, Instance, Policy, Waits};
 
 /// Powers whose silent absence would let a request through that should be refused, or go uncounted.
 const MUST_NOT_FAIL_OPEN: [&str; 4] = ["deny", "identify", "take", "charge"];
@@ -23,7 +20,8 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
     let instance = instance(&mut table);
     let failure = table.choice("failure", "closed", &[("closed", Failure::Closed), ("open", Failure::Open)]);
     let bounds = bounds(&mut table);
-    let grant = grant(table.table("grant"));
+    let waits = waits(&mut table);
+    let grant = grant(table.table("grant"), policy);
     let config = table.table("config").json();
 
     if let (Some(Failure::Open), Some(grant)) = (failure, &grant) {
@@ -45,6 +43,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
         instance: instance?,
         failure: failure?,
         bounds: bounds?,
+        waits: waits?,
         grant: grant?,
         config: config?,
     })
@@ -65,50 +64,15 @@ fn bounds(table: &mut Table<'_>) -> Option<Bounds> {
     let fuel = table.integer("fuel", 2_000_000, 10_000..=10_000_000_000);
     // The clock that stops a policy ticks every 5 ms; a shorter deadline could not be kept.
     let deadline = table.text("deadline", "20ms", duration(Duration::from_millis(5)..=Duration::from_secs(10)));
-    let memory = table.text("memory", "16MiB", size(64 << 10..=64 << 20));
+    let memory = table.text("memory", "16MiB", size(64 << 10..=256 << 20));
     let copied_out = table.text("copied_out", "128KiB", size(4 << 10..=16 << 20));
     Some(Bounds { fuel: fuel?, deadline: deadline?, memory: memory?, copied_out: copied_out? })
 }
 
-fn grant(mut table: Table<'_>) -> Option<Grant> {
-    let powers = table.list("powers", POWERS.len()).and_then(|items| words(&items, "power", &POWERS));
-    let reads = table.list("reads", READS.len()).and_then(|items| words(&items, "field that needs a grant", &READS));
-    let maximum_charge = table.text("maximum_charge", "0", gas);
-    let scopes = table.list("scopes", 64).and_then(|items| distinct(&items, scope));
-
-    if let (Some(powers), Some(maximum)) = (&powers, maximum_charge) {
-        let charges = powers.iter().any(|power| power == "charge");
-        let place = table.place_of("maximum_charge");
-        if maximum > 0 && !charges {
-            table.report().add(
-                &place,
-                "has no meaning without the power charge; add \"charge\" to powers, or remove it",
-                None,
-            );
-        }
-        if charges && maximum == 0 {
-            let message =
-                "must be more than 0 where the power charge is granted; write for example maximum_charge = \"100\"";
-            table.report().add(&place, message, None);
-        }
-        if table.has("scopes") && !powers.iter().any(|power| power == "identify") {
-            let message = "has no meaning without the power identify; add \"identify\" to powers, or remove it";
-            table.report().add(&table.place_of("scopes"), message, None);
-        }
-    }
-    table.finish();
-    Some(Grant { powers: powers?, reads: reads?, maximum_charge: maximum_charge?, scopes: scopes? })
-}
-
-/// Distinct words out of those allowed.
-fn words(items: &[Value<'_>], what: &str, allowed: &[&str]) -> Option<Vec<String>> {
-    distinct(items, |text| {
-        if allowed.contains(&text) {
-            return Ok(text.to_owned());
-        }
-        let message = format!("`{}` is no {what}; allowed: {}", shown(text), listed(allowed.iter().copied()));
-        Err(Fault { message, meant: nearest(text, allowed.iter().copied()).map(str::to_owned) })
-    })
+fn waits(table: &mut Table<'_>) -> Option<Waits> {
+    let time = table.text("wait", "5s", duration(Duration::from_millis(10)..=Duration::from_secs(60)));
+    let calls = table.integer("waiting_calls", 64, 1..=1024);
+    Some(Waits { time: time?, calls: usize::try_from(calls?).ok()? })
 }
 
 /// Texts of one form, none of them twice.

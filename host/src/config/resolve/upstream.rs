@@ -2,10 +2,10 @@
 //!
 //! An endpoint is never repeated in a message as it was written: it may hold a password that somebody put there.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::origin::origin;
 use crate::config::form::{Fault, duration, name};
 use crate::config::read::Entry;
 use crate::config::value::Value;
@@ -59,50 +59,16 @@ fn endpoints(list: &Value<'_>, items: &[Value<'_>]) -> Option<Vec<Endpoint>> {
 /// `http://host:port`, with nothing after it; port 80 where none is given (RFC 9110, section 4.2.1).
 fn endpoint(text: &str) -> Result<Endpoint, Fault> {
     const FORM: &str = "write http://host:port, such as \"http://127.0.0.1:9201\"";
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Fault::from(format!("does not begin with http://; {FORM}")));
+    let origin = match text.split_once("://") {
+        Some(("https", _)) => {
+            return Err(Fault::from("asks for TLS to the upstream, which is not there yet; use http://"));
+        }
+        Some(("http", rest)) => origin(false, rest, FORM)?,
+        Some(_) => return Err(Fault::from(format!("has another scheme than http://; {FORM}"))),
+        None => return Err(Fault::from(format!("does not begin with http://; {FORM}"))),
     };
-    match scheme {
-        "http" => {}
-        "https" => return Err(Fault::from("asks for TLS to the upstream, which is not there yet; use http://")),
-        _ => return Err(Fault::from(format!("has another scheme than http://; {FORM}"))),
-    }
-    if rest.contains('@') {
-        return Err(Fault::from("holds a user name or password, which would be ignored; remove all up to the @"));
-    }
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains(['/', '?', '#']) {
-        return Err(Fault::from(format!("goes on after the port; a path belongs to the pillar; {FORM}")));
-    }
-    let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some("80"))),
-        None => authority.split_once(':').map_or((authority, Some("80")), |(host, port)| (host, Some(port))),
-    };
-    let digits = |port: &&str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.filter(digits).and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
-    let Some(port) = port else {
-        return Err(Fault::from(format!("has no port from 1 to 65535; {FORM}")));
-    };
-    let v6 = host.parse::<Ipv6Addr>().ok().filter(|_| authority.starts_with('['));
-    if v6.is_none() && (authority.starts_with('[') || !is_host(host)) {
-        return Err(Fault::from(format!("has no proper host; {FORM}")));
-    }
-    let host = v6.map_or_else(|| host.to_ascii_lowercase(), |address| address.to_string());
-    let authority = if v6.is_some() { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    Ok(Endpoint { authority: Arc::from(authority), host, port })
-}
-
-/// An IPv4 address, or a name of at most 253 characters in labels of at most 63 (RFC 1123, section 2.1).
-fn is_host(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    // What ends in a number is meant as an address, and must be a whole one.
-    let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+    let authority = Arc::from(origin.authority());
+    Ok(Endpoint { authority, host: origin.host, port: origin.port })
 }
 
 #[cfg(test)]
