@@ -45,7 +45,7 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
     let now = worker.gateway.clock.now();
     let id = worker.request_ids.next(now);
     let text = id.text();
-    let exchange = Exchange { worker, client, id: &text, now };
+    let exchange = Exchange { worker, client, id: &text, now, seed: worker.random() };
     let mut response = match exchange.route(request).await {
         Ok(response) => response,
         Err(denial) => respond::to(&denial, &text),
@@ -61,6 +61,7 @@ struct Exchange<'a> {
     client: &'a Client,
     id: &'a Text,
     now: Millis,
+    seed: u64,
 }
 
 /// An answer, before the response phase. An upstream's body is kept apart until it is sure that it is wanted.
@@ -133,9 +134,9 @@ impl Exchange<'_> {
             now: self.now,
             address: self.client.address,
             credential: &routed.credential,
-            seed: self.worker.random(),
+            seed: self.seed,
         };
-        let mut passed = pillar.chain.run(&mut self.worker.instances.borrow_mut(), &facts);
+        let mut passed = pillar.chain.run(&self.worker.instances, &facts).await;
         let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
@@ -144,7 +145,7 @@ impl Exchange<'_> {
                 Answer::whole(respond::to(&denial, self.id), Source::Gateway, None)
             }
         };
-        self.finish(pillar, answer, &mut passed, meter)
+        self.finish(pillar, answer, &mut passed, meter).await
     }
 
     /// What the chain came to: an answer of its own, or the upstream's.
@@ -276,13 +277,13 @@ impl Exchange<'_> {
     }
 
     /// The response phase, in reverse order, and the last entries of the meter.
-    fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
+    async fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
         let Answer { mut response, incoming, mut source, told } = answer;
         if let Some(told) = told {
             told.write(response.headers_mut());
         }
         if pillar.chain.has_response_phase() {
-            self.after(pillar, &mut response, &mut source, passed, &mut meter);
+            self.after(pillar, &mut response, &mut source, passed, &mut meter).await;
         } else {
             for (_, decision) in passed.decisions.iter().rev() {
                 effect::edit(response.headers_mut(), &decision.response_edits);
@@ -300,7 +301,7 @@ impl Exchange<'_> {
         response
     }
 
-    fn after(
+    async fn after(
         &self,
         pillar: &Pillar,
         response: &mut Response<Body>,
@@ -316,9 +317,9 @@ impl Exchange<'_> {
             route: meter.route(),
             now: self.now,
             request_id: self.id,
+            seed: self.seed,
         };
-        let mut instances = self.worker.instances.borrow_mut();
-        match pillar.chain.run_response(&mut instances, &head, decisions, fuel) {
+        match pillar.chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
             Ok(mut thoughts) => {
                 // The first policy of the chain speaks last, and so has the last word on the whole answer.
                 let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());

@@ -7,9 +7,10 @@ use super::bindings_0_1::response_world::ResponseIndices;
 use super::cache::CodeCache;
 use super::contract::Descriptor;
 use super::declared::Declared;
-use super::engine::Engine;
+use super::engine::{Engine, Engines};
 use super::failure::Failure;
 use super::guest::{Counter, Guest};
+use super::waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
@@ -25,8 +26,7 @@ const LATER_PHASES: [&str; 5] =
 pub struct Component {
     pub(super) engine: Engine,
     pub(super) instance: InstancePre<Guest>,
-    pub(super) policy: PolicyIndices,
-    pub(super) response: Option<ResponseIndices>,
+    pub(super) runs: Runs,
     /// What it declares.
     pub declared: Declared,
     /// SHA-256 of its bytes, in hexadecimal.
@@ -35,15 +35,34 @@ pub struct Component {
     pub compiled: bool,
 }
 
+/// How it is called.
+pub(super) enum Runs {
+    /// At once, and to the end.
+    Pure {
+        /// What every policy exports.
+        policy: PolicyIndices,
+        /// The response phase, where it has one.
+        response: Option<ResponseIndices>,
+    },
+    /// With pauses.
+    Waiting(waiting::Exports),
+}
+
 impl Component {
     /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. Takes a while: never
     /// called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
-    pub fn load(engine: &Engine, bytes: &[u8], bounds: Bounds, cache: Option<&CodeCache>) -> Result<Self, Vec<String>> {
+    pub fn load(
+        engines: &Engines,
+        bytes: &[u8],
+        bounds: Bounds,
+        cache: Option<&CodeCache>,
+    ) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
         let digest = digest(bytes);
+        let engine = &engines.for_component(bytes).map_err(|reason| vec![reason])?;
         let known = cache.and_then(|cache| cache.find(engine, &digest));
         let is_known = known.is_some();
         let compiled = match known {
@@ -62,23 +81,28 @@ impl Component {
         border(engine, &compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
         let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
-        let policy = PolicyIndices::new(&instance).map_err(one)?;
-        let response = match compiled.get_export_index(None, "on-response") {
-            Some(_) => Some(ResponseIndices::new(&instance).map_err(one)?),
-            None => None,
+        let has_response = compiled.get_export_index(None, "on-response").is_some();
+        let runs = if engine.waits() {
+            Runs::Waiting(waiting::Exports::of(&instance, has_response).map_err(one)?)
+        } else {
+            PolicyPre::new(instance.clone()).map_err(one)?;
+            let response = if has_response { Some(ResponseIndices::new(&instance).map_err(one)?) } else { None };
+            Runs::Pure { policy: PolicyIndices::new(&instance).map_err(one)?, response }
         };
-        PolicyPre::new(instance.clone()).map_err(one)?;
-        let [descriptor, again] = describe_twice(engine, &instance, &policy, bounds)?;
+        let mut component =
+            Self { engine: engine.clone(), instance, runs, declared: Declared::default(), digest, compiled: !is_known };
+        let [descriptor, again] = component.describe_twice(bounds)?;
         let mut problems = Vec::new();
         if format!("{descriptor:?}") != format!("{again:?}") {
             problems.push("it describes itself differently each time".to_owned());
         }
         match Declared::check(&descriptor) {
             Ok(declared) if problems.is_empty() => {
-                if response.is_none() && !(declared.response_reads.is_empty()) {
+                if !component.has_response_phase() && !declared.response_reads.is_empty() {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
                 }
-                Ok(Self { engine: engine.clone(), instance, policy, response, declared, digest, compiled: !is_known })
+                component.declared = declared;
+                Ok(component)
             }
             Ok(_) => Err(problems),
             Err(more) => {
@@ -95,7 +119,32 @@ impl Component {
 
     /// Whether it takes part in the response phase.
     pub fn has_response_phase(&self) -> bool {
-        self.response.is_some()
+        match &self.runs {
+            Runs::Pure { response, .. } => response.is_some(),
+            Runs::Waiting(exports) => exports.has_response(),
+        }
+    }
+
+    /// Whether its calls can be suspended.
+    pub fn waits(&self) -> bool {
+        matches!(self.runs, Runs::Waiting(_))
+    }
+
+    /// Asks one instance twice: only in one instance can a guest know that it was asked before.
+    fn describe_twice(&self, bounds: Bounds) -> Result<[Descriptor; 2], Vec<String>> {
+        let answer = || {
+            let Runs::Pure { policy, .. } = &self.runs else { return waiting::describe(self, bounds) };
+            let mut store = self.engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
+            let made = self.instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
+            let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
+            let mut ask = || {
+                super::engine::refuel(&mut store)?;
+                super::engine::start_clock_of_load(&mut store);
+                exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
+            };
+            Ok([ask()?, ask()?])
+        };
+        answer().map_err(|failure: Failure| vec![format!("it could not be asked what it is: {failure}")])
     }
 
     pub(super) fn counters(&self) -> Arc<[Counter]> {
@@ -156,12 +205,9 @@ fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
 
 fn import_problem(name: &str) -> Option<String> {
     let Some(rest) = name.strip_prefix("portico:policy/") else {
-        return Some(if name.starts_with("wasi:") {
-            format!("it imports `{name}`: a pure policy has no WASI; build it for wasm32-unknown-unknown")
-        } else {
-            format!(
-                "it imports `{name}`, which a policy cannot have; only log and metrics of {CONTRACT} can be imported"
-            )
+        // What of WASI there is, the linker knows.
+        return (!name.starts_with("wasi:")).then(|| {
+            format!("it imports `{name}`, which a policy cannot have; there are {CONTRACT} and WASI 0.2 without HTTP")
         });
     };
     match rest.split_once('@') {
@@ -174,25 +220,4 @@ fn import_problem(name: &str) -> Option<String> {
         }
         _ => Some(format!("it imports `{name}`, which is not in {CONTRACT}")),
     }
-}
-
-/// Asks one instance twice: only in one instance can a guest know that it was asked before.
-fn describe_twice(
-    engine: &Engine,
-    instance: &InstancePre<Guest>,
-    policy: &PolicyIndices,
-    bounds: Bounds,
-) -> Result<[Descriptor; 2], Vec<String>> {
-    let answer = || {
-        let mut store = engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
-        let made = instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
-        let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
-        let mut ask = || {
-            super::engine::refuel(&mut store)?;
-            super::engine::start_clock_of_load(&mut store);
-            exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
-        };
-        Ok([ask()?, ask()?])
-    };
-    answer().map_err(|failure: Failure| vec![format!("it could not be asked what it is: {failure}")])
 }

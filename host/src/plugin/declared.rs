@@ -10,7 +10,7 @@ const FIELDS: usize = 64;
 const COUNTERS: usize = 16;
 
 /// What a policy is, sees and may touch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Declared {
     /// Its own name.
     pub name: String,

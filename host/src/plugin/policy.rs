@@ -9,7 +9,7 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
-use crate::config::{self, Bounds, Failure, Grant, Instance, Problem};
+use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +31,8 @@ pub struct Policy {
     pub mode: Instance,
     /// Bounds of one call.
     pub bounds: Bounds,
+    /// Bounds of waiting.
+    pub waits: Waits,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
     /// What it did so far.
@@ -100,8 +102,20 @@ pub struct RouteUse {
     pub auth: bool,
 }
 
+impl SlotUse {
+    /// The methods of each rule, as they are lent to [`Self::contract`].
+    pub(super) fn methods(&self) -> Vec<Vec<&str>> {
+        self.routes.iter().map(|route| route.methods.iter().map(String::as_str).collect()).collect()
+    }
+
+    /// The rules as policies see them.
+    pub(super) fn contract<'a>(&'a self, methods: &'a [Vec<&'a str>]) -> Vec<contract::Route<'a>> {
+        self.routes.iter().zip(methods).map(|(route, methods)| route.contract(methods)).collect()
+    }
+}
+
 impl RouteUse {
-    pub(super) fn contract<'a>(&'a self, methods: &'a [&'a str]) -> contract::Route<'a> {
+    fn contract<'a>(&'a self, methods: &'a [&'a str]) -> contract::Route<'a> {
         let auth = if self.auth { Auth::Required } else { Auth::None };
         contract::Route { name: &self.name, path: &self.path, methods, auth }
     }
@@ -130,6 +144,7 @@ impl Policy {
             failure: written.failure,
             mode: written.instance,
             bounds: written.bounds,
+            waits: written.waits,
             slots: Vec::new(),
             record,
         };
@@ -149,8 +164,8 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds)
-                == (&written.grant, written.failure, written.instance, written.bounds)
+            && (&self.grant, self.failure, self.mode, self.bounds, self.waits)
+                == (&written.grant, written.failure, written.instance, written.bounds, written.waits)
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 
