@@ -1,8 +1,9 @@
 //! How entries are written: where a row stands, what is in it, and what leads to those that expire.
 //!
-//! A row stands under the space, a zero byte and the key; spaces are names, so they have no zero byte and are never empty. Beside it, an
-//! entry that expires has a pointer without a value under a zero byte, the space, a zero byte, when it expires (most significant byte
-//! first) and the key: so what has expired in a space is one range. A pointer is a hint, and the row is the truth.
+//! A row stands under the space, a zero byte and the key; spaces are names, so they have no zero byte and are never empty.
+//! Beside it, an entry that expires has a pointer without a value under a zero byte, the space, a zero byte, when it expires
+//! (most significant byte first) and the key: so what has expired in a space is one range. A pointer is a hint, and the row
+//! is the truth.
 
 use bytes::{Buf, BufMut};
 

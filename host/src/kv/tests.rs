@@ -308,21 +308,21 @@ fn a_write_that_fails_is_unavailable_and_the_count_is_right_again_afterwards() {
     let spaces = Spaces::open(flaky.clone()).unwrap();
     let grant = grant("space", 1_000, 100);
     let works = |fails| flaky.fails.store(fails, Ordering::Relaxed);
-    let soon = Some(Millis(NOW.0 + 1));
+    let soon = Millis(NOW.0 + 1);
     for (round, fails) in [1, 2, 1, 2].into_iter().enumerate() {
         let old = format!("old{round}");
         works(0);
-        spaces.set(&grant, &old, &entry(4, soon), NOW).unwrap();
+        spaces.set(&grant, &old, &entry(4, Some(soon)), NOW).unwrap();
         works(fails);
         for _ in 0..2 {
             assert!(matches!(
                 spaces.set(&grant, &format!("new{round}"), &entry(8, None), NOW),
                 Err(Error::Unavailable(_))
             ));
-            assert!(matches!(spaces.set(&grant, &old, &entry(9, soon), NOW), Err(Error::Unavailable(_))));
+            assert!(matches!(spaces.set(&grant, &old, &entry(9, Some(soon)), NOW), Err(Error::Unavailable(_))));
             if round > 1 {
                 assert!(matches!(spaces.remove("space", &old), Err(Error::Unavailable(_))));
-                assert!(matches!(spaces.sweep("space", soon.unwrap()), Err(Error::Unavailable(_))));
+                assert!(matches!(spaces.sweep("space", soon), Err(Error::Unavailable(_))));
             }
         }
         // What is there can still be read, and the next write finds the count right.
@@ -331,6 +331,6 @@ fn a_write_that_fails_is_unavailable_and_the_count_is_right_again_afterwards() {
         spaces.set(&grant, "last", &entry(round, None), NOW).unwrap();
         assert_eq!(spaces.held(), Spaces::open(flaky.clone()).unwrap().held());
     }
-    while spaces.sweep("space", soon.unwrap()).unwrap().1 {}
+    while spaces.sweep("space", soon).unwrap().1 {}
     assert_eq!(spaces.held(), Spaces::open(flaky.clone()).unwrap().held());
 }
