@@ -16,6 +16,7 @@ pub mod gas;
 pub mod head;
 pub mod id;
 pub mod key;
+pub mod kv;
 pub mod landing;
 pub mod limit;
 pub mod listener;
