@@ -1,5 +1,6 @@
 //! The gateway as a library.
 
+pub mod address;
 pub mod api;
 pub mod assertion;
 pub mod body;
@@ -22,6 +23,7 @@ pub mod limit;
 pub mod listener;
 pub mod meter;
 pub mod org;
+pub mod outbound;
 pub mod path;
 pub mod plugin;
 pub mod principal;
