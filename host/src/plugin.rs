@@ -23,7 +23,7 @@ mod waiting;
 
 pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
-pub use component::{Component, digest};
+pub use component::{Component, Wants, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
@@ -32,6 +32,7 @@ pub use instance::{Answer, Instances};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
+pub use waiting::{Outside, Reached};
 
 /// The shapes of the contract, version 0.1.
 pub mod contract {

@@ -61,7 +61,7 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         config: config.into(),
         key: "policies.bench.config".into(),
     };
-    let policy = Policy::prepare(Arc::new(component), &written, vec![slot], None);
+    let policy = Policy::prepare(Arc::new(component), &written, vec![slot], None, &Arc::default());
     Arc::new(policy.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 

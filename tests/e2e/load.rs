@@ -34,8 +34,8 @@ fn odd_bytes_are_refused_by_name() {
         (guest("other-world"), "another world"),
         (guest("world-0-2"), "0.2.0"),
         (guest("imports-unknown"), "imports `"),
-        (guest("imports-store"), "portico:policy/kv"),
-        (guest("imports-outbound"), "portico:policy/http"),
+        (guest("keeps"), "the capability `store`, which is not granted"),
+        (guest("asks"), "the capability `outbound`, which is not granted"),
         (guest("hostile-describe"), "could not be asked"),
         (guest("forgetful"), "differently"),
     ] {

@@ -9,6 +9,7 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
+use super::waiting::{Outside, Reached};
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub struct Policy {
     /// The component behind it.
     pub component: Arc<Component>,
     /// What it is allowed.
-    pub grant: Grant,
+    pub grant: Arc<Grant>,
     /// What its failure means.
     pub failure: Failure,
     /// Whether an instance serves one request or many.
@@ -33,6 +34,8 @@ pub struct Policy {
     pub bounds: Bounds,
     /// Bounds of waiting.
     pub waits: Waits,
+    /// What there is to reach, for those that may.
+    pub outside: Arc<Outside>,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
     /// What it did so far.
@@ -48,11 +51,13 @@ pub struct Record {
     pub calls: AtomicU64,
     /// Calls that brought no usable verdict, by [`Kind`].
     failures: [AtomicU64; Kind::ALL.len()],
+    /// What it reached for beside its requests.
+    pub reached: Arc<Reached>,
 }
 
 impl Record {
     fn new(counters: Arc<[Counter]>) -> Self {
-        Self { counters, calls: AtomicU64::new(0), failures: Default::default() }
+        Self { counters, calls: AtomicU64::new(0), failures: Default::default(), reached: Arc::default() }
     }
 
     /// Counts a failure.
@@ -131,8 +136,12 @@ impl Policy {
         written: &config::Policy,
         uses: Vec<SlotUse>,
         earlier: Option<&Policy>,
+        outside: &Arc<Outside>,
     ) -> Result<Self, Vec<Problem>> {
-        let mut problems = grant::check(written, &component.declared);
+        let mut problems = grant::check(written, &component);
+        if component.wants.outbound {
+            outside.open_outbound();
+        }
         let same = earlier.filter(|earlier| earlier.component.digest == component.digest);
         let record =
             same.map(|earlier| earlier.record.clone()).unwrap_or_else(|| Arc::new(Record::new(component.counters())));
@@ -140,11 +149,12 @@ impl Policy {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: written.name.as_str().into(),
             component,
-            grant: written.grant.clone(),
+            grant: Arc::new(written.grant.clone()),
             failure: written.failure,
             mode: written.instance,
             bounds: written.bounds,
             waits: written.waits,
+            outside: outside.clone(),
             slots: Vec::new(),
             record,
         };
@@ -164,7 +174,7 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds, self.waits)
+            && (&*self.grant, self.failure, self.mode, self.bounds, self.waits)
                 == (&written.grant, written.failure, written.instance, written.bounds, written.waits)
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }

@@ -72,6 +72,8 @@ impl Changes {
         let failures = policy.record.failures().filter(|(_, times)| *times > 0);
         let failures: Map<String, Value> =
             failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
+        let reached = policy.record.reached.outcomes().filter(|(_, times)| *times > 0);
+        let reached: Map<String, Value> = reached.map(|(name, times)| (name.to_owned(), times.into())).collect();
         let card = self.card(&policy.name);
         let held = card.held.as_ref().is_some_and(|held| held.digest == policy.component.digest);
         json!({
@@ -86,6 +88,7 @@ impl Changes {
             "calls": policy.record.calls.load(Ordering::Relaxed),
             "failures": failures,
             "counters": counters,
+            "reached": reached,
             "refused": last_refusal(&card),
         })
     }
