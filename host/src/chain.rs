@@ -3,7 +3,7 @@
 //! Carries nothing out, and knows no body. Facts show the client's request as it was normalised: what an earlier policy
 //! wants changed is invisible to the later ones, what it noted is visible.
 
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::credential::Credential;
 use crate::key::{Key, Mode};
@@ -12,7 +12,7 @@ use crate::plugin::contract::{
     self, Address, Facts as Wanted, FieldValue, Method as WitMethod, Note, OtherFieldParam as OtherField, Request,
     Scheme, Standing,
 };
-use crate::plugin::{Action, Decision, Failure, Fields, Instances, Policy, Slot};
+use crate::plugin::{Action, Caller, Decision, Failure, Fields, Instances, Policy, Slot};
 use crate::upstream::{Health, Upstream};
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -66,6 +66,8 @@ pub struct Facts<'a> {
     pub credential: &'a Credential,
     /// Random bits.
     pub seed: u64,
+    /// What time it is after a call: `now` is when the request came.
+    pub clock: &'a Clock,
 }
 
 /// What came of a chain.
@@ -76,6 +78,8 @@ pub struct Passed {
     pub end: End,
     /// Fuel that all calls used.
     pub fuel: u64,
+    /// Whose calls these are, for quarantine.
+    pub caller: Caller,
 }
 
 /// How a chain ended.
@@ -92,7 +96,8 @@ pub enum End {
 impl Chain {
     /// Asks each policy in turn, until one refuses or answers.
     pub fn run(&self, instances: &mut Instances, facts: &Facts<'_>) -> Passed {
-        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0 };
+        let caller = facts.caller();
+        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0, caller };
         for (position, step) in self.steps.iter().enumerate() {
             match step.ask(instances, facts, self, &passed.decisions) {
                 Ok((decision, fuel)) => {
@@ -118,6 +123,16 @@ impl Chain {
     }
 }
 
+impl Facts<'_> {
+    /// All keys of an org are one caller, so that none of them is a way around a wait of another.
+    fn caller(&self) -> Caller {
+        match self.credential.valid() {
+            Some(key) => Caller::Org(key.org),
+            None => Caller::without_key(self.address),
+        }
+    }
+}
+
 impl Step {
     fn slot(&self) -> &Slot {
         &self.policy.slots[self.slot as usize]
@@ -125,7 +140,12 @@ impl Step {
 
     fn failed(&self, failure: &Failure, request: &str) {
         self.policy.record.failed(failure);
-        tracing::warn!(policy = %self.policy.name, request, kind = failure.kind().code(), "a policy failed: {failure}");
+        let (policy, kind) = (&*self.policy.name, failure.kind().code());
+        match failure {
+            // That it began was told; a flood of refusals is no flood of lines.
+            Failure::Quarantined { .. } => tracing::debug!(policy, request, kind, "a policy was not asked: {failure}"),
+            _ => tracing::warn!(policy, request, kind, "a policy failed: {failure}"),
+        }
     }
 
     fn ask(
@@ -136,6 +156,7 @@ impl Step {
         earlier: &[(usize, Decision)],
     ) -> Result<(Decision, u64), Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        let pass = self.policy.admit(facts.caller(), facts.clock)?;
         let declared = &self.policy.component.declared;
         let wants = |fact: Wanted| declared.facts.contains(fact);
         let plan = &self.slot().plan;
@@ -173,7 +194,7 @@ impl Step {
             other_fields: declared.reads.others.then_some(&others[..]),
             notes: wants(Wanted::NOTES).then_some(&notes[..]),
         };
-        let answer = instances.on_request(&self.policy, request)?;
+        let answer = pass.saw(instances.on_request(&self.policy, request))?;
         let decision = self.policy.accept(self.slot, answer.value)?;
         Ok((decision, answer.fuel))
     }

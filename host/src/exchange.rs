@@ -100,7 +100,8 @@ impl Exchange<'_> {
         let path = head::normalised_path(&parts).map_err(|why| Denial::MalformedRequest(why.to_string().into()))?;
         let path = path.into_owned();
         let snapshot = self.worker.gateway.live.load_full();
-        let own = landing::Own { draining: self.worker.gateway.is_draining(), jwks: &self.worker.gateway.jwks };
+        let gateway = &self.worker.gateway;
+        let own = landing::Own { draining: gateway.is_draining(), jwks: &gateway.jwks, now: self.now };
         if let Some(answer) = landing::answer(&path, &parts.method, &snapshot, &own) {
             return answer;
         }
@@ -134,6 +135,7 @@ impl Exchange<'_> {
             address: self.client.address,
             credential: &routed.credential,
             seed: self.worker.random(),
+            clock: &self.worker.gateway.clock,
         };
         let mut passed = pillar.chain.run(&mut self.worker.instances.borrow_mut(), &facts);
         let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
@@ -308,7 +310,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) {
-        let Passed { decisions, fuel, .. } = passed;
+        let Passed { decisions, fuel, caller, .. } = passed;
         let head = Head {
             status: response.status().as_u16(),
             source: *source,
@@ -316,6 +318,8 @@ impl Exchange<'_> {
             route: meter.route(),
             now: self.now,
             request_id: self.id,
+            caller: *caller,
+            clock: &self.worker.gateway.clock,
         };
         let mut instances = self.worker.instances.borrow_mut();
         match pillar.chain.run_response(&mut instances, &head, decisions, fuel) {

@@ -15,6 +15,7 @@ mod guest;
 mod instance;
 mod plan;
 mod policy;
+mod quarantine;
 mod schema;
 pub mod shelf;
 mod verdict;
@@ -29,6 +30,7 @@ pub use guest::Counter;
 pub use instance::{Answer, Instances};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
+pub use quarantine::{Caller, Pass, Quarantine, Quarantined};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
 
 /// The shapes of the contract, version 0.1.

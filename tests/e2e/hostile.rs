@@ -130,12 +130,14 @@ fn sixty_four_at_once_harm_nobody_else() {
     let public = gateway.public;
     // Warm, so that it is the guests that are waited for.
     assert_eq!(gateway.get("/v1/wild/x").send().status, 200);
+    // Each is another caller: one that comes so often would not be heard at all.
+    let mut callers = (1..=250).flat_map(|third| (1..=250).map(move |fourth| [127, 1, third, fourth]));
     for behaviour in ["loop", "eat-memory", "million-edits", "huge-string"] {
         let begun = Instant::now();
-        let wild: Vec<_> = (0..64)
-            .map(|_| {
+        let wild: Vec<_> = (callers.by_ref().take(64))
+            .map(|caller| {
                 std::thread::spawn(move || {
-                    request(public, "GET", "/v1/wild/x").field("x-behaviour", behaviour).send().status
+                    request(public, "GET", "/v1/wild/x").from(caller).field("x-behaviour", behaviour).send().status
                 })
             })
             .collect();
@@ -144,7 +146,8 @@ fn sixty_four_at_once_harm_nobody_else() {
         assert!(calm.into_iter().all(|call| call.join().expect("no panic") == 200), "{behaviour}");
         assert!(wild.into_iter().all(|call| call.join().expect("no panic") == 503), "{behaviour}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{behaviour}: {:?}", begun.elapsed());
-        assert_eq!(gateway.get("/v1/wild/x").send().status, 200, "the call after {behaviour}");
+        // If it took long, the policy may be in quarantine for a second.
+        until("the policy serves again", || gateway.get("/v1/wild/x").send().status == 200);
     }
 }
 

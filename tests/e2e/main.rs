@@ -17,5 +17,6 @@ mod malformed;
 mod places;
 mod powers;
 mod program;
+mod quarantine;
 mod reload;
 mod shipped;

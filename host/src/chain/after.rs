@@ -1,10 +1,10 @@
 //! The response phase: policies in reverse order, each with what its own verdict carried.
 
 use super::{Chain, Step, named, others};
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::plugin::contract::{Response, Source};
-use crate::plugin::{Afterthought, Decision, Failure, Instances};
+use crate::plugin::{Afterthought, Caller, Decision, Failure, Instances};
 use http::HeaderMap;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,10 @@ pub struct Head<'a> {
     pub now: Millis,
     /// The request's id.
     pub request_id: &'a str,
+    /// Whose request it was, for quarantine.
+    pub caller: Caller,
+    /// What time it is: `now` is when the request came.
+    pub clock: &'a Clock,
 }
 
 impl Chain {
@@ -78,6 +82,7 @@ impl Step {
         decision: &Decision,
     ) -> Result<Option<(Afterthought, u64)>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        let pass = self.policy.admit(head.caller, head.clock)?;
         let reads = &self.policy.component.declared.response_reads;
         let fields = named(reads, head.headers);
         let others = others(reads, head.headers);
@@ -91,7 +96,7 @@ impl Step {
             other_fields: reads.others.then_some(&others[..]),
             carry: &decision.carry,
         };
-        let Some(answer) = instances.on_response(&self.policy, response)? else { return Ok(None) };
+        let Some(answer) = pass.saw(instances.on_response(&self.policy, response))? else { return Ok(None) };
         let thought = self.policy.accept_after(self.slot, answer.value, decision)?;
         Ok(Some((thought, answer.fuel)))
     }

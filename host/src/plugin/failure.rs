@@ -1,5 +1,6 @@
 //! What can go wrong in a call into a guest, by kind.
 
+use crate::clock::Millis;
 use std::fmt;
 use wasmtime::Trap;
 
@@ -18,6 +19,11 @@ pub enum Failure {
     NotAllowed(String),
     /// No instance could be made.
     NoInstance(String),
+    /// It was not asked: calls of this caller overran too often, or those of most callers.
+    Quarantined {
+        /// Until when at least.
+        until: Millis,
+    },
 }
 
 impl Failure {
@@ -40,7 +46,13 @@ impl Failure {
             Self::Unreadable(_) => Kind::Unreadable,
             Self::NotAllowed(_) => Kind::NotAllowed,
             Self::NoInstance(_) => Kind::NoInstance,
+            Self::Quarantined { .. } => Kind::Quarantined,
         }
+    }
+
+    /// Whether it took a worker's time until a bound stopped it: what leads to quarantine.
+    pub(super) fn is_overrun(&self) -> bool {
+        matches!(self, Self::OutOfFuel | Self::PastDeadline)
     }
 }
 
@@ -59,12 +71,21 @@ pub enum Kind {
     NotAllowed,
     /// [`Failure::NoInstance`]
     NoInstance,
+    /// [`Failure::Quarantined`]
+    Quarantined,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::OutOfFuel, Self::PastDeadline, Self::Trapped, Self::Unreadable, Self::NotAllowed, Self::NoInstance];
+    pub const ALL: [Self; 7] = [
+        Self::OutOfFuel,
+        Self::PastDeadline,
+        Self::Trapped,
+        Self::Unreadable,
+        Self::NotAllowed,
+        Self::NoInstance,
+        Self::Quarantined,
+    ];
 
     /// The stable name.
     pub fn code(self) -> &'static str {
@@ -75,6 +96,7 @@ impl Kind {
             Self::Unreadable => "unreadable",
             Self::NotAllowed => "not_allowed",
             Self::NoInstance => "no_instance",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -88,6 +110,9 @@ impl fmt::Display for Failure {
             Self::Unreadable(why) => write!(f, "its answer could not be read: {why}"),
             Self::NotAllowed(why) => write!(f, "its answer is not allowed: {why}"),
             Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
+            Self::Quarantined { until } => {
+                write!(f, "it was not asked, since it is in quarantine until {until} at least")
+            }
         }
     }
 }

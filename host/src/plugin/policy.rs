@@ -9,7 +9,10 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
+use super::quarantine::Quarantine;
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,11 +49,15 @@ pub struct Record {
     pub calls: AtomicU64,
     /// Calls that brought no usable verdict, by [`Kind`].
     failures: [AtomicU64; Kind::ALL.len()],
+    /// Who has to wait.
+    pub quarantine: Quarantine,
 }
 
 impl Record {
     fn new(counters: Arc<[Counter]>) -> Self {
-        Self { counters, calls: AtomicU64::new(0), failures: Default::default() }
+        // Differs from process to process and from policy to policy.
+        let quarantine = Quarantine::new(RandomState::new().hash_one(0_u8));
+        Self { counters, calls: AtomicU64::new(0), failures: Default::default(), quarantine }
     }
 
     /// Counts a failure.
@@ -58,9 +65,14 @@ impl Record {
         self.failures[failure.kind() as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often a failure of this kind was counted.
+    pub fn failed_as(&self, kind: Kind) -> u64 {
+        self.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
     /// Failures so far, by kind.
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().map(|kind| (kind, self.failures[kind as usize].load(Ordering::Relaxed)))
+        Kind::ALL.into_iter().map(|kind| (kind, self.failed_as(kind)))
     }
 }
 
