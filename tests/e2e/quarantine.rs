@@ -129,6 +129,17 @@ fn another_configuration_forgives_nothing() {
     assert_eq!(answered(&gateway), answers);
 }
 
+#[test]
+fn it_can_be_turned_off() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin).replace("config =", "quarantine = false\nconfig ="));
+    (0..12).for_each(|_| assert_eq!(ask(gateway.public, 2, "loop"), 503));
+    let shown = policy(&gateway);
+    assert_eq!(shown["failures"], serde_json::json!({ "out_of_fuel": 12 }));
+    assert_eq!(shown["quarantine"]["answered"], 0);
+    assert_eq!(ask(gateway.public, 2, "none"), 200);
+}
+
 /// Skipped without being run, as after any other failure.
 #[test]
 fn what_fails_open_is_skipped() {

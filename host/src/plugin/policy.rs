@@ -32,6 +32,8 @@ pub struct Policy {
     pub failure: Failure,
     /// Whether an instance serves one request or many.
     pub mode: Instance,
+    /// Whether callers wait whose calls overrun.
+    pub quarantine: bool,
     /// Bounds of one call.
     pub bounds: Bounds,
     /// Its uses, by number.
@@ -140,6 +142,7 @@ impl Policy {
             component,
             grant: written.grant.clone(),
             failure: written.failure,
+            quarantine: written.quarantine,
             mode: written.instance,
             bounds: written.bounds,
             slots: Vec::new(),
@@ -161,8 +164,8 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds)
-                == (&written.grant, written.failure, written.instance, written.bounds)
+            && (&self.grant, self.failure, self.quarantine, self.mode, self.bounds)
+                == (&written.grant, written.failure, written.quarantine, written.instance, written.bounds)
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 

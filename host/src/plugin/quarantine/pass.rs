@@ -21,7 +21,7 @@ impl Policy {
     pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
         let quarantine = &self.record.quarantine;
         let mut pass = Pass { policy: self, caller, clock, probes: Probes::default() };
-        if quarantine.is_watching() {
+        if self.quarantine && quarantine.is_watching() {
             let now = clock.now();
             pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
         }
@@ -41,7 +41,8 @@ impl Pass<'_> {
             Err(Failure::NoInstance(_)) => Outcome::Unknown,
             _ => Outcome::Kept,
         };
-        if outcome == Outcome::Overran || self.policy.record.quarantine.is_watching() {
+        let policy = self.policy;
+        if policy.quarantine && (outcome == Outcome::Overran || policy.record.quarantine.is_watching()) {
             self.ended(outcome);
         }
         self.probes = Probes::default();

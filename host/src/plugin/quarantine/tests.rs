@@ -1,10 +1,11 @@
-use super::case::{FIRST_WAIT, LONGEST, OVERRUNS};
+use super::case::{FIRST_WAIT, OVERRUNS};
 use super::group::MOST_CALLERS;
 use super::*;
-use proptest::prelude::*;
-use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
+
+mod random;
+mod whole;
 
 const START: Millis = Millis(1_000_000);
 
@@ -154,107 +155,6 @@ fn late_ends_change_nothing() {
     assert_eq!(quarantine.admit(caller, START), Err(until));
 }
 
-/// Overruns of these callers, one after another, for nine seconds at most: when they had brought the whole down.
-fn storm(quarantine: &Quarantine, callers: &[Caller]) -> Option<Millis> {
-    (0..9_000).step_by(100).map(after).find(|now| {
-        callers.iter().any(|caller| {
-            overrun(quarantine, *caller, *now);
-            quarantine.shown(*now).is_whole()
-        })
-    })
-}
-
-#[test]
-fn several_callers_bring_the_whole_down_for_their_kind() {
-    let quarantine = Quarantine::new(1);
-    let callers: Vec<Caller> = (0..8).map(address).collect();
-    let down = storm(&quarantine, &callers).expect("it is down");
-    assert!(down >= after(2_000), "not before calls were watched for a while: {down:?}");
-    let shown = quarantine.shown(down);
-    assert!(shown.without_key.is_some() && shown.with_key.is_none(), "{shown:?}");
-    let until = quarantine.admit(address(99), down).expect_err("who did nothing waits too");
-    assert!(good(&quarantine, org(1), down), "callers with a key do not");
-    // One probe that comes back is enough.
-    assert!(good(&quarantine, address(99), until));
-    assert_eq!(quarantine.shown(until).without_key, None);
-    assert!(good(&quarantine, address(98), until));
-}
-
-#[test]
-fn three_callers_never_do_however_they_rage() {
-    let quarantine = Quarantine::new(1);
-    for second in 0..300_u64 {
-        let now = after(second * 1_000);
-        for number in 0..3 {
-            (0..20).for_each(|_| {
-                overrun(&quarantine, address(number), now);
-            });
-        }
-        assert!(good(&quarantine, address(9), now), "{second}");
-    }
-}
-
-#[test]
-fn the_whole_stays_up_where_as_many_are_well() {
-    for (well, is_down) in [(7, true), (8, false), (20, false)] {
-        let quarantine = Quarantine::new(1);
-        let bad: Vec<Caller> = (0..8).map(address).collect();
-        overrun(&quarantine, bad[0], START);
-        // Each is well once: it is callers that count here, as there are fewer calls than overruns.
-        (0..well).for_each(|number| assert!(good(&quarantine, address(1_000 + number), START)));
-        let down = storm(&quarantine, &bad);
-        let bits = quarantine.groups[1].book().callers_well(&quarantine.groups[1]);
-        assert!(bits <= well as usize);
-        // Two of so few may fall on one bit; then there is one caller less, and that is all.
-        if bits == well as usize {
-            assert_eq!(down.is_some(), is_down, "{well}");
-        }
-    }
-}
-
-#[test]
-fn the_whole_stays_up_where_most_calls_are_well() {
-    let quarantine = Quarantine::new(1);
-    let bad: Vec<Caller> = (0..8).map(address).collect();
-    overrun(&quarantine, bad[0], START);
-    (0..200).for_each(|_| assert!(good(&quarantine, address(1_000), START)));
-    assert_eq!(storm(&quarantine, &bad), None);
-}
-
-/// Who probes for all and fails waits for itself, so that it cannot take the next round too.
-#[test]
-fn one_that_is_hostile_cannot_keep_the_whole_down() {
-    let quarantine = Quarantine::new(1);
-    let callers: Vec<Caller> = (0..8).map(address).collect();
-    let down = storm(&quarantine, &callers).expect("it is down");
-    let hostile = address(66);
-    let until = quarantine.admit(hostile, down).expect_err("all wait");
-    let probe = quarantine.admit(hostile, until).expect("a probe");
-    assert!(probe.whole);
-    quarantine.ended(hostile, probe, Outcome::Overran, until);
-    assert!(quarantine.admit(hostile, until).is_err());
-    assert!(good(&quarantine, address(99), until), "the next one of the same round");
-    assert_eq!(quarantine.shown(until).without_key, None);
-}
-
-#[test]
-fn three_failed_probes_of_the_whole_double_its_wait() {
-    let quarantine = Quarantine::new(1);
-    let callers: Vec<Caller> = (0..8).map(address).collect();
-    let mut now = storm(&quarantine, &callers).expect("it is down");
-    for round in 0..8_u32 {
-        let until = quarantine.admit(address(900), now).expect_err("all wait");
-        assert!(until.since(now) <= LONGEST, "{round}");
-        now = until;
-        let least = (FIRST_WAIT * (1 << (round + 1))).min(Duration::from_secs(60));
-        for number in 0..3 {
-            assert!(overrun(&quarantine, address(100 + round * 3 + number), now), "{round}");
-        }
-        let next = quarantine.admit(address(900), now).expect_err("all wait again");
-        assert!(next.since(now) >= least, "{round}: {next:?}");
-    }
-}
-
 #[test]
 fn a_flood_of_new_callers_pushes_out_nobody_who_comes_again() {
     let quarantine = Quarantine::new(1);
@@ -275,7 +175,7 @@ fn a_flood_of_new_callers_pushes_out_nobody_who_comes_again() {
 fn when_all_is_calm_again_nothing_is_kept_or_watched() {
     let quarantine = Quarantine::new(1);
     let callers: Vec<Caller> = (0..600).map(address).collect();
-    storm(&quarantine, &callers);
+    whole::storm(&quarantine, &callers);
     assert!(quarantine.is_watching());
     let mut now = after(200_000);
     for _ in 0..20 {
@@ -304,77 +204,5 @@ fn of_many_threads_one_probes() {
         });
         assert_eq!(probes, 1, "{round}");
         quarantine.ended(caller, Probes { caller: true, whole: false }, Outcome::Kept, due);
-    }
-}
-
-/// One thing that happens: who calls, how it ends, how long that takes, and how much later it comes.
-#[derive(Debug, Clone, Copy)]
-struct Event {
-    caller: u32,
-    outcome: Outcome,
-    lasts: u64,
-    later: i64,
-}
-
-fn event(callers: u32) -> impl Strategy<Value = Event> {
-    let outcome = prop_oneof![3 => Just(Outcome::Overran), 2 => Just(Outcome::Kept), 1 => Just(Outcome::Unknown)];
-    // Now and then the clock is set, in both directions.
-    let later = prop_oneof![8 => 0..200_i64, 4 => 0..5_000_i64, 1 => -4_000_000..4_000_000_i64];
-    (0..callers, outcome, prop_oneof![4 => 0..30_u64, 1 => 0..40_000_u64], later)
-        .prop_map(|(caller, outcome, lasts, later)| Event { caller, outcome, lasts, later })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-    /// Whatever three callers do, a fourth one that behaves is always heard; nobody waits for longer than the longest;
-    /// and nobody has two probes under way.
-    #[test]
-    fn whatever_few_callers_do_others_are_heard(events in prop::collection::vec(event(3), 1..400)) {
-        let quarantine = Quarantine::new(7);
-        let mut now = Millis(10_000_000);
-        let mut under_way: HashMap<u32, Millis> = HashMap::new();
-        for Event { caller, outcome, lasts, later } in events {
-            now = Millis(now.0.saturating_add_signed(later));
-            prop_assert!(good(&quarantine, address(99), now) && good(&quarantine, org(1), now));
-            match quarantine.admit(address(caller), now) {
-                Ok(probes) => {
-                    prop_assert!(!probes.whole);
-                    let other = under_way.get(&caller).filter(|end| **end > now && probes.caller);
-                    prop_assert!(other.is_none(), "two probes at once");
-                    if probes.caller && lasts >= 30 {
-                        // It never ends, as far as anybody hears; after half a minute it is given up.
-                        let end = now.plus(Duration::from_secs(30));
-                        under_way.insert(caller, end);
-                    } else {
-                        quarantine.ended(address(caller), probes, outcome, now);
-                    }
-                }
-                Err(until) => prop_assert!(until > now && until.since(now) <= LONGEST, "{until:?}, {now:?}"),
-            }
-            if later < 0 {
-                under_way.clear();
-            }
-        }
-        prop_assert!(quarantine.shown(now).callers <= 3);
-        // What is left waits no longer than the longest; once more so where the clock was set back meanwhile.
-        let [end, later] = [now.plus(LONGEST), now.plus(LONGEST * 2)];
-        let is_heard = |caller| good(&quarantine, address(caller), end) || good(&quarantine, address(caller), later);
-        prop_assert!((0..3).all(is_heard));
-    }
-
-    /// However many there are, what is kept is bounded, and those with a key are heard whatever those without do.
-    #[test]
-    fn however_many_there_are_it_is_bounded(events in prop::collection::vec(event(2_000), 1..1_500)) {
-        let quarantine = Quarantine::new(7);
-        let mut now = Millis(10_000_000);
-        for Event { caller, outcome, later, .. } in events {
-            now = Millis(now.0.saturating_add_signed(later));
-            call(&quarantine, address(caller), now, outcome);
-            prop_assert!(good(&quarantine, org(1), now));
-            prop_assert!(quarantine.cases.pin().len() <= MOST_CALLERS);
-        }
-        let known = quarantine.cases.pin().len();
-        prop_assert_eq!(known, quarantine.groups[1].book().callers);
     }
 }
