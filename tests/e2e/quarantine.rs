@@ -129,6 +129,28 @@ fn another_configuration_forgives_nothing() {
     assert_eq!(answered(&gateway), answers);
 }
 
+/// What was held against one component says nothing of the next.
+#[test]
+fn another_version_begins_clean() {
+    let origin = Origin::echo();
+    let mut component = crate::harness::guest("hostile");
+    let gateway = Gateway::start_with(&toml(&origin), &[("hostile", component.clone())]);
+    until("calls are answered without the guest", || {
+        assert_eq!(ask(gateway.public, 2, "loop"), 503);
+        answered(&gateway) >= 1
+    });
+    let before = policy(&gateway)["digest"].clone();
+    // The same but for a custom section at its end, with one letter as its name.
+    component.extend([0, 2, 1, b'v']);
+    let place = gateway.directory().join("plugins/hostile.wasm");
+    std::fs::write(place.with_extension("new"), component).unwrap();
+    std::fs::rename(place.with_extension("new"), &place).unwrap();
+    until("the other version serves", || policy(&gateway)["digest"] != before);
+    let shown = policy(&gateway)["quarantine"].clone();
+    assert_eq!((&shown["callers"], &shown["answered"]), (&0.into(), &0.into()), "{shown}");
+    assert_eq!(ask(gateway.public, 2, "none"), 200);
+}
+
 #[test]
 fn it_can_be_turned_off() {
     let origin = Origin::echo();
