@@ -214,7 +214,7 @@ impl Quarantine {
             let evidence = book.evidence(group, now);
             if evidence.may_suffice() {
                 let of_group = cases.iter().filter(|(other, _)| other.group() == caller.group());
-                let hurt = of_group.filter(|(_, case)| lock(case).is_bad()).count();
+                let hurt = of_group.filter(|(_, case)| lock(case).is_bad(now)).count();
                 if evidence.suffices(hurt, book.callers_well(group)) {
                     changes.whole = Change::Began(book.begin(group, now, self.jitter()));
                 }

@@ -140,10 +140,11 @@ impl Case {
         }
     }
 
-    /// Whether it waits, or most of what it does overruns.
-    pub(super) fn is_bad(&self) -> bool {
+    /// Whether it waits, or most of what it does overruns. Who stayed away after its wait has no say in how things are now.
+    pub(super) fn is_bad(&self, now: Millis) -> bool {
         match self.state {
-            State::Waiting { .. } | State::Probing { .. } => true,
+            State::Waiting { until } => lasts(until, now) || (now >= until && now.since(until) < WINDOW),
+            State::Probing { .. } => true,
             State::Watched | State::OnProbation { .. } => self.overruns > 0 && self.overruns >= self.calls.div_ceil(2),
         }
     }

@@ -44,6 +44,20 @@ fn three_callers_never_do_however_they_rage() {
 }
 
 #[test]
+fn who_went_away_long_ago_has_no_say() {
+    let quarantine = Quarantine::new(1);
+    (0..8).for_each(|number| held(&quarantine, address(number), START));
+    for millis in (20_000..40_000).step_by(100) {
+        for number in 0..3 {
+            overrun(&quarantine, address(100 + number), after(millis));
+            assert!(!quarantine.shown(after(millis)).is_whole(), "{millis}");
+        }
+    }
+    let evidence = quarantine.groups[1].book().evidence(&quarantine.groups[1], after(40_000));
+    assert!(evidence.may_suffice(), "there were overruns enough: {evidence:?}");
+}
+
+#[test]
 fn the_whole_stays_up_where_as_many_are_well() {
     for (well, is_down) in [(7, true), (8, false), (20, false)] {
         let quarantine = Quarantine::new(1);
