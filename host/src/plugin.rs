@@ -16,6 +16,7 @@ mod guest;
 mod instance;
 mod plan;
 mod policy;
+mod quarantine;
 mod schema;
 pub mod shelf;
 mod verdict;
@@ -31,6 +32,7 @@ pub use guest::Counter;
 pub use instance::{Answer, Instances};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
+pub use quarantine::{Caller, Pass, Quarantine, Quarantined};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
 pub use waiting::{Outside, Reached};
 

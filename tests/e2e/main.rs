@@ -17,6 +17,7 @@ mod malformed;
 mod places;
 mod powers;
 mod program;
+mod quarantine;
 mod reaching;
 mod reload;
 mod shipped;

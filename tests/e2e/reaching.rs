@@ -31,7 +31,7 @@ fn shown(gateway: &Gateway, policy: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {policy} in {all}")).clone()
 }
 
-const TIME: &str = "deadline = \"1s\"\nwait = \"20s\"\nfuel = 1000000000";
+const TIME: &str = "deadline = \"1s\"\nwait = \"20s\"\nfuel = 1000000000\nquarantine = false";
 
 #[test]
 fn what_a_policy_keeps_is_there_for_all_its_instances_and_after_a_restart() {

@@ -9,8 +9,11 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
+use super::quarantine::Quarantine;
 use super::waiting::{Outside, Reached};
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +33,8 @@ pub struct Policy {
     pub failure: Failure,
     /// Whether an instance serves one request or many.
     pub mode: Instance,
+    /// Whether callers wait whose calls overrun.
+    pub quarantine: bool,
     /// Bounds of one call.
     pub bounds: Bounds,
     /// Bounds of waiting.
@@ -53,11 +58,16 @@ pub struct Record {
     failures: [AtomicU64; Kind::ALL.len()],
     /// What it reached for beside its requests.
     pub reached: Arc<Reached>,
+    /// Who has to wait.
+    pub quarantine: Quarantine,
 }
 
 impl Record {
     fn new(counters: Arc<[Counter]>) -> Self {
-        Self { counters, calls: AtomicU64::new(0), failures: Default::default(), reached: Arc::default() }
+        // Differs from process to process and from policy to policy.
+        let quarantine = Quarantine::new(RandomState::new().hash_one(0_u8));
+        let (failures, reached) = Default::default();
+        Self { counters, calls: AtomicU64::new(0), failures, reached, quarantine }
     }
 
     /// Counts a failure.
@@ -65,9 +75,14 @@ impl Record {
         self.failures[failure.kind() as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often a failure of this kind was counted.
+    pub fn failed_as(&self, kind: Kind) -> u64 {
+        self.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
     /// Failures so far, by kind.
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().map(|kind| (kind, self.failures[kind as usize].load(Ordering::Relaxed)))
+        Kind::ALL.into_iter().map(|kind| (kind, self.failed_as(kind)))
     }
 }
 
@@ -151,6 +166,7 @@ impl Policy {
             component,
             grant: Arc::new(written.grant.clone()),
             failure: written.failure,
+            quarantine: written.quarantine,
             mode: written.instance,
             bounds: written.bounds,
             waits: written.waits,
@@ -174,8 +190,15 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&*self.grant, self.failure, self.mode, self.bounds, self.waits)
-                == (&written.grant, written.failure, written.instance, written.bounds, written.waits)
+            && (&*self.grant, self.failure, self.quarantine, self.mode, self.bounds, self.waits)
+                == (
+                    &written.grant,
+                    written.failure,
+                    written.quarantine,
+                    written.instance,
+                    written.bounds,
+                    written.waits,
+                )
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 

@@ -3,7 +3,7 @@
 use super::change::Changes;
 use crate::api::{Act, ActError, PluginControl};
 use crate::plugin::shelf::{Card, ShelfError, What};
-use crate::plugin::{Catalog, Policy, named_powers};
+use crate::plugin::{Catalog, Kind, Policy, named_powers};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,6 +74,7 @@ impl Changes {
             failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
         let reached = policy.record.reached.outcomes().filter(|(_, times)| *times > 0);
         let reached: Map<String, Value> = reached.map(|(name, times)| (name.to_owned(), times.into())).collect();
+        let waits = policy.record.quarantine.shown(self.gateway.clock.now());
         let card = self.card(&policy.name);
         let held = card.held.as_ref().is_some_and(|held| held.digest == policy.component.digest);
         json!({
@@ -89,6 +90,12 @@ impl Changes {
             "failures": failures,
             "counters": counters,
             "reached": reached,
+            "quarantine": {
+                "callers": waits.callers,
+                "with_key_until": waits.with_key,
+                "without_key_until": waits.without_key,
+                "answered": policy.record.failed_as(Kind::Quarantined),
+            },
             "refused": last_refusal(&card),
         })
     }
