@@ -31,6 +31,8 @@ const NEXT = {
 
 const NOBODY = { status: 403, code: 'nobody_is_not_welcome', message: 'Say who you are in x-name.' };
 
+const decoder = new TextDecoder();
+const encoder = new TextEncoder();
 const greetings = new Map();
 
 export function describe() {
@@ -48,10 +50,10 @@ export function configure(number, slot, config) {
 
 export function onRequest(request) {
   const field = request.fields.find(({ field }) => field === X_NAME);
-  const name = field && new TextDecoder().decode(field.value);
+  const name = field && decoder.decode(field.value);
   if (name === 'nobody') {
     return { ...NEXT, action: { tag: 'deny', val: { tag: 'custom', val: NOBODY } } };
   }
   const words = `${greetings.get(request.slot)}, ${name || request.principal?.org || 'stranger'}, at ${request.path}`;
-  return { ...NEXT, requestEdits: [{ field: X_GREETING, change: { tag: 'set', val: new TextEncoder().encode(words) } }] };
+  return { ...NEXT, requestEdits: [{ field: X_GREETING, change: { tag: 'set', val: encoder.encode(words) } }] };
 }
