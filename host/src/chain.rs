@@ -22,8 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 mod after;
+mod body;
 
 pub use after::Head;
+pub use body::{Announced, Following, Refusal, Tab};
 
 /// The policies of one pillar, in order.
 #[derive(Default)]

@@ -13,6 +13,7 @@ mod failure;
 mod grant;
 mod guest;
 mod instance;
+mod lease;
 mod plan;
 mod policy;
 mod schema;
@@ -27,9 +28,10 @@ pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
+pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
-pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
+pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
 
 /// The shapes of the contract, version 0.1.
 pub mod contract {

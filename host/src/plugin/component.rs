@@ -3,9 +3,11 @@
 //! All or nothing, and all reasons at once: what cannot be run is refused here, before any operator's grant is looked at.
 
 use super::bindings_0_1::policy_world::{PolicyIndices, PolicyPre};
+use super::bindings_0_1::request_body_world::RequestBodyIndices;
+use super::bindings_0_1::response_body_world::ResponseBodyIndices;
 use super::bindings_0_1::response_world::ResponseIndices;
 use super::cache::CodeCache;
-use super::contract::Descriptor;
+use super::contract::{BodyMode, Descriptor};
 use super::declared::Declared;
 use super::engine::Engine;
 use super::failure::Failure;
@@ -18,8 +20,9 @@ use wasmtime::component::{Component as Compiled, InstancePre};
 /// The version of the contract that this gateway runs.
 const CONTRACT: &str = "portico:policy@0.1.0";
 const REQUIRED: [&str; 3] = ["describe", "configure", "on-request"];
-const LATER_PHASES: [&str; 5] =
-    ["on-request-chunk", "on-request-end", "on-response-chunk", "on-response-end", "on-finish"];
+const LATER_PHASES: [&str; 1] = ["on-finish"];
+const REQUEST_BODY: [&str; 3] = ["on-request-body", "on-request-chunk", "on-request-end"];
+const RESPONSE_BODY: [&str; 3] = ["on-response-body", "on-response-chunk", "on-response-end"];
 
 /// A component that can be instantiated, and what it says of itself.
 pub struct Component {
@@ -27,6 +30,8 @@ pub struct Component {
     pub(super) instance: InstancePre<Guest>,
     pub(super) policy: PolicyIndices,
     pub(super) response: Option<ResponseIndices>,
+    pub(super) request_body: Option<RequestBodyIndices>,
+    pub(super) response_body: Option<ResponseBodyIndices>,
     /// What it declares.
     pub declared: Declared,
     /// SHA-256 of its bytes, in hexadecimal.
@@ -67,6 +72,14 @@ impl Component {
             Some(_) => Some(ResponseIndices::new(&instance).map_err(one)?),
             None => None,
         };
+        let request_body = match exports_any(&compiled, &REQUEST_BODY) {
+            true => Some(RequestBodyIndices::new(&instance).map_err(one)?),
+            false => None,
+        };
+        let response_body = match exports_any(&compiled, &RESPONSE_BODY) {
+            true => Some(ResponseBodyIndices::new(&instance).map_err(one)?),
+            false => None,
+        };
         PolicyPre::new(instance.clone()).map_err(one)?;
         let [descriptor, again] = describe_twice(engine, &instance, &policy, bounds)?;
         let mut problems = Vec::new();
@@ -78,7 +91,23 @@ impl Component {
                 if response.is_none() && !(declared.response_reads.is_empty()) {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
                 }
-                Ok(Self { engine: engine.clone(), instance, policy, response, declared, digest, compiled: !is_known })
+                for (direction, mode, first, exported) in [
+                    ("request", declared.request_body, REQUEST_BODY[0], request_body.is_some()),
+                    ("response", declared.response_body, RESPONSE_BODY[0], response_body.is_some()),
+                ] {
+                    if exported && matches!(mode, BodyMode::None) {
+                        problems.push(format!("it exports `{first}` and declares no mode for the {direction} body"));
+                    }
+                    if !exported && !matches!(mode, BodyMode::None) {
+                        problems.push(format!("it declares a mode for the {direction} body and has no {first}"));
+                    }
+                }
+                if !problems.is_empty() {
+                    return Err(problems);
+                }
+                let engine = engine.clone();
+                let compiled = !is_known;
+                Ok(Self { engine, instance, policy, response, request_body, response_body, declared, digest, compiled })
             }
             Ok(_) => Err(problems),
             Err(more) => {
@@ -101,6 +130,10 @@ impl Component {
     pub(super) fn counters(&self) -> Arc<[Counter]> {
         self.declared.counters.iter().map(|name| Counter { name: name.clone(), value: 0.into() }).collect()
     }
+}
+
+fn exports_any(compiled: &Compiled, names: &[&str]) -> bool {
+    names.iter().any(|name| compiled.get_export_index(None, name).is_some())
 }
 
 /// SHA-256 of a component, in hexadecimal.

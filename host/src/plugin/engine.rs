@@ -5,6 +5,7 @@
 
 use super::failure::Failure;
 use super::guest::Guest;
+use super::lease::Room;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub const LARGEST_COMPONENT: u64 = 64 << 20;
 /// The most instances that an engine has room for. Each takes 4 GiB of addresses, which no memory stands behind.
 const MOST_INSTANCES: usize = 8192;
 
+/// The fewest instances that can follow bodies at once; there is as much room for them as for others, or this.
+const LEAST_BODIES: usize = 256;
+
 /// Bytes of a memory that stay resident when its instance ends; more costs each fresh instance time.
 const KEPT_RESIDENT: usize = 64 << 10;
 
@@ -35,6 +39,7 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
     instances: usize,
+    bodies: Arc<Room>,
     _ticker: Arc<Ticker>,
 }
 
@@ -49,8 +54,9 @@ impl Engine {
     /// # Errors
     /// When the room cannot be had.
     pub fn start(instances: usize) -> Result<Self, EngineError> {
-        let instances = instances.clamp(16, MOST_INSTANCES);
-        let count = u32::try_from(instances).unwrap_or(u32::MAX / 4);
+        let instances = instances.clamp(16, MOST_INSTANCES - LEAST_BODIES);
+        let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
+        let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(count)
             .total_core_instances(count * 4)
@@ -79,7 +85,7 @@ impl Engine {
         super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(&mut linker, |guest| guest)
             .map_err(|error| EngineError(format!("{error:#}")))?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), instances, _ticker: ticker })
+        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
@@ -90,6 +96,11 @@ impl Engine {
     /// How many instances have room at once.
     pub fn instances(&self) -> usize {
         self.instances
+    }
+
+    /// Room for instances that follow bodies, beside the others.
+    pub(super) fn bodies(&self) -> &Arc<Room> {
+        &self.bodies
     }
 
     pub(super) fn linker(&self) -> &Linker<Guest> {

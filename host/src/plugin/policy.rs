@@ -31,6 +31,8 @@ pub struct Policy {
     pub mode: Instance,
     /// Bounds of one call.
     pub bounds: Bounds,
+    /// The most bodies that it follows at once, for each worker.
+    pub bodies: usize,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
     /// What it did so far.
@@ -130,6 +132,7 @@ impl Policy {
             failure: written.failure,
             mode: written.instance,
             bounds: written.bounds,
+            bodies: written.bodies,
             slots: Vec::new(),
             record,
         };
@@ -149,8 +152,8 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds)
-                == (&written.grant, written.failure, written.instance, written.bounds)
+            && (&self.grant, self.failure, self.mode, self.bounds, self.bodies)
+                == (&written.grant, written.failure, written.instance, written.bounds, written.bodies)
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 

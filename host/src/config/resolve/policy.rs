@@ -21,6 +21,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
     let failure = table.choice("failure", "closed", &[("closed", Failure::Closed), ("open", Failure::Open)]);
     let bounds = bounds(&mut table);
     let waits = waits(&mut table);
+    let bodies = table.integer("bodies", 64, 1..=4096);
     let grant = grant(table.table("grant"), policy);
     let config = table.table("config").json();
 
@@ -44,6 +45,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
         failure: failure?,
         bounds: bounds?,
         waits: waits?,
+        bodies: usize::try_from(bodies?).ok()?,
         grant: grant?,
         config: config?,
     })

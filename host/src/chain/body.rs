@@ -1,0 +1,492 @@
+//! Policies that follow a body: who of the chain does, in which order its bytes pass them, and what came of it.
+//!
+//! Nothing is held here but what a policy of the mode `buffered` asked for, within its bound; and nothing that such a policy
+//! has not seen whole is passed on.
+
+use super::{Chain, Head, Passed, Step, named, others};
+use crate::body::{Filter, Refused};
+use crate::clock::Millis;
+use crate::config;
+use crate::plugin::contract::{self, BodyMode, Charge, Response};
+use crate::plugin::{
+    Action, Afterthought, Answer, CHUNK, Decision, Direction, Failure, Lease, Leases, Piece, Policy, Reply,
+};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What came of the bodies of one exchange; goes on to be written while they stream.
+#[derive(Default)]
+pub struct Tab {
+    fuel: Cell<u64>,
+    charges: RefCell<SmallVec<[Charge; 2]>>,
+    /// The most that each policy charged so far, by position.
+    charged: RefCell<SmallVec<[(usize, u64); 2]>>,
+    refusal: RefCell<Option<Refusal>>,
+    changed: Cell<bool>,
+    decisions: RefCell<Vec<(usize, Decision)>>,
+    thoughts: RefCell<Vec<(usize, Afterthought)>>,
+}
+
+/// Why a body does not go on.
+#[derive(Debug)]
+pub enum Refusal {
+    /// This policy failed, and it fails closed.
+    Failed(Arc<str>),
+    /// A policy refused the request.
+    Denied(contract::Denial),
+    /// A policy answered the request.
+    Answered(Reply),
+    /// A policy broke the response off.
+    Stopped(Arc<str>),
+    /// It is larger than so many bytes, the bound of a policy that has it held.
+    TooLarge(u32),
+}
+
+impl Tab {
+    /// Fuel that all calls used so far.
+    pub fn fuel(&self) -> u64 {
+        self.fuel.get()
+    }
+
+    /// What was charged so far.
+    pub fn charges(&self) -> SmallVec<[Charge; 2]> {
+        self.charges.borrow().clone()
+    }
+
+    /// Why a body was refused, the first time that somebody asks.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.borrow_mut().take()
+    }
+
+    /// Whether any byte was changed since the last question.
+    pub fn take_changed(&self) -> bool {
+        self.changed.take()
+    }
+
+    /// Last words on the response body, in the order in which the policies spoke.
+    pub fn take_thoughts(&self) -> Vec<(usize, Afterthought)> {
+        self.thoughts.take()
+    }
+
+    /// Adds what the policies' last words on the request body say to their decisions.
+    pub fn add_to(&self, passed: &mut Passed) {
+        for (position, late) in self.decisions.take() {
+            if let Some((_, decision)) = passed.decisions.iter_mut().find(|(of, _)| *of == position) {
+                add(decision, late);
+            }
+        }
+    }
+
+    /// A policy charged more, elsewhere.
+    pub fn charged(&self, position: usize, charges: &[Charge]) {
+        let mut charged = self.charged.borrow_mut();
+        let more = most(charges);
+        match charged.iter_mut().find(|(of, _)| *of == position) {
+            Some((_, sum)) => *sum = sum.saturating_add(more),
+            None => charged.push((position, more)),
+        }
+    }
+
+    fn begin(&self, position: usize, decision: &Decision) {
+        if !self.charged.borrow().iter().any(|(of, _)| *of == position) {
+            self.charged(position, &decision.charges);
+        }
+    }
+
+    fn charged_by(&self, position: usize) -> u64 {
+        self.charged.borrow().iter().find(|(of, _)| *of == position).map_or(0, |(_, sum)| *sum)
+    }
+
+    fn charge(&self, position: usize, charges: &[Charge]) {
+        self.charged(position, charges);
+        self.charges.borrow_mut().extend(charges.iter().copied());
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refused {
+        self.refusal.borrow_mut().get_or_insert(refusal);
+        Refused
+    }
+
+    fn used<T>(&self, answer: Answer<T>) -> T {
+        self.fuel.set(self.fuel.get().saturating_add(answer.fuel));
+        answer.value
+    }
+}
+
+fn most(charges: &[Charge]) -> u64 {
+    charges.iter().map(|charge| charge.gas.saturating_mul(charge.max_units)).fold(0, u64::saturating_add)
+}
+
+/// What was said last holds; edits and the like come on top.
+fn add(decision: &mut Decision, late: Decision) {
+    if let Action::Forward(_) = late.action {
+        decision.action = late.action;
+    }
+    decision.path = late.path.or(decision.path.take());
+    decision.token = late.token.or(decision.token.take());
+    decision.request_edits.extend(late.request_edits);
+    decision.response_edits.extend(late.response_edits);
+    decision.charges.extend(late.charges);
+    decision.notes.extend(late.notes);
+    if !late.carry.is_empty() {
+        decision.carry = late.carry;
+    }
+}
+
+/// The policies that follow one body.
+pub struct Following {
+    /// Each of these has the body held: it passes one after the other, whole, before the head goes on.
+    pub holding: Vec<Followers>,
+    /// These see the body as it goes on.
+    pub flowing: Option<Followers>,
+    /// Whether one of those changes it.
+    pub transformed: bool,
+}
+
+impl Following {
+    /// Whether nobody does.
+    pub fn is_nobody(&self) -> bool {
+        self.holding.is_empty() && self.flowing.is_none()
+    }
+}
+
+/// Policies that a body passes, in this order; the last one may have it held.
+pub struct Followers {
+    seats: Vec<Seat>,
+    tab: Rc<Tab>,
+    request_id: Box<str>,
+    /// Whether nothing can be added, since the message cannot have a body.
+    bodiless: bool,
+}
+
+struct Seat {
+    position: usize,
+    policy: Arc<Policy>,
+    slot: u32,
+    direction: Direction,
+    mode: BodyMode,
+    /// `None` after it failed, where it fails open.
+    lease: Option<Lease>,
+    seen: u64,
+    /// What is held back, in blocks: a client that sends single bytes must not make it larger than it is.
+    held: Vec<Vec<u8>>,
+    held_bytes: u64,
+}
+
+/// What the policies of a chain learn before the first chunk of a request body.
+#[derive(Clone, Copy)]
+pub struct Announced<'a> {
+    /// Position of the rule in the pillar.
+    pub route: u32,
+    /// The time.
+    pub now: Millis,
+    /// How many bytes were announced.
+    pub length: Option<u64>,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
+impl Chain {
+    /// Whether any policy follows request bodies.
+    pub fn follows_requests(&self) -> bool {
+        self.steps.iter().any(|step| step.mode(Direction::Request).is_some())
+    }
+
+    /// Whether any policy follows response bodies.
+    pub fn follows_responses(&self) -> bool {
+        self.steps.iter().any(|step| step.mode(Direction::Response).is_some())
+    }
+
+    /// Those of the policies that ran, and follow this body, in chain order.
+    ///
+    /// # Errors
+    /// When one fails that fails closed; the tab knows which.
+    pub fn follow_request(
+        &self,
+        leases: &Rc<Leases>,
+        decisions: &[(usize, Decision)],
+        announced: Announced<'_>,
+        tab: &Rc<Tab>,
+    ) -> Result<Following, Refused> {
+        let mut seats = Vec::new();
+        for (position, decision) in decisions {
+            let Announced { route, now, length, request_id } = announced;
+            let step = &self.steps[*position];
+            let upload = contract::Upload { slot: step.slot, route, now: now.0, length, carry: &decision.carry };
+            let begin = |lease: &mut Lease| lease.begin_request(upload);
+            seats.extend(step.sit(*position, Direction::Request, leases, decision, tab, request_id, begin)?);
+        }
+        Ok(following(seats, tab, announced.request_id, false))
+    }
+
+    /// Those of the policies that ran, and follow this body, in reverse order.
+    ///
+    /// # Errors
+    /// As [`Self::follow_request`].
+    pub fn follow_response(
+        &self,
+        leases: &Rc<Leases>,
+        decisions: &[(usize, Decision)],
+        head: &Head<'_>,
+        bodiless: bool,
+        tab: &Rc<Tab>,
+    ) -> Result<Following, Refused> {
+        let mut seats = Vec::new();
+        for (position, decision) in decisions.iter().rev() {
+            let step = &self.steps[*position];
+            let reads = &step.policy.component.declared.response_reads;
+            let begin = |lease: &mut Lease| {
+                let fields = named(reads, head.headers);
+                let others = others(reads, head.headers);
+                lease.begin_response(Response {
+                    slot: step.slot,
+                    route: head.route,
+                    now: head.now.0,
+                    status: head.status,
+                    source: head.source,
+                    fields: (!reads.named.is_empty()).then_some(&fields[..]),
+                    other_fields: reads.others.then_some(&others[..]),
+                    carry: &decision.carry,
+                })
+            };
+            seats.extend(step.sit(*position, Direction::Response, leases, decision, tab, head.request_id, begin)?);
+        }
+        Ok(following(seats, tab, head.request_id, bodiless))
+    }
+}
+
+/// Cuts the line after each policy that has the body held.
+fn following(seats: Vec<Seat>, tab: &Rc<Tab>, request_id: &str, bodiless: bool) -> Following {
+    let followers = |seats| Followers { seats, tab: tab.clone(), request_id: request_id.into(), bodiless };
+    let mut holding = Vec::new();
+    let mut line = Vec::new();
+    for seat in seats {
+        let last = seat.bound().is_some();
+        line.push(seat);
+        if last {
+            holding.push(followers(std::mem::take(&mut line)));
+        }
+    }
+    let transformed = line.iter().any(|seat| matches!(seat.mode, BodyMode::Transform));
+    Following { holding, flowing: (!line.is_empty()).then(|| followers(line)), transformed }
+}
+
+impl Step {
+    fn mode(&self, direction: Direction) -> Option<BodyMode> {
+        let declared = &self.policy.component.declared;
+        let mode = match direction {
+            Direction::Request => declared.request_body,
+            Direction::Response => declared.response_body,
+        };
+        (!matches!(mode, BodyMode::None)).then_some(mode)
+    }
+
+    /// Takes an instance and asks it whether it follows.
+    #[allow(clippy::too_many_arguments, reason = "one call for each direction, right above")]
+    fn sit(
+        &self,
+        position: usize,
+        direction: Direction,
+        leases: &Rc<Leases>,
+        decision: &Decision,
+        tab: &Rc<Tab>,
+        request_id: &str,
+        begin: impl FnOnce(&mut Lease) -> Result<Answer<bool>, Failure>,
+    ) -> Result<Option<Seat>, Refused> {
+        let Some(mode) = self.mode(direction) else { return Ok(None) };
+        let began = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
+            let follows = tab.used(begin(&mut lease)?);
+            Ok((lease, follows))
+        });
+        match began {
+            Ok((lease, true)) => {
+                tab.begin(position, decision);
+                Ok(Some(Seat {
+                    position,
+                    policy: self.policy.clone(),
+                    slot: self.slot,
+                    direction,
+                    mode,
+                    lease: Some(lease),
+                    seen: 0,
+                    held: Vec::new(),
+                    held_bytes: 0,
+                }))
+            }
+            Ok((lease, false)) => {
+                lease.give_back();
+                Ok(None)
+            }
+            Err(failure) => {
+                failed(&self.policy, &failure, request_id, tab)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Counts and tells a failure.
+///
+/// # Errors
+/// Where the policy fails closed.
+fn failed(policy: &Policy, failure: &Failure, request: &str, tab: &Tab) -> Result<(), Refused> {
+    policy.record.failed(failure);
+    let kind = failure.kind().code();
+    tracing::warn!(policy = %policy.name, request, kind, "a policy failed over a body: {failure}");
+    match policy.failure {
+        config::Failure::Closed => Err(tab.refuse(Refusal::Failed(policy.name.clone()))),
+        config::Failure::Open => Ok(()),
+    }
+}
+
+impl Seat {
+    /// Bytes that it may have held.
+    fn bound(&self) -> Option<u32> {
+        match self.mode {
+            BodyMode::Buffered(most) => Some(most),
+            _ => None,
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8], bound: u32) -> Result<(), Failure> {
+        self.held_bytes += bytes.len() as u64;
+        if self.held_bytes > u64::from(bound) {
+            return Err(Failure::NotAllowed(format!("it made more than {bound} bytes of the body, its own bound")));
+        }
+        match self.held.last_mut() {
+            Some(block) if block.len() + bytes.len() <= CHUNK => block.extend_from_slice(bytes),
+            _ => self.held.push(bytes.to_vec()),
+        }
+        Ok(())
+    }
+}
+
+impl Followers {
+    /// Whether so many bytes are more than may be held, as far as that can be told before they came.
+    pub fn is_too_large(&self, length: u64) -> Option<u32> {
+        let (last, before) = self.seats.split_last()?;
+        let same = before.iter().all(|seat| matches!(seat.mode, BodyMode::Inspect));
+        last.bound().filter(|bound| same && length > u64::from(*bound))
+    }
+
+    fn failed(&mut self, at: usize, failure: &Failure) -> Result<(), Refused> {
+        let seat = &mut self.seats[at];
+        seat.lease = None;
+        failed(&seat.policy, failure, &self.request_id, &self.tab)
+    }
+
+    fn pass_from(&mut self, at: usize, mut chunk: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {
+        if at == self.seats.len() {
+            if !chunk.is_empty() {
+                out.push_back(chunk);
+            }
+            return Ok(());
+        }
+        while !chunk.is_empty() {
+            let part = chunk.split_to(chunk.len().min(CHUNK));
+            let next = self.ask(at, part)?;
+            self.pass_after(at, next, out)?;
+        }
+        Ok(())
+    }
+
+    /// What a policy makes of one chunk.
+    fn ask(&mut self, at: usize, part: Bytes) -> Result<Bytes, Refused> {
+        let seat = &mut self.seats[at];
+        let Some(lease) = &mut seat.lease else { return Ok(part) };
+        seat.seen += part.len() as u64;
+        if let BodyMode::Buffered(bound) = seat.mode
+            && seat.seen > u64::from(bound)
+        {
+            return Err(self.tab.refuse(Refusal::TooLarge(bound)));
+        }
+        let tab = &self.tab;
+        let piece = lease.chunk(&part).and_then(|answer| seat.policy.accept_piece(seat.mode, tab.used(answer)));
+        match piece {
+            Ok(Piece::Keep) => Ok(part),
+            Ok(Piece::Replace(bytes)) => {
+                tab.changed.set(true);
+                Ok(bytes.into())
+            }
+            Ok(Piece::Refuse(denial)) => Err(tab.refuse(Refusal::Denied(denial))),
+            Ok(Piece::Stop) => Err(tab.refuse(Refusal::Stopped(seat.policy.name.clone()))),
+            Err(failure) => self.failed(at, &failure).map(|()| part),
+        }
+    }
+
+    /// On to the next policy, or held.
+    fn pass_after(&mut self, at: usize, bytes: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {
+        let Some(bound) = self.seats[at].bound() else { return self.pass_from(at + 1, bytes, out) };
+        if !bytes.is_empty()
+            && let Err(failure) = self.seats[at].hold(&bytes, bound)
+        {
+            return self.failed(at, &failure);
+        }
+        Ok(())
+    }
+
+    /// A policy's last word, and what it adds.
+    fn last_word(&mut self, at: usize) -> Result<Bytes, Refused> {
+        let seat = &mut self.seats[at];
+        let Some(mut lease) = seat.lease.take() else { return Ok(Bytes::new()) };
+        match last_word(seat, &mut lease, &self.tab) {
+            Ok(Ok(more)) => {
+                lease.give_back();
+                if !more.is_empty() {
+                    self.tab.changed.set(true);
+                }
+                Ok(more.into())
+            }
+            Ok(Err(refused)) => {
+                lease.give_back();
+                Err(refused)
+            }
+            Err(failure) => self.failed(at, &failure).map(|()| Bytes::new()),
+        }
+    }
+}
+
+fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>, Refused>, Failure> {
+    let Seat { policy, slot, position, mode, .. } = seat;
+    let charged = tab.charged_by(*position);
+    if seat.direction == Direction::Response {
+        let Some(end) = tab.used(lease.end_response()?) else { return Ok(Ok(Vec::new())) };
+        let word = policy.accept_response_end(*slot, *mode, end, charged)?;
+        tab.charge(*position, &word.decided.charges);
+        tab.thoughts.borrow_mut().push((*position, word.decided));
+        return Ok(Ok(word.more));
+    }
+    let Some(end) = tab.used(lease.end_request()?) else { return Ok(Ok(Vec::new())) };
+    let mut word = policy.accept_request_end(*slot, *mode, end, charged)?;
+    tab.charge(*position, &word.decided.charges);
+    match std::mem::replace(&mut word.decided.action, Action::Next) {
+        Action::Deny(denial) => return Ok(Err(tab.refuse(Refusal::Denied(*denial)))),
+        Action::Respond(reply) => return Ok(Err(tab.refuse(Refusal::Answered(*reply)))),
+        action => word.decided.action = action,
+    }
+    tab.decisions.borrow_mut().push((*position, word.decided));
+    Ok(Ok(word.more))
+}
+
+impl Filter for Followers {
+    fn pass(&mut self, chunk: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {
+        self.pass_from(0, chunk, out)
+    }
+
+    fn end(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {
+        for at in 0..self.seats.len() {
+            let more = self.last_word(at)?;
+            if !self.bodiless {
+                self.pass_after(at, more, out)?;
+            }
+            for block in std::mem::take(&mut self.seats[at].held) {
+                self.pass_from(at + 1, block.into(), out)?;
+            }
+        }
+        Ok(())
+    }
+}
