@@ -6,6 +6,7 @@
 use crate::clock::Millis;
 use crate::config;
 use crate::credential::Credential;
+use crate::id::Text;
 use crate::key::{Key, Mode};
 use crate::limit::Limit;
 use crate::plugin::contract::{
@@ -17,7 +18,9 @@ use crate::upstream::{Health, Upstream};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,7 +28,7 @@ mod after;
 mod body;
 
 pub use after::Head;
-pub use body::{Announced, Following, Refusal, Tab};
+pub use body::{Announced, Followers, Following, Refusal, Tab};
 
 /// The policies of one pillar, in order.
 #[derive(Default)]
@@ -78,6 +81,8 @@ pub struct Passed {
     pub end: End,
     /// Fuel that all calls used.
     pub fuel: u64,
+    /// What comes of the bodies, where any policy follows them.
+    pub bodies: Option<Rc<Tab>>,
 }
 
 /// How a chain ended.
@@ -92,11 +97,17 @@ pub enum End {
 }
 
 impl Chain {
-    /// Asks each policy in turn, until one refuses or answers.
-    pub fn run(&self, instances: &mut Instances, facts: &Facts<'_>) -> Passed {
-        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0 };
+    /// Asks each policy in turn, until one refuses or answers. Only a policy that waits makes the request wait.
+    pub async fn run(&self, instances: &RefCell<Instances>, facts: &Facts<'_>) -> Passed {
+        let bodies = self.follows_bodies().then(Rc::default);
+        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0, bodies };
         for (position, step) in self.steps.iter().enumerate() {
-            match step.ask(instances, facts, self, &passed.decisions) {
+            let asked = match step.policy.component.waits() {
+                false => step.ask(instances, facts, self, &passed.decisions),
+                // In a box, so that requests which nobody makes wait carry no room for it.
+                true => Box::pin(step.ask_and_wait(instances, facts, self, &passed.decisions)).await,
+            };
+            match asked {
                 Ok((decision, fuel)) => {
                     passed.fuel = passed.fuel.saturating_add(fuel);
                     let early = matches!(decision.action, Action::Deny(_) | Action::Respond(_));
@@ -120,6 +131,16 @@ impl Chain {
     }
 }
 
+/// What a policy wants to see of a request, where it does not stand in the request itself.
+struct Gathered<'a> {
+    fields: Named<'a>,
+    others: Others<'a>,
+    health: SmallVec<[contract::Health; 4]>,
+    notes: SmallVec<[Note<'a>; 4]>,
+    /// On the stack, and only if somebody wants them.
+    ids: Option<(Text, Text)>,
+}
+
 impl Step {
     fn slot(&self) -> &Slot {
         &self.policy.slots[self.slot as usize]
@@ -132,29 +153,54 @@ impl Step {
 
     fn ask(
         &self,
-        instances: &mut Instances,
+        instances: &RefCell<Instances>,
         facts: &Facts<'_>,
         chain: &Chain,
         earlier: &[(usize, Decision)],
     ) -> Result<(Decision, u64), Failure> {
+        let gathered = self.gather(facts, chain, earlier);
+        let answer = instances.borrow_mut().on_request(&self.policy, self.request(facts, &gathered))?;
+        Ok((self.policy.accept(self.slot, answer.value)?, answer.fuel))
+    }
+
+    async fn ask_and_wait(
+        &self,
+        instances: &RefCell<Instances>,
+        facts: &Facts<'_>,
+        chain: &Chain,
+        earlier: &[(usize, Decision)],
+    ) -> Result<(Decision, u64), Failure> {
+        let gathered = self.gather(facts, chain, earlier);
+        let request = self.request(facts, &gathered);
+        let answer = Instances::on_request_waiting(instances, &self.policy, request, facts.seed).await?;
+        Ok((self.policy.accept(self.slot, answer.value)?, answer.fuel))
+    }
+
+    fn gather<'a>(&self, facts: &Facts<'a>, chain: &'a Chain, earlier: &'a [(usize, Decision)]) -> Gathered<'a> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let declared = &self.policy.component.declared;
         let wants = |fact: Wanted| declared.facts.contains(fact);
-        let plan = &self.slot().plan;
         let headers = &facts.head.headers;
-        let fields = named(&declared.reads, headers);
-        let others = others(&declared.reads, headers);
-        let health: SmallVec<[contract::Health; 4]> = match wants(Wanted::UPSTREAM_HEALTH) {
-            true => self.targets.iter().map(|upstream| health(upstream.health())).collect(),
-            false => SmallVec::new(),
-        };
-        let notes = if wants(Wanted::NOTES) { notes(chain, earlier) } else { SmallVec::new() };
         let key = facts.credential.valid();
-        // On the stack, and only if somebody wants them.
-        let ids = if wants(Wanted::PRINCIPAL) { key.map(|key| (key.org.text(), key.id.text())) } else { None };
+        Gathered {
+            fields: named(&declared.reads, headers),
+            others: others(&declared.reads, headers),
+            health: match wants(Wanted::UPSTREAM_HEALTH) {
+                true => self.targets.iter().map(|upstream| health(upstream.health())).collect(),
+                false => SmallVec::new(),
+            },
+            notes: if wants(Wanted::NOTES) { notes(chain, earlier) } else { SmallVec::new() },
+            ids: if wants(Wanted::PRINCIPAL) { key.map(|key| (key.org.text(), key.id.text())) } else { None },
+        }
+    }
+
+    fn request<'a>(&self, facts: &Facts<'a>, gathered: &'a Gathered<'_>) -> Request<'a> {
+        let declared = &self.policy.component.declared;
+        let wants = |fact: Wanted| declared.facts.contains(fact);
+        let Gathered { fields, others, health, notes, ids } = gathered;
         let (method, other_method) = method(&facts.head.method);
         let upgrade = facts.head.headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
-        let request = Request {
+        Request {
             slot: self.slot,
             route: facts.route,
             now: facts.now.0,
@@ -167,21 +213,24 @@ impl Step {
             query: facts.query.filter(|_| wants(Wanted::QUERY)),
             upgrade,
             client_address: wants(Wanted::CLIENT_ADDRESS).then(|| address(facts.address)),
-            credential: wants(Wanted::CREDENTIAL).then(|| credential(facts.credential, plan)),
+            credential: wants(Wanted::CREDENTIAL).then(|| credential(facts.credential, &self.slot().plan)),
             principal: ids.as_ref().map(|(org, key)| contract::Principal { org, key }),
             upstream_health: wants(Wanted::UPSTREAM_HEALTH).then_some(&health[..]),
             seed: wants(Wanted::SEED).then_some(facts.seed),
             fields: (!declared.reads.named.is_empty()).then_some(&fields[..]),
             other_fields: declared.reads.others.then_some(&others[..]),
             notes: wants(Wanted::NOTES).then_some(&notes[..]),
-        };
-        let answer = instances.on_request(&self.policy, request)?;
-        let decision = self.policy.accept(self.slot, answer.value)?;
-        Ok((decision, answer.fuel))
+        }
     }
 }
 
-fn named<'a>(fields: &Fields, headers: &'a HeaderMap) -> SmallVec<[FieldValue<'a>; 4]> {
+/// Values of the fields that were declared by name.
+type Named<'a> = SmallVec<[FieldValue<'a>; 4]>;
+
+/// All other fields.
+type Others<'a> = SmallVec<[OtherField<'a>; 0]>;
+
+fn named<'a>(fields: &Fields, headers: &'a HeaderMap) -> Named<'a> {
     let mut values = SmallVec::new();
     for (position, name) in fields.named.iter().enumerate() {
         let field = u32::try_from(position).unwrap_or(u32::MAX);
@@ -191,7 +240,7 @@ fn named<'a>(fields: &Fields, headers: &'a HeaderMap) -> SmallVec<[FieldValue<'a
 }
 
 /// All other fields, save those that carry credentials: these are read by name only, under a grant of their own.
-fn others<'a>(fields: &Fields, headers: &'a HeaderMap) -> SmallVec<[OtherField<'a>; 0]> {
+fn others<'a>(fields: &Fields, headers: &'a HeaderMap) -> Others<'a> {
     if !fields.others {
         return SmallVec::new();
     }

@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 mod assertion;
+mod bodies;
 mod guard;
 
 /// Who is at the other end of a connection.
@@ -45,7 +46,7 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
     let now = worker.gateway.clock.now();
     let id = worker.request_ids.next(now);
     let text = id.text();
-    let exchange = Exchange { worker, client, id: &text, now };
+    let exchange = Exchange { worker, client, id: &text, now, seed: worker.random() };
     let mut response = match exchange.route(request).await {
         Ok(response) => response,
         Err(denial) => respond::to(&denial, &text),
@@ -61,12 +62,13 @@ struct Exchange<'a> {
     client: &'a Client,
     id: &'a Text,
     now: Millis,
+    seed: u64,
 }
 
 /// An answer, before the response phase. An upstream's body is kept apart until it is sure that it is wanted.
 struct Answer {
     response: Response<Body>,
-    incoming: Option<Incoming>,
+    incoming: Option<bodies::Origin>,
     source: Source,
     told: Option<Told>,
 }
@@ -133,9 +135,9 @@ impl Exchange<'_> {
             now: self.now,
             address: self.client.address,
             credential: &routed.credential,
-            seed: self.worker.random(),
+            seed: self.seed,
         };
-        let mut passed = pillar.chain.run(&mut self.worker.instances.borrow_mut(), &facts);
+        let mut passed = pillar.chain.run(&self.worker.instances, &facts).await;
         let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
@@ -144,7 +146,7 @@ impl Exchange<'_> {
                 Answer::whole(respond::to(&denial, self.id), Source::Gateway, None)
             }
         };
-        self.finish(pillar, answer, &mut passed, meter)
+        self.finish(pillar, answer, &mut passed, meter).await
     }
 
     /// What the chain came to: an answer of its own, or the upstream's.
@@ -194,11 +196,23 @@ impl Exchange<'_> {
         };
         let told = take(Takes::All)?;
         meter.charge(Charges::of(&passed.decisions));
+        let uploaded = match self.upload(&routed, passed, upload, upstream.response_timeout, meter).await {
+            Ok(uploaded) => uploaded,
+            Err(ended) => return ended.answer(told),
+        };
+        // Whoever has seen the whole body may have chosen another one.
+        let upstream = if uploaded.was_held { self.upstream(snapshot, &routed, mode, passed)? } else { upstream };
         let caller = principal.zip(mode);
-        let request = self.outbound(snapshot, routed, passed, caller, &upstream, upload)?;
-        meter.count_upload(request.body().progress());
-        let (response, lease) =
-            self.worker.pools.send(&upstream, request).await.map_err(|failure| upstream_denial(failure, &upstream))?;
+        let to_head = routed.parts.method == http::Method::HEAD;
+        let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
+        let sent = self.worker.pools.send(&upstream, request).await;
+        let (response, lease) = match sent {
+            Ok(sent) => sent,
+            Err(failure) => match self.ended_by_policy(passed, pillar) {
+                Some(ended) => return ended.answer(told),
+                None => return Err(upstream_denial(failure, &upstream)),
+            },
+        };
         let (mut parts, incoming) = response.into_parts();
         // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
         if parts.status == StatusCode::SWITCHING_PROTOCOLS || parts.status.as_u16() > 599 {
@@ -209,7 +223,8 @@ impl Exchange<'_> {
         head::clean_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let response = Response::from_parts(parts, Body::empty());
-        Ok(Answer { response, incoming: Some(incoming), source: Source::Upstream, told })
+        let incoming = Some(bodies::Origin { incoming, to_head, patience: upstream.response_timeout });
+        Ok(Answer { response, incoming, source: Source::Upstream, told })
     }
 
     /// Where the request goes: never to a live upstream for a sandbox key, whatever policies say.
@@ -242,7 +257,7 @@ impl Exchange<'_> {
         passed: &Passed,
         caller: Option<(Principal<'_>, Mode)>,
         upstream: &Upstream,
-        upload: Incoming,
+        uploaded: bodies::Uploaded,
     ) -> Result<Request<Upload>, Denial> {
         let Routed { mut parts, path, pillar, prefix, .. } = routed;
         let rewritten = passed.decisions.iter().rev().find_map(|(_, decision)| decision.path.as_deref());
@@ -272,35 +287,45 @@ impl Exchange<'_> {
         {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
-        Ok(Request::from_parts(parts, Upload::new(upload)))
+        uploaded.write(headers);
+        Ok(Request::from_parts(parts, uploaded.body))
     }
 
     /// The response phase, in reverse order, and the last entries of the meter.
-    fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
+    async fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
         let Answer { mut response, incoming, mut source, told } = answer;
         if let Some(told) = told {
             told.write(response.headers_mut());
         }
+        if let Some(bodies) = passed.bodies.clone() {
+            bodies.add_to(passed);
+        }
         if pillar.chain.has_response_phase() {
-            self.after(pillar, &mut response, &mut source, passed, &mut meter);
+            self.after(pillar, &mut response, &mut source, passed, &mut meter).await;
         } else {
             for (_, decision) in passed.decisions.iter().rev() {
                 effect::edit(response.headers_mut(), &decision.response_edits);
             }
         }
         meter.fuel(passed.fuel);
-        match incoming {
-            Some(incoming) if source == Source::Upstream => {
+        let flow = match incoming {
+            Some(origin) if source == Source::Upstream => {
+                self.download(pillar, &mut response, &mut source, origin, passed, &mut meter).await
+            }
+            _ => None,
+        };
+        match flow {
+            Some(flow) => {
                 if let Some(ending) = meter.into_ending() {
-                    *response.body_mut() = Body::stream(incoming, ending);
+                    *response.body_mut() = Body::stream(flow, ending);
                 }
             }
-            _ => meter.whole(response.status(), response.body()),
+            None => meter.whole(response.status(), response.body()),
         }
         response
     }
 
-    fn after(
+    async fn after(
         &self,
         pillar: &Pillar,
         response: &mut Response<Body>,
@@ -308,7 +333,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) {
-        let Passed { decisions, fuel, .. } = passed;
+        let Passed { decisions, fuel, bodies, .. } = passed;
         let head = Head {
             status: response.status().as_u16(),
             source: *source,
@@ -316,9 +341,9 @@ impl Exchange<'_> {
             route: meter.route(),
             now: self.now,
             request_id: self.id,
+            seed: self.seed,
         };
-        let mut instances = self.worker.instances.borrow_mut();
-        match pillar.chain.run_response(&mut instances, &head, decisions, fuel) {
+        match pillar.chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
             Ok(mut thoughts) => {
                 // The first policy of the chain speaks last, and so has the last word on the whole answer.
                 let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());
@@ -332,6 +357,9 @@ impl Exchange<'_> {
                     if let Some((_, thought)) = thought {
                         effect::edit(response.headers_mut(), &thought.edits);
                         meter.charge_more(&thought.charges);
+                        if let Some(bodies) = bodies {
+                            bodies.charged(*position, &thought.charges);
+                        }
                     }
                 }
             }

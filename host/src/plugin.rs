@@ -4,6 +4,7 @@
 //! and comes out as a function from facts to a verdict.
 
 mod bindings_0_1;
+mod bindings_0_1_waiting;
 mod cache;
 mod catalog;
 mod component;
@@ -19,12 +20,13 @@ mod policy;
 mod schema;
 pub mod shelf;
 mod verdict;
+mod waiting;
 
 pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
 pub use component::{Component, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
-pub use engine::{Engine, EngineError, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
+pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};

@@ -139,7 +139,9 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             (408, "Request body stalled", "The body of the request did not come; send it again as a whole.")
         }
         Denial::ResponseBodyTooLarge { limit } => {
-            let detail = format!("The answer of the service behind this path has more than the {limit} bytes that can be checked.");
+            let detail = format!(
+                "The answer of the service behind this path has more than the {limit} bytes that can be checked."
+            );
             return (StatusCode::BAD_GATEWAY, "Response body too large", detail);
         }
         Denial::ResponseRefused { policy } => {

@@ -13,7 +13,7 @@ use crate::limit::Local;
 use crate::listener::{self, Handle};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, CodeCache, Engine};
+use crate::plugin::{Catalog, CodeCache, Engines};
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
@@ -295,8 +295,8 @@ impl Running {
 fn own_catalog(config: &Config) -> Result<Arc<Catalog>, StartError> {
     // Room for both sides of a change, and for policies that are added while it runs.
     let instances = 2 * workers(config) * config.policies.len().max(8) + 64;
-    let engine = Engine::start(instances).map_err(|error| StartError::Cannot(sentence(&error)))?;
-    Ok(Arc::new(Catalog::new(engine)))
+    let engines = Engines::start(instances).map_err(|error| StartError::Cannot(sentence(&error)))?;
+    Ok(Arc::new(Catalog::new(engines)))
 }
 
 fn workers(config: &Config) -> usize {

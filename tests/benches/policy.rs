@@ -4,7 +4,7 @@
 
 use portico::config::{self, Bounds, Failure, Grant, Instance};
 use portico::plugin::contract::{Credential, FieldValue, Method, Mode, Request, Scheme, Standing};
-use portico::plugin::{Component, Engine, Instances, Policy, RouteUse, SlotUse};
+use portico::plugin::{Component, Engines, Instances, Policy, RouteUse, SlotUse};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const MOST_POOLED: f64 = 2.5;
 
 fn main() -> ExitCode {
-    let engine = Engine::start(64).expect("an engine");
+    let engine = Engines::start(64).expect("an engine");
     let bytes = |kind: &str, name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/portico/{kind}/{name}.wasm"));
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn policy(engine: &Engine, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
+fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
     let bounds =
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
     let component = Component::load(engine, bytes, bounds, None).unwrap_or_else(|problems| panic!("{problems:?}"));
@@ -50,6 +50,7 @@ fn policy(engine: &Engine, bytes: &[u8], instance: Instance, config: &str) -> Ar
         instance,
         failure: Failure::Closed,
         bounds,
+        waits: config::Waits { time: Duration::from_secs(5), calls: 64 },
         grant: Grant { powers: powers.map(str::to_owned).collect(), ..Grant::default() },
         config: serde_json::Map::new(),
     };

@@ -33,7 +33,6 @@ fn odd_bytes_are_refused_by_name() {
         (cut, "does not compile"),
         (guest("other-world"), "another world"),
         (guest("world-0-2"), "0.2.0"),
-        (guest("imports-wasi"), "wasi:"),
         (guest("imports-unknown"), "imports `"),
         (guest("imports-store"), "portico:policy/kv"),
         (guest("imports-outbound"), "portico:policy/http"),

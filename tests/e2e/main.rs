@@ -19,3 +19,4 @@ mod powers;
 mod program;
 mod reload;
 mod shipped;
+mod waiting;

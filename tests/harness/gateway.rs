@@ -3,7 +3,7 @@
 use super::client::{Answer, Call, request};
 use super::origin::Origin;
 use portico::config;
-use portico::plugin::{Catalog, Component, Engine};
+use portico::plugin::{Catalog, Component, Engines};
 use portico::server::{self, Running, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub struct Gateway {
 pub fn catalog() -> Arc<Catalog> {
     static CATALOG: OnceLock<(Arc<Catalog>, Vec<Arc<Component>>)> = OnceLock::new();
     let (catalog, _kept) = CATALOG.get_or_init(|| {
-        let catalog = Arc::new(Catalog::new(Engine::start(1024).expect("an engine")));
+        let catalog = Arc::new(Catalog::new(Engines::start(1024).expect("an engine")));
         let often = format!("{DEFAULT}\n[policies.hostile]\n");
         let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
         let find = |policy: &config::Policy| {
@@ -156,7 +156,7 @@ impl Gateway {
         meanwhile();
         let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
         let path = directory.path().join("gateway.toml");
-        let own = Arc::new(Catalog::new(Engine::start(64).expect("an engine")));
+        let own = Arc::new(Catalog::new(Engines::start(64).expect("an engine")));
         Self::run_with(directory, &path, own).unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -1,12 +1,13 @@
 //! The response phase: policies in reverse order, each with what its own verdict carried.
 
-use super::{Chain, Step, named, others};
+use super::{Chain, Named, Others, Step, named, others};
 use crate::clock::Millis;
 use crate::config;
-use crate::plugin::contract::{Response, Source};
-use crate::plugin::{Afterthought, Decision, Failure, Instances};
+use crate::plugin::contract::{After, Response, Source};
+use crate::plugin::{Afterthought, Answer, Decision, Failure, Instances};
 use http::HeaderMap;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
 /// The head of a response, before any edit.
@@ -23,6 +24,8 @@ pub struct Head<'a> {
     pub now: Millis,
     /// The request's id.
     pub request_id: &'a str,
+    /// Random bits.
+    pub seed: u64,
 }
 
 impl Chain {
@@ -35,9 +38,9 @@ impl Chain {
     ///
     /// # Errors
     /// The position of the policy that failed, where it fails closed.
-    pub fn run_response(
+    pub async fn run_response(
         &self,
-        instances: &mut Instances,
+        instances: &RefCell<Instances>,
         head: &Head<'_>,
         decisions: &[(usize, Decision)],
         fuel: &mut u64,
@@ -48,7 +51,11 @@ impl Chain {
             if !step.has_response_phase() {
                 continue;
             }
-            match step.ask_response(instances, head, decision) {
+            let asked = match step.policy.component.waits() {
+                false => step.ask_response(instances, head, decision),
+                true => Box::pin(step.ask_response_and_wait(instances, head, decision)).await,
+            };
+            match asked {
                 Ok(Some((thought, used))) => {
                     *fuel = fuel.saturating_add(used);
                     after.push((*position, thought));
@@ -73,15 +80,52 @@ impl Step {
 
     fn ask_response(
         &self,
-        instances: &mut Instances,
+        instances: &RefCell<Instances>,
         head: &Head<'_>,
         decision: &Decision,
     ) -> Result<Option<(Afterthought, u64)>, Failure> {
+        let (fields, others) = self.gather_response(head);
+        let response = self.response(head, &fields, &others, decision);
+        let answer = instances.borrow_mut().on_response(&self.policy, response)?;
+        self.thought(answer, decision)
+    }
+
+    async fn ask_response_and_wait(
+        &self,
+        instances: &RefCell<Instances>,
+        head: &Head<'_>,
+        decision: &Decision,
+    ) -> Result<Option<(Afterthought, u64)>, Failure> {
+        let (fields, others) = self.gather_response(head);
+        let response = self.response(head, &fields, &others, decision);
+        let answer = Instances::on_response_waiting(instances, &self.policy, response, head.seed).await?;
+        self.thought(answer, decision)
+    }
+
+    fn thought(
+        &self,
+        answer: Option<Answer<After>>,
+        decision: &Decision,
+    ) -> Result<Option<(Afterthought, u64)>, Failure> {
+        let Some(answer) = answer else { return Ok(None) };
+        Ok(Some((self.policy.accept_after(self.slot, answer.value, decision)?, answer.fuel)))
+    }
+
+    fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let reads = &self.policy.component.declared.response_reads;
-        let fields = named(reads, head.headers);
-        let others = others(reads, head.headers);
-        let response = Response {
+        (named(reads, head.headers), others(reads, head.headers))
+    }
+
+    fn response<'a>(
+        &self,
+        head: &Head<'_>,
+        fields: &'a Named<'_>,
+        others: &'a Others<'_>,
+        decision: &'a Decision,
+    ) -> Response<'a> {
+        let reads = &self.policy.component.declared.response_reads;
+        Response {
             slot: self.slot,
             route: head.route,
             now: head.now.0,
@@ -90,9 +134,6 @@ impl Step {
             fields: (!reads.named.is_empty()).then_some(&fields[..]),
             other_fields: reads.others.then_some(&others[..]),
             carry: &decision.carry,
-        };
-        let Some(answer) = instances.on_response(&self.policy, response)? else { return Ok(None) };
-        let thought = self.policy.accept_after(self.slot, answer.value, decision)?;
-        Ok(Some((thought, answer.fuel)))
+        }
     }
 }

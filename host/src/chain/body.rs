@@ -191,14 +191,11 @@ pub struct Announced<'a> {
 }
 
 impl Chain {
-    /// Whether any policy follows request bodies.
-    pub fn follows_requests(&self) -> bool {
-        self.steps.iter().any(|step| step.mode(Direction::Request).is_some())
-    }
-
-    /// Whether any policy follows response bodies.
-    pub fn follows_responses(&self) -> bool {
-        self.steps.iter().any(|step| step.mode(Direction::Response).is_some())
+    /// Whether any policy follows bodies in some direction.
+    pub fn follows_bodies(&self) -> bool {
+        let follows =
+            |step: &Step| [Direction::Request, Direction::Response].iter().any(|way| step.mode(*way).is_some());
+        self.steps.iter().any(follows)
     }
 
     /// Those of the policies that ran, and follow this body, in chain order.
@@ -278,11 +275,10 @@ fn following(seats: Vec<Seat>, tab: &Rc<Tab>, request_id: &str, bodiless: bool) 
 impl Step {
     fn mode(&self, direction: Direction) -> Option<BodyMode> {
         let declared = &self.policy.component.declared;
-        let mode = match direction {
+        match direction {
             Direction::Request => declared.request_body,
             Direction::Response => declared.response_body,
-        };
-        (!matches!(mode, BodyMode::None)).then_some(mode)
+        }
     }
 
     /// Takes an instance and asks it whether it follows.

@@ -153,7 +153,7 @@ mod tests {
     fn what_was_kept_is_found_and_nothing_that_was_changed() {
         let place = tempfile::tempdir().unwrap();
         let (_data, cache) = cache(&place);
-        let engine = Engine::start(16).unwrap();
+        let engine = Engine::start_pure(16).unwrap();
         let compiled = engine.compile(EMPTY).unwrap();
         assert!(cache.find(&engine, "one").is_none());
         cache.keep(&engine, "one", &compiled);
@@ -184,7 +184,7 @@ mod tests {
     fn another_master_key_loads_nothing() {
         let place = tempfile::tempdir().unwrap();
         let (data, first) = cache(&place);
-        let engine = Engine::start(16).unwrap();
+        let engine = Engine::start_pure(16).unwrap();
         first.keep(&engine, "one", &engine.compile(EMPTY).unwrap());
         let other = tempfile::tempdir().unwrap();
         let (_other_data, mut second) = cache(&other);
@@ -197,7 +197,7 @@ mod tests {
     fn a_disk_that_takes_nothing_is_no_error() {
         let place = tempfile::tempdir().unwrap();
         let (_data, mut cache) = cache(&place);
-        let engine = Engine::start(16).unwrap();
+        let engine = Engine::start_pure(16).unwrap();
         cache.directory = place.path().join("not there");
         cache.keep(&engine, "one", &engine.compile(EMPTY).unwrap());
         assert!(cache.find(&engine, "one").is_none());

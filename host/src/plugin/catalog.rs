@@ -2,7 +2,7 @@
 
 use super::cache::CodeCache;
 use super::component::{Component, digest};
-use super::engine::{Engine, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::engine::{Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
 use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
@@ -12,19 +12,19 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What was compiled in this process and is still in use.
 pub struct Catalog {
-    engine: Engine,
+    engines: Engines,
     compiled: Mutex<HashMap<String, Weak<Component>>>,
 }
 
 impl Catalog {
-    /// A catalog on an engine.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine, compiled: Mutex::default() }
+    /// A catalog on both engines.
+    pub fn new(engines: Engines) -> Self {
+        Self { engines, compiled: Mutex::default() }
     }
 
     /// How many instances have room at once.
     pub fn instances(&self) -> usize {
-        self.engine.instances()
+        self.engines.instances()
     }
 
     /// Whether plugins can be looked for in a directory at all: said once, and not again for each policy.
@@ -113,7 +113,7 @@ impl Catalog {
             };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
-        let component = Arc::new(Component::load(&self.engine, bytes, written.bounds, cache).map_err(told)?);
+        let component = Arc::new(Component::load(&self.engines, bytes, written.bounds, cache).map_err(told)?);
         compiled.insert(name, Arc::downgrade(&component));
         Ok(component)
     }

@@ -7,11 +7,12 @@ use super::bindings_0_1::request_body_world::RequestBodyIndices;
 use super::bindings_0_1::response_body_world::ResponseBodyIndices;
 use super::bindings_0_1::response_world::ResponseIndices;
 use super::cache::CodeCache;
-use super::contract::{BodyMode, Descriptor};
+use super::contract::Descriptor;
 use super::declared::Declared;
-use super::engine::Engine;
+use super::engine::{Engine, Engines};
 use super::failure::Failure;
 use super::guest::{Counter, Guest};
+use super::waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
@@ -28,9 +29,10 @@ const RESPONSE_BODY: [&str; 3] = ["on-response-body", "on-response-chunk", "on-r
 pub struct Component {
     pub(super) engine: Engine,
     pub(super) instance: InstancePre<Guest>,
-    pub(super) policy: PolicyIndices,
-    pub(super) response: Option<ResponseIndices>,
+    pub(super) runs: Runs,
+    /// How it follows request bodies, where it does.
     pub(super) request_body: Option<RequestBodyIndices>,
+    /// How it follows response bodies, where it does.
     pub(super) response_body: Option<ResponseBodyIndices>,
     /// What it declares.
     pub declared: Declared,
@@ -40,15 +42,34 @@ pub struct Component {
     pub compiled: bool,
 }
 
+/// How it is called.
+pub(super) enum Runs {
+    /// At once, and to the end.
+    Pure {
+        /// What every policy exports.
+        policy: PolicyIndices,
+        /// The response phase, where it has one.
+        response: Option<ResponseIndices>,
+    },
+    /// With pauses.
+    Waiting(waiting::Exports),
+}
+
 impl Component {
     /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. Takes a while: never
     /// called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
-    pub fn load(engine: &Engine, bytes: &[u8], bounds: Bounds, cache: Option<&CodeCache>) -> Result<Self, Vec<String>> {
+    pub fn load(
+        engines: &Engines,
+        bytes: &[u8],
+        bounds: Bounds,
+        cache: Option<&CodeCache>,
+    ) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
         let digest = digest(bytes);
+        let engine = &engines.for_component(bytes).map_err(|reason| vec![reason])?;
         let known = cache.and_then(|cache| cache.find(engine, &digest));
         let is_known = known.is_some();
         let compiled = match known {
@@ -67,47 +88,59 @@ impl Component {
         border(engine, &compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
         let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
-        let policy = PolicyIndices::new(&instance).map_err(one)?;
-        let response = match compiled.get_export_index(None, "on-response") {
-            Some(_) => Some(ResponseIndices::new(&instance).map_err(one)?),
-            None => None,
+        let has_response = compiled.get_export_index(None, "on-response").is_some();
+        let runs = if engine.waits() {
+            Runs::Waiting(waiting::Exports::of(&instance, has_response).map_err(one)?)
+        } else {
+            PolicyPre::new(instance.clone()).map_err(one)?;
+            let response = if has_response { Some(ResponseIndices::new(&instance).map_err(one)?) } else { None };
+            Runs::Pure { policy: PolicyIndices::new(&instance).map_err(one)?, response }
         };
-        let request_body = match exports_any(&compiled, &REQUEST_BODY) {
-            true => Some(RequestBodyIndices::new(&instance).map_err(one)?),
-            false => None,
+        let [on_requests, on_responses] = [REQUEST_BODY, RESPONSE_BODY].map(|names| exports_any(&compiled, &names));
+        if engine.waits() && (on_requests || on_responses) {
+            return Err(vec![
+                "it follows bodies and imports what can make it wait; a policy that follows bodies can import log and metrics alone"
+                    .into(),
+            ]);
+        }
+        let request_body = if on_requests { Some(RequestBodyIndices::new(&instance).map_err(one)?) } else { None };
+        let response_body = if on_responses { Some(ResponseBodyIndices::new(&instance).map_err(one)?) } else { None };
+        let mut component = Self {
+            engine: engine.clone(),
+            instance,
+            runs,
+            request_body,
+            response_body,
+            declared: Declared::default(),
+            digest,
+            compiled: !is_known,
         };
-        let response_body = match exports_any(&compiled, &RESPONSE_BODY) {
-            true => Some(ResponseBodyIndices::new(&instance).map_err(one)?),
-            false => None,
-        };
-        PolicyPre::new(instance.clone()).map_err(one)?;
-        let [descriptor, again] = describe_twice(engine, &instance, &policy, bounds)?;
+        let [descriptor, again] = component.describe_twice(bounds)?;
         let mut problems = Vec::new();
         if format!("{descriptor:?}") != format!("{again:?}") {
             problems.push("it describes itself differently each time".to_owned());
         }
         match Declared::check(&descriptor) {
             Ok(declared) if problems.is_empty() => {
-                if response.is_none() && !(declared.response_reads.is_empty()) {
+                if !component.has_response_phase() && !declared.response_reads.is_empty() {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
                 }
                 for (direction, mode, first, exported) in [
-                    ("request", declared.request_body, REQUEST_BODY[0], request_body.is_some()),
-                    ("response", declared.response_body, RESPONSE_BODY[0], response_body.is_some()),
+                    ("request", declared.request_body, REQUEST_BODY[0], on_requests),
+                    ("response", declared.response_body, RESPONSE_BODY[0], on_responses),
                 ] {
-                    if exported && matches!(mode, BodyMode::None) {
+                    if exported && mode.is_none() {
                         problems.push(format!("it exports `{first}` and declares no mode for the {direction} body"));
                     }
-                    if !exported && !matches!(mode, BodyMode::None) {
+                    if !exported && mode.is_some() {
                         problems.push(format!("it declares a mode for the {direction} body and has no {first}"));
                     }
                 }
                 if !problems.is_empty() {
                     return Err(problems);
                 }
-                let engine = engine.clone();
-                let compiled = !is_known;
-                Ok(Self { engine, instance, policy, response, request_body, response_body, declared, digest, compiled })
+                component.declared = declared;
+                Ok(component)
             }
             Ok(_) => Err(problems),
             Err(more) => {
@@ -124,7 +157,32 @@ impl Component {
 
     /// Whether it takes part in the response phase.
     pub fn has_response_phase(&self) -> bool {
-        self.response.is_some()
+        match &self.runs {
+            Runs::Pure { response, .. } => response.is_some(),
+            Runs::Waiting(exports) => exports.has_response(),
+        }
+    }
+
+    /// Whether its calls can be suspended.
+    pub fn waits(&self) -> bool {
+        matches!(self.runs, Runs::Waiting(_))
+    }
+
+    /// Asks one instance twice: only in one instance can a guest know that it was asked before.
+    fn describe_twice(&self, bounds: Bounds) -> Result<[Descriptor; 2], Vec<String>> {
+        let answer = || {
+            let Runs::Pure { policy, .. } = &self.runs else { return waiting::describe(self, bounds) };
+            let mut store = self.engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
+            let made = self.instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
+            let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
+            let mut ask = || {
+                super::engine::refuel(&mut store)?;
+                super::engine::start_clock_of_load(&mut store);
+                exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
+            };
+            Ok([ask()?, ask()?])
+        };
+        answer().map_err(|failure: Failure| vec![format!("it could not be asked what it is: {failure}")])
     }
 
     pub(super) fn counters(&self) -> Arc<[Counter]> {
@@ -189,12 +247,9 @@ fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
 
 fn import_problem(name: &str) -> Option<String> {
     let Some(rest) = name.strip_prefix("portico:policy/") else {
-        return Some(if name.starts_with("wasi:") {
-            format!("it imports `{name}`: a pure policy has no WASI; build it for wasm32-unknown-unknown")
-        } else {
-            format!(
-                "it imports `{name}`, which a policy cannot have; only log and metrics of {CONTRACT} can be imported"
-            )
+        // What of WASI there is, the linker knows.
+        return (!name.starts_with("wasi:")).then(|| {
+            format!("it imports `{name}`, which a policy cannot have; there are {CONTRACT} and WASI 0.2 without HTTP")
         });
     };
     match rest.split_once('@') {
@@ -207,25 +262,4 @@ fn import_problem(name: &str) -> Option<String> {
         }
         _ => Some(format!("it imports `{name}`, which is not in {CONTRACT}")),
     }
-}
-
-/// Asks one instance twice: only in one instance can a guest know that it was asked before.
-fn describe_twice(
-    engine: &Engine,
-    instance: &InstancePre<Guest>,
-    policy: &PolicyIndices,
-    bounds: Bounds,
-) -> Result<[Descriptor; 2], Vec<String>> {
-    let answer = || {
-        let mut store = engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
-        let made = instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
-        let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
-        let mut ask = || {
-            super::engine::refuel(&mut store)?;
-            super::engine::start_clock_of_load(&mut store);
-            exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
-        };
-        Ok([ask()?, ask()?])
-    };
-    answer().map_err(|failure: Failure| vec![format!("it could not be asked what it is: {failure}")])
 }

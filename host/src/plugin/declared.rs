@@ -12,7 +12,7 @@ const COUNTERS: usize = 16;
 const MOST_BUFFERED: u32 = 16 << 20;
 
 /// What a policy is, sees and may touch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Declared {
     /// Its own name.
     pub name: String,
@@ -32,10 +32,10 @@ pub struct Declared {
     pub request_writes: Vec<HeaderName>,
     /// Response fields that it may write, by position.
     pub response_writes: Vec<HeaderName>,
-    /// What it wants with the request body.
-    pub request_body: BodyMode,
-    /// What it wants with the response body.
-    pub response_body: BodyMode,
+    /// How it follows request bodies; `None` where it does not.
+    pub request_body: Option<BodyMode>,
+    /// How it follows response bodies.
+    pub response_body: Option<BodyMode>,
     /// Counters, by position.
     pub counters: Vec<String>,
     /// JSON Schema of one slot's configuration.
@@ -141,12 +141,16 @@ impl Declared {
             response_reads,
             request_writes,
             response_writes,
-            request_body: descriptor.request_body,
-            response_body: descriptor.response_body,
+            request_body: mode(descriptor.request_body),
+            response_body: mode(descriptor.response_body),
             counters: descriptor.counters.clone(),
             schema,
         })
     }
+}
+
+fn mode(mode: BodyMode) -> Option<BodyMode> {
+    (!matches!(mode, BodyMode::None)).then_some(mode)
 }
 
 fn fields(list: &str, names: &[String], others_allowed: bool, problems: &mut Vec<String>) -> Fields {

@@ -1,14 +1,16 @@
-//! The pure engine: compiles components and keeps time for the guests.
+//! The two engines: compile components and keep time for the guests.
 //!
-//! Synchronous by design. A guest here can import nothing that waits, so no fiber, no future and no lock is between a
-//! worker and a verdict. Guests that need WASI or input and output do not run on it.
+//! The pure one is synchronous by design. A guest there can import nothing that waits, so no fiber, no future and no lock is
+//! between a worker and a verdict. Guests that import WASI, the store or outbound requests run on the waiting one, each call
+//! on a stack of its own.
 
 use super::failure::Failure;
 use super::guest::Guest;
 use super::lease::Room;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use wasmparser::Payload;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline};
 
@@ -33,6 +35,18 @@ const LEAST_BODIES: usize = 256;
 /// Bytes of a memory that stay resident when its instance ends; more costs each fresh instance time.
 const KEPT_RESIDENT: usize = 64 << 10;
 
+/// The most instances that wait, over all workers. Theirs may be large, and each has a stack of its own.
+const MOST_WAITING: u32 = 1024;
+
+/// Stack of a guest that waits: interpreters nest deeply.
+const WAITING_STACK: usize = 1 << 20;
+
+/// Stack on which such a guest and what it calls in the host run.
+const FIBER: usize = 2 << 20;
+
+/// What the imports begin with that make a guest wait.
+const WAITING: [&str; 3] = ["wasi:", "portico:policy/kv@", "portico:policy/http@"];
+
 /// Compiles and instantiates. Cheap to clone; all clones share one pool and one clock.
 #[derive(Clone)]
 pub struct Engine {
@@ -40,52 +54,117 @@ pub struct Engine {
     linker: Arc<Linker<Guest>>,
     instances: usize,
     bodies: Arc<Room>,
+    waits: bool,
     _ticker: Arc<Ticker>,
 }
 
-/// Why there is no engine.
-#[derive(Debug, thiserror::Error)]
-#[error("the WebAssembly engine could not be set up: {0}")]
-pub struct EngineError(String);
+/// Both engines; the one for guests that wait is set up when the first of them comes.
+#[derive(Clone)]
+pub struct Engines {
+    pure: Engine,
+    waiting: Arc<OnceLock<Result<Engine, EngineError>>>,
+}
 
-impl Engine {
-    /// Sets up an engine with room for so many instances at once, over all workers and loads, and starts its clock.
+impl Engines {
+    /// Sets up the pure engine with room for so many instances at once, over all workers and loads.
     ///
     /// # Errors
     /// When the room cannot be had.
     pub fn start(instances: usize) -> Result<Self, EngineError> {
+        Ok(Self { pure: Engine::start_pure(instances)?, waiting: Arc::default() })
+    }
+
+    /// How many instances of guests that do not wait have room at once.
+    pub fn instances(&self) -> usize {
+        self.pure.instances
+    }
+
+    /// The one that a component needs, by what it imports.
+    pub(super) fn for_component(&self, bytes: &[u8]) -> Result<Engine, String> {
+        if !wants_to_wait(bytes)? {
+            return Ok(self.pure.clone());
+        }
+        self.waiting.get_or_init(Engine::start_waiting).clone().map_err(|error| error.to_string())
+    }
+}
+
+/// Whether a component imports something that can make it wait.
+fn wants_to_wait(bytes: &[u8]) -> Result<bool, String> {
+    let mut depth = 0_usize;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| format!("it cannot be read: {error}"))? {
+            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    let name = import.map_err(|error| format!("it cannot be read: {error}"))?.name.name;
+                    if WAITING.iter().any(|waiting| name.starts_with(waiting)) {
+                        return Ok(true);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Why there is no engine.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the WebAssembly engine could not be set up: {0}")]
+pub struct EngineError(String);
+
+impl Engine {
+    /// The pure one, with room for so many instances at once, and its clock.
+    pub(super) fn start_pure(instances: usize) -> Result<Self, EngineError> {
         let instances = instances.clamp(16, MOST_INSTANCES - LEAST_BODIES);
         let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
         let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
-        let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(count)
-            .total_core_instances(count * 4)
+        let mut pool = pool(count);
+        pool.total_core_instances(count * 4)
             .total_memories(count)
             .total_tables(count * 4)
             .max_memories_per_component(4)
             .max_tables_per_component(16)
             .max_core_instances_per_component(16)
-            .max_memory_size(LARGEST_MEMORY)
-            .linear_memory_keep_resident(KEPT_RESIDENT)
-            .table_keep_resident(4 << 10)
-            .max_unused_warm_slots(64)
-            .pagemap_scan(Enabled::Auto);
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .concurrency_support(false)
-            .gc_support(false)
-            .consume_fuel(true)
-            .epoch_interruption(true)
-            .memory_init_cow(true)
-            .max_wasm_stack(256 << 10)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let wasm = wasmtime::Engine::new(&config).map_err(|error| EngineError(format!("{error:#}")))?;
+            .max_unused_warm_slots(64);
+        let mut config = config(pool);
+        config.max_wasm_stack(256 << 10);
+        Self::with(&config, [instances, bodies], false, |linker| {
+            super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(linker, |guest| guest)
+        })
+    }
+
+    /// The one for guests that wait, and its clock.
+    fn start_waiting() -> Result<Self, EngineError> {
+        let mut pool = pool(MOST_WAITING);
+        // Interpreters are linked together from dozens of modules around one memory.
+        pool.total_core_instances(MOST_WAITING * 16)
+            .total_memories(MOST_WAITING * 2)
+            .total_tables(MOST_WAITING * 8)
+            .total_stacks(MOST_WAITING)
+            .max_memories_per_component(8)
+            .max_tables_per_component(32)
+            .max_core_instances_per_component(128)
+            .table_elements(super::guest::TABLE_ELEMENTS_WAITING)
+            .max_unused_warm_slots(16);
+        let mut config = config(pool);
+        config.max_wasm_stack(WAITING_STACK).async_stack_size(FIBER).async_stack_zeroing(true);
+        Self::with(&config, [MOST_WAITING as usize, 0], true, super::waiting::link)
+    }
+
+    fn with(
+        config: &Config,
+        [instances, bodies]: [usize; 2],
+        waits: bool,
+        link: impl FnOnce(&mut Linker<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<Self, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let wasm = wasmtime::Engine::new(config).map_err(failed)?;
         let mut linker = Linker::new(&wasm);
-        super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(&mut linker, |guest| guest)
-            .map_err(|error| EngineError(format!("{error:#}")))?;
+        link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), _ticker: ticker })
+        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), waits, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
@@ -93,9 +172,9 @@ impl Engine {
         Component::from_binary(&self.wasm, bytes)
     }
 
-    /// How many instances have room at once.
-    pub fn instances(&self) -> usize {
-        self.instances
+    /// Whether calls can be suspended.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Room for instances that follow bodies, beside the others.
@@ -124,6 +203,29 @@ impl Engine {
     }
 }
 
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(instances)
+        .max_memory_size(LARGEST_MEMORY)
+        .linear_memory_keep_resident(KEPT_RESIDENT)
+        .table_keep_resident(4 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+fn config(pool: PoolingAllocationConfig) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .gc_support(false)
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
 /// Gives a store the fuel of one call.
 pub(super) fn refuel(store: &mut Store<Guest>) -> Result<(), Failure> {
     let fuel = store.data().bounds.fuel;
@@ -144,6 +246,12 @@ pub(super) fn start_clock_of_load(store: &mut Store<Guest>) {
 }
 
 fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
+    if let Some(waiting) = &store.data().waiting {
+        waiting.run.start(time);
+        // Each tick gives the worker to others for a moment, so that a guest that runs does not hold it.
+        store.set_epoch_deadline(1);
+        return;
+    }
     store.data_mut().near_deadline = None;
     let ticks = time.as_millis().div_ceil(TICK.as_millis()) as u64;
     // The last of these ends up to a tick before the deadline; see below.
@@ -153,10 +261,18 @@ fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
 /// Called a tick before the deadline, and with each tick from then on. The guest is stopped as soon as it has had half a tick of
 /// processor time since: at the deadline, if it runs all the time. One whose worker was set aside by the machine can end.
 fn at_deadline(guest: &mut Guest) -> UpdateDeadline {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let used = Duration::try_from(used).unwrap_or_default();
+    let used = processor_time();
+    if let Some(waiting) = &guest.waiting {
+        return if waiting.run.is_over(used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) };
+    }
     let since = *guest.near_deadline.get_or_insert(used);
     if is_over(since, used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+}
+
+/// What this thread has had of the processor.
+pub(super) fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(used).unwrap_or_default()
 }
 
 /// Whether a guest has had its time, by the processor time of its thread then and now.

@@ -18,6 +18,10 @@ pub enum Failure {
     NotAllowed(String),
     /// No instance could be made.
     NoInstance(String),
+    /// It waited longer than it may: for the store, for somebody outside, or in WASI.
+    WaitedTooLong,
+    /// As many of its calls as may are waiting or running already.
+    Busy,
 }
 
 impl Failure {
@@ -27,6 +31,7 @@ impl Failure {
             Some(Trap::OutOfFuel) => Self::OutOfFuel,
             Some(Trap::Interrupt) => Self::PastDeadline,
             Some(trap) => Self::Trapped(trap.to_string()),
+            None if error.is::<wasmtime_wasi::I32Exit>() => Self::Trapped("it ended itself".into()),
             None => Self::Unreadable(error.root_cause().to_string()),
         }
     }
@@ -40,6 +45,8 @@ impl Failure {
             Self::Unreadable(_) => Kind::Unreadable,
             Self::NotAllowed(_) => Kind::NotAllowed,
             Self::NoInstance(_) => Kind::NoInstance,
+            Self::WaitedTooLong => Kind::WaitedTooLong,
+            Self::Busy => Kind::Busy,
         }
     }
 }
@@ -59,12 +66,24 @@ pub enum Kind {
     NotAllowed,
     /// [`Failure::NoInstance`]
     NoInstance,
+    /// [`Failure::WaitedTooLong`]
+    WaitedTooLong,
+    /// [`Failure::Busy`]
+    Busy,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::OutOfFuel, Self::PastDeadline, Self::Trapped, Self::Unreadable, Self::NotAllowed, Self::NoInstance];
+    pub const ALL: [Self; 8] = [
+        Self::OutOfFuel,
+        Self::PastDeadline,
+        Self::Trapped,
+        Self::Unreadable,
+        Self::NotAllowed,
+        Self::NoInstance,
+        Self::WaitedTooLong,
+        Self::Busy,
+    ];
 
     /// The stable name.
     pub fn code(self) -> &'static str {
@@ -75,6 +94,8 @@ impl Kind {
             Self::Unreadable => "unreadable",
             Self::NotAllowed => "not_allowed",
             Self::NoInstance => "no_instance",
+            Self::WaitedTooLong => "waited_too_long",
+            Self::Busy => "busy",
         }
     }
 }
@@ -88,6 +109,8 @@ impl fmt::Display for Failure {
             Self::Unreadable(why) => write!(f, "its answer could not be read: {why}"),
             Self::NotAllowed(why) => write!(f, "its answer is not allowed: {why}"),
             Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
+            Self::WaitedTooLong => f.write_str("it waited too long"),
+            Self::Busy => f.write_str("as many of its calls as may are waiting already"),
         }
     }
 }

@@ -43,15 +43,16 @@ pub(super) fn check(policy: &config::Policy, declared: &Declared) -> Vec<Problem
         }
     }
     for (direction, mode) in [("request", declared.request_body), ("response", declared.response_body)] {
-        if matches!(mode, BodyMode::None) {
-            continue;
-        }
+        let Some(mode) = mode else { continue };
         if !grant.bodies.iter().any(|granted| granted == direction) {
             let wants = if matches!(mode, BodyMode::Inspect) { "see" } else { "change" };
             problems.push(
                 Problem::at(
                     format!("{key}.grant.bodies"),
-                    format!("the plugin `{}` wants to {wants} the {direction} body, which is not granted", policy.plugin),
+                    format!(
+                        "the plugin `{}` wants to {wants} the {direction} body, which is not granted",
+                        policy.plugin
+                    ),
                 )
                 .suggesting(format!("add \"{direction}\" to the list if it may")),
             );

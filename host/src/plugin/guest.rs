@@ -3,6 +3,7 @@
 //! There is no clock, no random source and no input or output here, and there must not be: those are facts.
 
 use super::bindings_0_1::portico::policy::{log, metrics, types};
+use super::waiting::Waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +12,16 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::HasData;
 
 /// Lines that one call may log.
-const LINES_A_CALL: u32 = 16;
+pub(super) const LINES_A_CALL: u32 = 16;
 
 /// Bytes of a line that are kept.
-const LINE_BYTES: usize = 2048;
+pub(super) const LINE_BYTES: usize = 2048;
 
 /// Tables are few and small in real guests; this holds for each.
 const TABLE_ELEMENTS: usize = 20_000;
+
+/// As the one above, for guests that wait: an interpreter has a function for each thing that its language can do.
+pub(super) const TABLE_ELEMENTS_WAITING: usize = 100_000;
 
 /// The store data of one instance.
 pub struct Guest {
@@ -26,6 +30,8 @@ pub struct Guest {
     memory: usize,
     /// The CPU time of the thread when the deadline of the call came near.
     pub(super) near_deadline: Option<Duration>,
+    /// What only guests that wait have.
+    pub(super) waiting: Option<Box<Waiting>>,
     policy: Arc<str>,
     counters: Arc<[Counter]>,
     lines: u32,
@@ -43,12 +49,21 @@ pub struct Counter {
 
 impl Guest {
     pub(super) fn new(policy: Arc<str>, bounds: Bounds, counters: Arc<[Counter]>) -> Self {
-        Self { bounds, memory: 0, near_deadline: None, policy, counters, lines: 0, dropped: 0 }
+        Self { bounds, memory: 0, near_deadline: None, waiting: None, policy, counters, lines: 0, dropped: 0 }
+    }
+
+    /// As one that can wait.
+    pub(super) fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiting = Some(Box::new(waiting));
+        self
     }
 
     /// Called after each call into the guest.
     pub(super) fn call_ended(&mut self) {
         self.lines = 0;
+        if let Some(waiting) = &self.waiting {
+            waiting.call_ended();
+        }
         if self.dropped > 0 {
             tracing::warn!(policy = %self.policy, dropped = self.dropped, "a policy logged more than {LINES_A_CALL} lines in one call; the rest was dropped");
             self.dropped = 0;
@@ -72,16 +87,20 @@ impl log::Host for Guest {
             return;
         }
         self.lines += 1;
-        let cut = message.floor_char_boundary(LINE_BYTES.min(message.len()));
-        // Escaped, so that a guest cannot forge lines or drive a terminal.
-        let message = message[..cut].escape_debug();
-        let policy = &*self.policy;
-        match level {
-            log::Level::Debug => tracing::debug!(target: "portico::policy", policy, "{message}"),
-            log::Level::Info => tracing::info!(target: "portico::policy", policy, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "portico::policy", policy, "{message}"),
-            log::Level::Error => tracing::error!(target: "portico::policy", policy, "{message}"),
-        }
+        write_line(&self.policy, level, &message);
+    }
+}
+
+/// Writes one line of a guest's.
+pub(super) fn write_line(policy: &str, level: log::Level, message: &str) {
+    let cut = message.floor_char_boundary(LINE_BYTES.min(message.len()));
+    // Escaped, so that a guest cannot forge lines or drive a terminal.
+    let message = message[..cut].escape_debug();
+    match level {
+        log::Level::Debug => tracing::debug!(target: "portico::policy", policy, "{message}"),
+        log::Level::Info => tracing::info!(target: "portico::policy", policy, "{message}"),
+        log::Level::Warn => tracing::warn!(target: "portico::policy", policy, "{message}"),
+        log::Level::Error => tracing::error!(target: "portico::policy", policy, "{message}"),
     }
 }
 
@@ -107,6 +126,6 @@ impl ResourceLimiter for Guest {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        Ok(desired <= if self.waiting.is_some() { TABLE_ELEMENTS_WAITING } else { TABLE_ELEMENTS })
     }
 }

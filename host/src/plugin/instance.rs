@@ -1,16 +1,20 @@
 //! Live instances of one worker: made when needed, dropped on any failure.
 //!
-//! Belongs to one thread. Calls are synchronous, so a worker needs at most one instance of a policy at a time.
+//! Belongs to one thread. Calls into guests that cannot wait are synchronous, so a worker needs at most one instance of such a
+//! policy at a time. The others are in [`super::waiting`].
 
 use super::bindings_0_1::policy_world::Policy as Exports;
 use super::bindings_0_1::response_world::Response as ResponseExports;
+use super::component::Runs;
 use super::contract::{After, Diagnostic, Request, Response, Verdict};
 use super::engine::{refuel, start_clock, start_clock_of_load};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::plan::{self, Plan};
 use super::policy::{Policy, SlotUse};
+use super::waiting;
 use crate::config::Instance as Mode;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use wasmtime::Store;
@@ -42,6 +46,7 @@ pub(super) struct Live {
 #[derive(Default)]
 pub struct Instances {
     warm: HashMap<u64, (Weak<Policy>, Live), rustc_hash::FxBuildHasher>,
+    pub(super) waiting: waiting::Pool,
 }
 
 impl Instances {
@@ -63,7 +68,7 @@ impl Instances {
         policy: &Arc<Policy>,
         response: Response<'_>,
     ) -> Result<Option<Answer<After>>, Failure> {
-        if policy.component.response.is_none() {
+        if !policy.component.has_response_phase() {
             return Ok(None);
         }
         let slot = response.slot;
@@ -74,10 +79,37 @@ impl Instances {
         .map(|answer| answer.value.map(|value| Answer { value, fuel: answer.fuel }))
     }
 
+    /// Asks a policy that waits about a request; what follows from the request's moment follows from this seed too.
+    ///
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub async fn on_request_waiting(
+        instances: &RefCell<Self>,
+        policy: &Arc<Policy>,
+        request: Request<'_>,
+        seed: u64,
+    ) -> Result<Answer<Verdict>, Failure> {
+        waiting::ask(instances, policy, request, seed).await
+    }
+
+    /// Asks a policy that waits about a response; `None` where it does not take part in that phase.
+    ///
+    /// # Errors
+    /// As [`Self::on_request`].
+    pub async fn on_response_waiting(
+        instances: &RefCell<Self>,
+        policy: &Arc<Policy>,
+        response: Response<'_>,
+        seed: u64,
+    ) -> Result<Option<Answer<After>>, Failure> {
+        waiting::ask_after(instances, policy, response, seed).await
+    }
+
     /// Drops instances of policies that are not among these: also of those that some slow request still holds, which can be
     /// made again for its response phase. There is room for a bounded number, and many versions may be waiting.
     pub fn prune(&mut self, serving: &[Arc<Policy>]) {
         self.warm.retain(|id, _| serving.iter().any(|policy| policy.id == *id));
+        self.waiting.prune(serving);
     }
 
     /// Drops instances of policies that nobody holds any more.
@@ -135,14 +167,17 @@ impl Instances {
 impl Live {
     pub(super) fn make(policy: &Policy) -> Result<Self, Failure> {
         let component = &policy.component;
+        let Runs::Pure { policy: exports, response } = &component.runs else {
+            return Err(Failure::NoInstance("it is of the other engine".into()));
+        };
         let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
         let mut store = component.engine.store(guest)?;
         let made = component.instance.instantiate(&mut store).map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),
             false => Failure::NoInstance(error.root_cause().to_string()),
         })?;
-        let exports = component.policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
-        let response = match &component.response {
+        let exports = exports.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
+        let response = match response {
             Some(indices) => Some(indices.load(&mut store, &made).map_err(|error| Failure::of(&error))?),
             None => None,
         };
@@ -163,11 +198,8 @@ impl Live {
         let number = slot as usize;
         if !self.configured.get(number).copied().unwrap_or(true) {
             let answer = self.configure(slot, &policy.slots[number].at)?;
-            match answer {
-                Ok(plan) if plan::same(&plan, &policy.slots[number].plan) => self.configured[number] = true,
-                Ok(_) => return Err(Failure::NotAllowed("its plan is not the one that was checked".into())),
-                Err(_) => return Err(Failure::NotAllowed("it refused a configuration that it had taken".into())),
-            }
+            plan::holds(answer, &policy.slots[number].plan)?;
+            self.configured[number] = true;
         }
         refuel(&mut self.store)?;
         let answer = ask(self);
@@ -182,9 +214,8 @@ impl Live {
 
     fn configure(&mut self, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
         refuel(&mut self.store)?;
-        let names: Vec<Vec<&str>> =
-            at.routes.iter().map(|route| route.methods.iter().map(String::as_str).collect()).collect();
-        let routes: Vec<_> = at.routes.iter().zip(&names).map(|(route, methods)| route.contract(methods)).collect();
+        let names = at.methods();
+        let routes = at.contract(&names);
         let slot = super::contract::Slot { pillar: &at.pillar, scope: &at.scope, routes: &routes };
         let answer = self.exports.call_configure(&mut self.store, number, slot, &at.config);
         self.store.data_mut().call_ended();
@@ -194,6 +225,9 @@ impl Live {
 
 /// Asks a new instance for the plan of one slot; used once for each slot when a policy is loaded.
 pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
+    if policy.component.waits() {
+        return waiting::plan(policy, number, at);
+    }
     let mut live = Live::make(policy)?;
     start_clock_of_load(&mut live.store);
     live.configure(number, at)

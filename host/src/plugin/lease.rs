@@ -103,12 +103,7 @@ impl Leases {
     ///
     /// # Errors
     /// When as many are in use as may be, or none can be made.
-    pub fn take(
-        self: &Rc<Self>,
-        policy: &Arc<Policy>,
-        slot: u32,
-        direction: Direction,
-    ) -> Result<Lease, Failure> {
+    pub fn take(self: &Rc<Self>, policy: &Arc<Policy>, slot: u32, direction: Direction) -> Result<Lease, Failure> {
         let idle = {
             let mut of = self.of.borrow_mut();
             let held = of.entry(policy.id).or_default();
@@ -123,12 +118,8 @@ impl Leases {
         };
         let component = &policy.component;
         let exports = match (direction, &component.request_body, &component.response_body) {
-            (Direction::Request, Some(indices), _) => {
-                indices.load(&mut live.store, &live.made).map(Exports::Request)
-            }
-            (Direction::Response, _, Some(indices)) => {
-                indices.load(&mut live.store, &live.made).map(Exports::Response)
-            }
+            (Direction::Request, Some(indices), _) => indices.load(&mut live.store, &live.made).map(Exports::Request),
+            (Direction::Response, _, Some(indices)) => indices.load(&mut live.store, &live.made).map(Exports::Response),
             _ => return Err(Failure::NoInstance("it does not follow such bodies".into())),
         };
         let exports = exports.map_err(|error| Failure::of(&error))?;
@@ -248,10 +239,7 @@ impl Lease {
         }
     }
 
-    fn ask<T>(
-        &mut self,
-        ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>,
-    ) -> Result<Answer<T>, Failure> {
+    fn ask<T>(&mut self, ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>) -> Result<Answer<T>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let Some((live, _)) = &mut self.live else {
             return Err(Failure::NoInstance("it was given back".into()));

@@ -3,6 +3,7 @@
 use super::contract::Powers;
 use super::contract::{self, Period, Subject};
 use super::declared::{Declared, is_snake, shortened};
+use super::failure::Failure;
 use crate::config::{Grant, Problem};
 
 const SCOPES: usize = 64;
@@ -80,8 +81,17 @@ fn check_limit(limit: &contract::Limit, wrong: &mut Vec<String>) {
     }
 }
 
+/// Whether what another instance answered is the plan that was checked.
+pub(super) fn holds(answer: Result<Plan, Vec<contract::Diagnostic>>, checked: &Plan) -> Result<(), Failure> {
+    match answer {
+        Ok(plan) if same(&plan, checked) => Ok(()),
+        Ok(_) => Err(Failure::NotAllowed("its plan is not the one that was checked".into())),
+        Err(_) => Err(Failure::NotAllowed("it refused a configuration that it had taken".into())),
+    }
+}
+
 /// Whether two answers of `configure` are the same.
-pub(super) fn same(one: &Plan, other: &Plan) -> bool {
+fn same(one: &Plan, other: &Plan) -> bool {
     one.scopes == other.scopes
         && one.targets == other.targets
         && one.maximum_charge == other.maximum_charge

@@ -9,7 +9,7 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
-use crate::config::{self, Bounds, Failure, Grant, Instance, Problem};
+use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +33,8 @@ pub struct Policy {
     pub bounds: Bounds,
     /// The most bodies that it follows at once, for each worker.
     pub bodies: usize,
+    /// Bounds of waiting.
+    pub waits: Waits,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
     /// What it did so far.
@@ -102,8 +104,20 @@ pub struct RouteUse {
     pub auth: bool,
 }
 
+impl SlotUse {
+    /// The methods of each rule, as they are lent to [`Self::contract`].
+    pub(super) fn methods(&self) -> Vec<Vec<&str>> {
+        self.routes.iter().map(|route| route.methods.iter().map(String::as_str).collect()).collect()
+    }
+
+    /// The rules as policies see them.
+    pub(super) fn contract<'a>(&'a self, methods: &'a [Vec<&'a str>]) -> Vec<contract::Route<'a>> {
+        self.routes.iter().zip(methods).map(|(route, methods)| route.contract(methods)).collect()
+    }
+}
+
 impl RouteUse {
-    pub(super) fn contract<'a>(&'a self, methods: &'a [&'a str]) -> contract::Route<'a> {
+    fn contract<'a>(&'a self, methods: &'a [&'a str]) -> contract::Route<'a> {
         let auth = if self.auth { Auth::Required } else { Auth::None };
         contract::Route { name: &self.name, path: &self.path, methods, auth }
     }
@@ -133,6 +147,7 @@ impl Policy {
             mode: written.instance,
             bounds: written.bounds,
             bodies: written.bodies,
+            waits: written.waits,
             slots: Vec::new(),
             record,
         };
@@ -152,8 +167,8 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds, self.bodies)
-                == (&written.grant, written.failure, written.instance, written.bounds, written.bodies)
+            && (&self.grant, self.failure, self.mode, self.bounds, self.waits, self.bodies)
+                == (&written.grant, written.failure, written.instance, written.bounds, written.waits, written.bodies)
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 

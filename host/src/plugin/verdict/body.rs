@@ -29,7 +29,9 @@ impl Policy {
     pub fn accept_piece(&self, mode: BodyMode, piece: Piece) -> Result<Piece, Failure> {
         let may_deny = self.component.declared.powers.contains(Powers::DENY);
         match piece {
-            Piece::Replace(_) if matches!(mode, BodyMode::Inspect) => against("it changed a body that it only inspects"),
+            Piece::Replace(_) if matches!(mode, BodyMode::Inspect) => {
+                against("it changed a body that it only inspects")
+            }
             Piece::Refuse(_) if !may_deny => against("it refused a body without the power `deny`"),
             Piece::Stop if !may_deny => against("it broke off a body without the power `deny`"),
             Piece::Refuse(denial) => Ok(Piece::Refuse(check_denial(denial)?)),

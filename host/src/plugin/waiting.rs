@@ -1,0 +1,67 @@
+//! Guests that wait: WASI with nothing behind it, and calls that can be suspended.
+//!
+//! A call has a time for running and a time for waiting; when either is over, it is dropped with its instance. A worker
+//! goes on with other requests meanwhile. How many calls of a policy wait at once is bounded.
+
+use super::bindings_0_1::portico::policy::log::{self, Level};
+use super::bindings_0_1::portico::policy::{metrics, types};
+use super::guest::{Guest, Imports};
+use output::Output;
+use run::Run;
+use std::sync::Arc;
+use wasi::{Moment, Real};
+use wasmtime::component::Linker;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+mod call;
+mod load;
+mod output;
+mod run;
+mod wasi;
+
+pub(super) use call::{Exports, Pool, ask, ask_after};
+pub(super) use load::{describe, plan};
+
+/// What a guest that waits has beside the others.
+pub struct Waiting {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    words: [Output; 2],
+    moment: Arc<Moment>,
+    /// How long it has run.
+    pub(super) run: Arc<Run>,
+}
+
+impl Waiting {
+    fn new(policy: &Arc<str>, real: Real) -> Self {
+        let words = [Output::new(policy.clone(), Level::Info), Output::new(policy.clone(), Level::Warn)];
+        let moment = Arc::default();
+        let (wasi, table) = wasi::context(&moment, real, &words);
+        Self { wasi, table, words, moment, run: Arc::default() }
+    }
+
+    /// Another request begins.
+    fn at(&self, now: u64, seed: u64) {
+        self.moment.set(now, seed);
+    }
+
+    /// Called after each call into the guest.
+    pub(super) fn call_ended(&self) {
+        self.words.iter().for_each(Output::call_ended);
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let waiting = self.waiting.as_mut().expect("only guests that wait are linked with WASI");
+        WasiCtxView { ctx: &mut waiting.wasi, table: &mut waiting.table }
+    }
+}
+
+/// Everything that such a guest can import.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    types::add_to_linker::<_, Imports>(linker, |guest| guest)?;
+    log::add_to_linker::<_, Imports>(linker, |guest| guest)?;
+    metrics::add_to_linker::<_, Imports>(linker, |guest| guest)
+}

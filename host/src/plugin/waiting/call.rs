@@ -1,0 +1,272 @@
+//! Calls on a worker: an instance is taken, asked, and given back, unless anything went wrong.
+
+use super::Waiting;
+use super::run::Counted;
+use super::wasi::Real;
+use crate::config::Instance as Mode;
+use crate::plugin::Answer;
+use crate::plugin::bindings_0_1_waiting::policy_world::{WaitingPolicy, WaitingPolicyIndices};
+use crate::plugin::bindings_0_1_waiting::response_world::{Response as ResponseExports, ResponseIndices};
+use crate::plugin::component::{Component, Runs};
+use crate::plugin::contract::{self, After, Diagnostic, Request, Response, Verdict};
+use crate::plugin::engine::{refuel, start_clock};
+use crate::plugin::failure::Failure;
+use crate::plugin::guest::Guest;
+use crate::plugin::instance::Instances;
+use crate::plugin::plan::{self, Plan};
+use crate::plugin::policy::{Policy, SlotUse};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+/// What a component that waits exports.
+pub struct Exports {
+    pub(super) policy: WaitingPolicyIndices,
+    pub(super) response: Option<ResponseIndices>,
+}
+
+impl Exports {
+    pub(in crate::plugin) fn of(instance: &InstancePre<Guest>, has_response: bool) -> wasmtime::Result<Self> {
+        let response = if has_response { Some(ResponseIndices::new(instance)?) } else { None };
+        Ok(Self { policy: WaitingPolicyIndices::new(instance)?, response })
+    }
+
+    pub(in crate::plugin) fn has_response(&self) -> bool {
+        self.response.is_some()
+    }
+}
+
+/// One instance.
+pub(super) struct Live {
+    pub(super) store: Store<Guest>,
+    exports: WaitingPolicy,
+    response: Option<ResponseExports>,
+    configured: Vec<bool>,
+    calls: u64,
+}
+
+/// The instances of one worker that wait for calls, and how many calls wait in instances.
+#[derive(Default)]
+pub struct Pool {
+    places: HashMap<u64, Place, rustc_hash::FxBuildHasher>,
+}
+
+struct Place {
+    policy: Weak<Policy>,
+    idle: Vec<Live>,
+    calls: Rc<Cell<usize>>,
+}
+
+/// A call that is counted as long as this lives.
+struct Counting(Rc<Cell<usize>>);
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+impl Pool {
+    /// Begins a call, in an idle instance where there is one.
+    fn begin(&mut self, policy: &Arc<Policy>) -> Result<(Counting, Option<Live>), Failure> {
+        let new = || Place { policy: Arc::downgrade(policy), idle: Vec::new(), calls: Rc::default() };
+        let place = self.places.entry(policy.id).or_insert_with(new);
+        if place.calls.get() >= policy.waits.calls {
+            return Err(Failure::Busy);
+        }
+        place.calls.set(place.calls.get() + 1);
+        Ok((Counting(place.calls.clone()), place.idle.pop()))
+    }
+
+    fn give_back(&mut self, policy: &Policy, live: Live) {
+        // A policy that was replaced meanwhile has no place any more.
+        if let Some(place) = self.places.get_mut(&policy.id) {
+            place.idle.push(live);
+        }
+    }
+
+    /// Drops idle instances of policies that are not among these.
+    pub(in crate::plugin) fn prune(&mut self, serving: &[Arc<Policy>]) {
+        self.places.retain(|id, place| {
+            let serves = serving.iter().any(|policy| policy.id == *id);
+            if !serves {
+                place.idle.clear();
+            }
+            serves || place.calls.get() > 0
+        });
+    }
+
+    /// Drops idle instances of policies that nobody holds any more, and of all others but one each.
+    fn make_room(&mut self) {
+        for place in self.places.values_mut() {
+            let held = place.policy.strong_count() > 0;
+            place.idle.truncate(usize::from(held));
+        }
+    }
+}
+
+/// Asks a policy about a request, at a moment.
+///
+/// # Errors
+/// When there is no usable verdict. The instance is gone then.
+pub(in crate::plugin) async fn ask(
+    instances: &RefCell<Instances>,
+    policy: &Arc<Policy>,
+    request: Request<'_>,
+    seed: u64,
+) -> Result<Answer<Verdict>, Failure> {
+    let (slot, now) = (request.slot, request.now);
+    call(instances, policy, slot, (now, seed), async |live: &mut Live| {
+        live.exports.call_on_request(&mut live.store, request).await
+    })
+    .await
+}
+
+/// Asks a policy about a response; `None` where it does not take part in that phase.
+///
+/// # Errors
+/// As [`ask`].
+pub(in crate::plugin) async fn ask_after(
+    instances: &RefCell<Instances>,
+    policy: &Arc<Policy>,
+    response: Response<'_>,
+    seed: u64,
+) -> Result<Option<Answer<After>>, Failure> {
+    if !policy.component.has_response_phase() {
+        return Ok(None);
+    }
+    let (slot, now) = (response.slot, response.now);
+    let answer = call(instances, policy, slot, (now, seed), async |live: &mut Live| match &live.response {
+        Some(exports) => exports.call_on_response(&mut live.store, response).await.map(Some),
+        None => Ok(None),
+    });
+    let answer = answer.await?;
+    Ok(answer.value.map(|value| Answer { value, fuel: answer.fuel }))
+}
+
+async fn call<T>(
+    instances: &RefCell<Instances>,
+    policy: &Arc<Policy>,
+    slot: u32,
+    (now, seed): (u64, u64),
+    ask: impl AsyncFnOnce(&mut Live) -> wasmtime::Result<T>,
+) -> Result<Answer<T>, Failure> {
+    let (_counting, idle) = instances.borrow_mut().waiting.begin(policy)?;
+    let most = policy.bounds.deadline + policy.waits.time;
+    let asked = async {
+        let mut live = match idle {
+            Some(live) => live,
+            None => make(instances, policy).await?,
+        };
+        live.at(now, seed);
+        let run = live.store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
+        start_clock(&mut live.store);
+        let answer = Counted::new(run, live.ask(policy, slot, ask)).await?;
+        Ok((live, answer))
+    };
+    let (live, answer) = tokio::time::timeout(most, asked).await.unwrap_or(Err(Failure::WaitedTooLong))?;
+    match policy.mode {
+        Mode::Pooled { recycle_after } if live.calls < recycle_after => {
+            instances.borrow_mut().waiting.give_back(policy, live);
+        }
+        Mode::Pooled { .. } | Mode::Fresh => {}
+    }
+    Ok(answer)
+}
+
+/// A new instance; where there is no room, those that idle make some.
+async fn make(instances: &RefCell<Instances>, policy: &Policy) -> Result<Live, Failure> {
+    match Live::of(policy).await {
+        Err(Failure::NoInstance(_)) => {
+            instances.borrow_mut().waiting.make_room();
+            Live::of(policy).await
+        }
+        made => made,
+    }
+}
+
+impl Live {
+    pub(super) async fn of(policy: &Policy) -> Result<Self, Failure> {
+        let component = &policy.component;
+        let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
+        let real = Real { clock: granted("clock"), random: granted("random") };
+        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
+        let guest = guest.waiting(Waiting::new(&policy.name, real));
+        let mut live = Self::new(component, guest).await?;
+        live.configured = vec![false; policy.slots.len()];
+        Ok(live)
+    }
+
+    /// An instance of a component; it has the time of one call for its beginning.
+    pub(super) async fn new(component: &Component, guest: Guest) -> Result<Self, Failure> {
+        let Runs::Waiting(exports) = &component.runs else {
+            return Err(Failure::NoInstance("it is of the other engine".into()));
+        };
+        let mut store = component.engine.store(guest)?;
+        let run = store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
+        let made = Counted::new(run, component.instance.instantiate_async(&mut store)).await;
+        let made = made.map_err(|error| match error.is::<wasmtime::Trap>() {
+            true => Failure::of(&error),
+            false => Failure::NoInstance(error.root_cause().to_string()),
+        })?;
+        let failed = |error: wasmtime::Error| Failure::of(&error);
+        let policy = exports.policy.load(&mut store, &made).map_err(failed)?;
+        let response = match &exports.response {
+            Some(indices) => Some(indices.load(&mut store, &made).map_err(failed)?),
+            None => None,
+        };
+        Ok(Self { store, exports: policy, response, configured: Vec::new(), calls: 0 })
+    }
+
+    fn at(&self, now: u64, seed: u64) {
+        if let Some(waiting) = &self.store.data().waiting {
+            waiting.at(now, seed);
+        }
+    }
+
+    /// Configures the slot if that is still to be done, and asks. After an error the instance must not be used again.
+    async fn ask<T>(
+        &mut self,
+        policy: &Policy,
+        slot: u32,
+        ask: impl AsyncFnOnce(&mut Self) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, Failure> {
+        let number = slot as usize;
+        if !self.configured.get(number).copied().unwrap_or(true) {
+            let answer = self.configure(slot, &policy.slots[number].at).await?;
+            plan::holds(answer, &policy.slots[number].plan)?;
+            self.configured[number] = true;
+        }
+        refuel(&mut self.store)?;
+        let answer = ask(self).await;
+        let left = self.store.get_fuel().unwrap_or(0);
+        self.store.data_mut().call_ended();
+        self.calls += 1;
+        let value = answer.map_err(|error| Failure::of(&error))?;
+        Ok(Answer { value, fuel: policy.bounds.fuel.saturating_sub(left) })
+    }
+
+    pub(super) async fn configure(
+        &mut self,
+        number: u32,
+        at: &SlotUse,
+    ) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
+        refuel(&mut self.store)?;
+        let names = at.methods();
+        let routes = at.contract(&names);
+        let slot = contract::Slot { pillar: &at.pillar, scope: &at.scope, routes: &routes };
+        let answer = self.exports.call_configure(&mut self.store, number, slot, &at.config).await;
+        self.store.data_mut().call_ended();
+        answer.map_err(|error| Failure::of(&error))
+    }
+
+    pub(super) async fn describe(&mut self) -> Result<contract::Descriptor, Failure> {
+        refuel(&mut self.store)?;
+        let answer = self.exports.call_describe(&mut self.store).await;
+        self.store.data_mut().call_ended();
+        answer.map_err(|error| Failure::of(&error))
+    }
+}
