@@ -129,10 +129,7 @@ impl Component {
                     ("request", declared.request_body, REQUEST_BODY[0], on_requests),
                     ("response", declared.response_body, RESPONSE_BODY[0], on_responses),
                 ] {
-                    if exported && mode.is_none() {
-                        problems.push(format!("it exports `{first}` and declares no mode for the {direction} body"));
-                    }
-                    if !exported && mode.is_some() {
+                    if mode.is_some() && !exported {
                         problems.push(format!("it declares a mode for the {direction} body and has no {first}"));
                     }
                 }
