@@ -37,7 +37,8 @@ pub struct Chain {
     pub steps: Vec<Step>,
 }
 
-/// One policy in a chain, with what its verdicts refer to by position.
+/// One use of a policy in a chain, with what its verdicts refer to by position.
+#[derive(Clone)]
 pub struct Step {
     /// The policy.
     pub policy: Arc<Policy>,

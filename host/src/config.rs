@@ -265,7 +265,7 @@ pub struct Pillar {
     /// The policies, in order.
     pub chain: Vec<String>,
     /// Configuration for this pillar, by policy: laid over the policy's own, key by key.
-    pub config: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    pub config: Overlays,
     /// The upstream for live keys and for callers without a key. Without one the pillar is a scaffold.
     pub upstream: Option<String>,
     /// The upstream for sandbox keys.
@@ -301,7 +301,14 @@ pub struct Rule {
     pub methods: Vec<String>,
     /// Whether a valid principal with the pillar's scope is needed.
     pub auth: bool,
+    /// The policies, in order, in place of the pillar's.
+    pub chain: Option<Vec<String>>,
+    /// Configuration for this rule, by policy: laid over the pillar's, key by key.
+    pub config: Overlays,
 }
+
+/// Configuration by policy, to be laid over what is there already.
+pub type Overlays = BTreeMap<String, serde_json::Map<String, serde_json::Value>>;
 
 impl Config {
     /// The keys in which another configuration differs, and which only a restart can change.
@@ -318,14 +325,20 @@ impl Config {
 }
 
 impl Pillar {
-    /// What a policy of the chain is configured with in this pillar: its own configuration, with the pillar's laid over
-    /// it. Tables are merged key by key; lists and single values are replaced.
-    pub fn configuration(&self, policy: &Policy) -> serde_json::Map<String, serde_json::Value> {
+    /// What a policy is configured with in this pillar, or in one of its rules: its own configuration, with the pillar's laid over
+    /// it, and the rule's over that. Tables are merged key by key; lists and single values are replaced.
+    pub fn configuration(&self, policy: &Policy, rule: Option<&Rule>) -> serde_json::Map<String, serde_json::Value> {
         let mut laid = policy.config.clone();
-        if let Some(over) = self.config.get(&policy.name) {
+        let overlays = std::iter::once(&self.config).chain(rule.map(|rule| &rule.config));
+        for over in overlays.filter_map(|config| config.get(&policy.name)) {
             lay(&mut laid, over);
         }
         laid
+    }
+
+    /// The policies that a request of one of the rules goes through.
+    pub fn chain_of<'a>(&'a self, rule: &'a Rule) -> &'a [String] {
+        rule.chain.as_ref().unwrap_or(&self.chain)
     }
 }
 

@@ -4,7 +4,7 @@
 //! no path can forget the request's id, the response phase or the meter.
 
 use crate::body::{Body, Upload};
-use crate::chain::{End, Facts, Head, Passed};
+use crate::chain::{Chain, End, Facts, Head, Passed};
 use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
@@ -137,7 +137,8 @@ impl Exchange<'_> {
             credential: &routed.credential,
             seed: self.seed,
         };
-        let mut passed = pillar.chain.run(&self.worker.instances, &facts).await;
+        let chain = pillar.chain(routed.target);
+        let mut passed = chain.run(&self.worker.instances, &facts).await;
         let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
@@ -146,7 +147,7 @@ impl Exchange<'_> {
                 Answer::whole(respond::to(&denial, self.id), Source::Gateway, None)
             }
         };
-        self.finish(pillar, answer, &mut passed, meter).await
+        self.finish(chain, answer, &mut passed, meter).await
     }
 
     /// What the chain came to: an answer of its own, or the upstream's.
@@ -159,13 +160,14 @@ impl Exchange<'_> {
         meter: &mut Meter,
     ) -> Result<Answer, Denial> {
         let pillar = routed.pillar;
+        let chain = pillar.chain(routed.target);
         let credential = std::mem::replace(&mut routed.credential, Credential::Absent);
         let claim = passed.decisions.iter().rev().find_map(|(_, decision)| decision.identity.clone());
         let principal = guard::principal(&credential, claim.as_deref());
         let mode = guard::mode(&credential, principal);
         meter.caller(mode);
         let taker = effect::Taker { principal, address: self.client.address };
-        let take = |which| effect::take(&pillar.chain, &passed.decisions, which, taker, self.now);
+        let take = |which| effect::take(chain, &passed.decisions, which, taker, self.now);
         match passed.end {
             End::Through => {}
             End::Early => {
@@ -179,7 +181,7 @@ impl Exchange<'_> {
             }
             End::Failed(position) => {
                 take(Takes::Always)?;
-                let policy = pillar.chain.steps[position].policy.name.to_string();
+                let policy = chain.steps[position].policy.name.to_string();
                 return Err(Denial::PolicyUnavailable { policy });
             }
         }
@@ -236,6 +238,7 @@ impl Exchange<'_> {
         passed: &Passed,
     ) -> Result<Arc<Upstream>, Denial> {
         let pillar = routed.pillar;
+        let chain = pillar.chain(routed.target);
         if mode == Some(Mode::Sandbox) {
             return pillar.sandbox.clone().ok_or_else(|| match pillar.live {
                 Some(_) => Denial::SandboxNotAvailable { pillar: pillar.name.to_string() },
@@ -243,7 +246,7 @@ impl Exchange<'_> {
             });
         }
         let forwarded = passed.decisions.iter().rev().find_map(|(position, decision)| match decision.action {
-            Action::Forward(target) => Some(pillar.chain.steps[*position].targets[target].clone()),
+            Action::Forward(target) => Some(chain.steps[*position].targets[target].clone()),
             _ => None,
         });
         forwarded.or_else(|| pillar.live.clone()).ok_or_else(|| scaffold(snapshot, routed))
@@ -292,7 +295,7 @@ impl Exchange<'_> {
     }
 
     /// The response phase, in reverse order, and the last entries of the meter.
-    async fn finish(&self, pillar: &Pillar, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
+    async fn finish(&self, chain: &Chain, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
         let Answer { mut response, incoming, mut source, told } = answer;
         if let Some(told) = told {
             told.write(response.headers_mut());
@@ -300,8 +303,8 @@ impl Exchange<'_> {
         if let Some(bodies) = passed.bodies.clone() {
             bodies.add_to(passed);
         }
-        if pillar.chain.has_response_phase() {
-            self.after(pillar, &mut response, &mut source, passed, &mut meter).await;
+        if chain.has_response_phase() {
+            self.after(chain, &mut response, &mut source, passed, &mut meter).await;
         } else {
             for (_, decision) in passed.decisions.iter().rev() {
                 effect::edit(response.headers_mut(), &decision.response_edits);
@@ -310,7 +313,7 @@ impl Exchange<'_> {
         meter.fuel(passed.fuel);
         let flow = match incoming {
             Some(origin) if source == Source::Upstream => {
-                self.download(pillar, &mut response, &mut source, origin, passed, &mut meter).await
+                self.download(chain, &mut response, &mut source, origin, passed, &mut meter).await
             }
             _ => None,
         };
@@ -327,7 +330,7 @@ impl Exchange<'_> {
 
     async fn after(
         &self,
-        pillar: &Pillar,
+        chain: &Chain,
         response: &mut Response<Body>,
         source: &mut Source,
         passed: &mut Passed,
@@ -343,7 +346,7 @@ impl Exchange<'_> {
             request_id: self.id,
             seed: self.seed,
         };
-        match pillar.chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
+        match chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
             Ok(mut thoughts) => {
                 // The first policy of the chain speaks last, and so has the last word on the whole answer.
                 let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());
@@ -364,7 +367,7 @@ impl Exchange<'_> {
                 }
             }
             Err(position) => {
-                let policy = pillar.chain.steps[position].policy.name.to_string();
+                let policy = chain.steps[position].policy.name.to_string();
                 let denial = Denial::PolicyUnavailable { policy };
                 meter.denied(&denial);
                 *response = respond::to(&denial, self.id);

@@ -1,5 +1,6 @@
 //! The gateway as a library.
 
+pub mod address;
 pub mod api;
 pub mod assertion;
 pub mod body;
@@ -16,11 +17,13 @@ pub mod gas;
 pub mod head;
 pub mod id;
 pub mod key;
+pub mod kv;
 pub mod landing;
 pub mod limit;
 pub mod listener;
 pub mod meter;
 pub mod org;
+pub mod outbound;
 pub mod path;
 pub mod plugin;
 pub mod principal;

@@ -53,8 +53,8 @@ pub struct Pillar {
     pub number: usage::Pillar,
     /// The scope that a caller needs.
     pub scope: String,
-    /// Its policies.
-    pub chain: Chain,
+    /// Its chains, by position: its own, and those of rules that differ from it.
+    pub chains: Vec<Chain>,
     /// The upstream for live keys and for callers without one.
     pub live: Option<Arc<Upstream>>,
     /// The upstream for sandbox keys.
@@ -78,6 +78,15 @@ pub struct Rule {
     pub number: usage::Route,
     /// Whether a valid principal with the pillar's scope is needed.
     pub auth: bool,
+    /// Position in [`Pillar::chains`].
+    pub chain: u32,
+}
+
+impl Pillar {
+    /// The policies that requests of a rule go through.
+    pub fn chain(&self, target: Target) -> &Chain {
+        &self.chains[self.rules[usize::from(target.rule)].chain as usize]
+    }
 }
 
 /// What outlives snapshots and is needed to build one.
@@ -108,7 +117,7 @@ impl Snapshot {
         let known = from.earlier.map_or(&[][..], |earlier| &earlier.upstreams);
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
-        let policies::Policies { ready, mut steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
+        let policies::Policies { ready, steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
         let mut problems = Vec::new();
         // Both sides of a change are warm for a moment.
         let wanted = 2 * ready.len() * from.workers;
@@ -129,9 +138,7 @@ impl Snapshot {
             if let Err(problem) = add_routes(&mut routes, written, number) {
                 problems.push(problem);
             }
-            let step = |name: &String| steps.remove(&(name.clone(), written.name.clone()));
-            let chain = Chain { steps: written.chain.iter().filter_map(step).collect() };
-            pillars.push(pillar(written, chain, &upstreams, from.names));
+            pillars.push(pillar(written, &steps, &upstreams, from.names));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -159,13 +166,28 @@ fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pilla
         .map_err(|error| Problem::at(format!("pillars.{}.routes", written.name), error.to_string()))
 }
 
-fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], names: &usage::Names) -> Pillar {
+fn pillar(
+    written: &config::Pillar,
+    steps: &policies::Steps,
+    upstreams: &[Arc<Upstream>],
+    names: &usage::Names,
+) -> Pillar {
     let number = names.pillar(&written.name);
+    // The pillar's own is the first, also where each rule has another.
+    let mut chains = vec![chain(written, None, steps)];
     let rule = |rule: &config::Rule| Rule {
         name: rule.name.as_str().into(),
         number: names.route(number, &rule.name),
         auth: rule.auth,
+        chain: match rule.chain.is_none() && rule.config.is_empty() {
+            true => 0,
+            false => {
+                chains.push(chain(written, Some(rule), steps));
+                u32::try_from(chains.len() - 1).unwrap_or(0)
+            }
+        },
     };
+    let rules = written.rules.iter().map(rule).collect();
     let find = |name: &Option<String>| {
         let name = name.as_ref()?;
         upstreams.iter().find(|upstream| upstream.name == *name).cloned()
@@ -174,7 +196,7 @@ fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], n
         name: written.name.as_str().into(),
         number,
         scope: written.scope.clone(),
-        chain,
+        chains,
         live: find(&written.upstream),
         sandbox: find(&written.sandbox),
         strip_prefix: written.strip_prefix,
@@ -183,6 +205,13 @@ fn pillar(written: &config::Pillar, chain: Chain, upstreams: &[Arc<Upstream>], n
             config::Assertion::On { audience } => Some(audience.clone()),
         },
         default_audience: written.name.clone(),
-        rules: written.rules.iter().map(rule).collect(),
+        rules,
     }
+}
+
+/// The steps of a pillar's chain, or of a rule's; a policy that is disabled has none.
+fn chain(written: &config::Pillar, rule: Option<&config::Rule>, steps: &policies::Steps) -> Chain {
+    let names = rule.map_or(&written.chain[..], |rule| written.chain_of(rule));
+    let step = |policy: &String| steps.find(policy, &written.name, rule.map(|rule| &*rule.name));
+    Chain { steps: names.iter().filter_map(step).collect() }
 }

@@ -85,3 +85,45 @@ fn all_limits_are_taken_or_none() {
     let passed = (0..10).filter(|_| ask("wide") == 200).count();
     assert_eq!(passed, 4);
 }
+
+/// One plugin, one instance, many uses: a route's own configuration lies over its pillar's, and has buckets of its own.
+#[test]
+fn a_route_has_its_own_chain_and_configuration() {
+    let origin = Origin::echo();
+    let limit = |quota: u32| {
+        format!(
+            "limits = [{{ name = \"per-key\", subject = \"key\", when = \"authenticated\", windows = [{{ name = \"hour\", quota = \
+             {quota}, per = \"1h\" }}] }}]"
+        )
+    };
+    let toml = format!(
+        "{DEFAULT}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n\
+         [pillars.connect.config.rate-limit]\n{}\n\
+         [[pillars.connect.routes]]\nname = \"strict\"\npath = \"/strict\"\n\
+         [pillars.connect.routes.config.rate-limit]\n{}\n\
+         [[pillars.connect.routes]]\nname = \"open\"\npath = \"/open\"\nauth = \"none\"\nchain = []\n\
+         [[pillars.connect.routes]]\nname = \"free\"\npath = \"/free\"\nchain = [\"key-auth\"]\n\
+         [[pillars.connect.routes]]\nname = \"plain\"\npath = \"/plain\"\n",
+        origin.address,
+        limit(3),
+        limit(1)
+    );
+    let gateway = Gateway::start(&toml);
+    let key = gateway.key(&["connect"]);
+    let ask = |path: &str| gateway.get(&format!("/v1/connect/{path}")).key(&key).send().status;
+    assert_eq!([ask("strict"), ask("strict")], [200, 429], "its own quota");
+    assert_eq!([ask("plain"), ask("elsewhere"), ask("plain")], [200; 3], "and its own bucket");
+    assert_eq!([ask("plain"), ask("elsewhere")], [429; 2], "the others share the pillar's");
+    assert_eq!([ask("free"), ask("free")], [200; 2], "no limit in its chain");
+    assert_eq!(gateway.get("/v1/connect/free").send().error(), "missing_authorization");
+    assert_eq!(gateway.get("/v1/connect/open").send().status, 200, "no policy at all");
+    assert!(gateway.get("/v1/connect/open").send().field("ratelimit").is_none());
+    assert_eq!(gateway.get("/v1/connect/elsewhere").send().status, 401);
+
+    let problems =
+        |from: &str, to: &str| Gateway::try_start(&toml.replacen(from, to, 1), &[]).err().expect("refused").to_string();
+    let error = problems("quota = 1,", "quota = \"many\",");
+    assert!(error.contains("pillars.connect.routes[0].config.rate-limit.limits[0].windows[0].quota"), "{error}");
+    let error = problems("chain = [\"key-auth\"]\n", "chain = [\"key-auth\"]\nconfig.gas.default.gas = \"1\"\n");
+    assert!(error.contains("the policy `gas` is not in this route's chain"), "{error}");
+}

@@ -2,6 +2,7 @@
 //!
 //! All or nothing: every section is read to its end even after mistakes, and a configuration comes out only if there were none.
 
+mod chain;
 mod grant;
 mod listener;
 mod origin;
@@ -108,7 +109,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
 }
 
 fn default_chain(mut table: Table<'_>, names: &Names<'_>) -> Vec<String> {
-    let chain = table.list("chain", pillar::LONGEST_CHAIN).and_then(|items| pillar::chain(&items, names));
+    let chain = table.list("chain", chain::LONGEST).and_then(|items| chain::chain(&items, names));
     table.finish();
     chain.unwrap_or_default()
 }

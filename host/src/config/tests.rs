@@ -107,12 +107,12 @@ fn a_pillars_configuration_is_laid_over_the_policys_own() {
                 [pillars.p.config.a]\nlist = [3]\nin.change = 2\nwhen = 2026-01-31\n[pillars.q]\nchain = [\"a\"]\n";
     let config = parse(text, Path::new("x.toml")).expect("it makes sense");
     let policy = &config.policies["a"];
-    let laid = serde_json::Value::Object(config.pillars["p"].configuration(policy));
+    let laid = serde_json::Value::Object(config.pillars["p"].configuration(policy, None));
     let expected = serde_json::json!({
         "keep": 1, "list": [3], "in": { "keep": true, "change": 2 }, "when": "2026-01-31"
     });
     assert_eq!(laid, expected);
-    assert_eq!(config.pillars["q"].configuration(policy), policy.config);
+    assert_eq!(config.pillars["q"].configuration(policy, None), policy.config);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{Answer, Exchange, Routed, guard, reply_response};
 use crate::body::{Body, Error, Filter, Filtered, Flow, Progress, Source as From, Upload};
-use crate::chain::{Announced, Following, Head, Passed, Refusal, Tab};
+use crate::chain::{Announced, Chain, Following, Head, Passed, Refusal, Tab};
 use crate::denial::Denial;
 use crate::effect::{self, Told};
 use crate::head;
@@ -20,6 +20,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// A filter that refuses has told the tab why; nobody else takes that from it before the head has gone.
+const SAYS_WHY: &str = "whoever refuses a body says why";
 
 /// A request body, as it goes on.
 pub(super) struct Uploaded {
@@ -98,9 +101,9 @@ impl Exchange<'_> {
         meter.follow(tab.clone());
         let length = incoming.size_hint().exact();
         let announced = Announced { route: u32::from(routed.target.rule), now: self.now, length, request_id: self.id };
-        let chain = &routed.pillar.chain;
+        let chain = routed.pillar.chain(routed.target);
         let following = chain.follow_request(&self.worker.leases, &passed.decisions, announced, &tab);
-        let following = following.map_err(|_| self.ended(&tab, routed.pillar))?;
+        let following = following.map_err(|_| ended(tab.refusal().expect(SAYS_WHY), routed.pillar))?;
         if following.is_nobody() {
             return Ok(plain(incoming));
         }
@@ -116,7 +119,7 @@ impl Exchange<'_> {
             let filtered = Filtered::new(source, Some(Box::new(followers)), progress.clone());
             source = From::Held(match filtered.hold(patience).await {
                 Ok(held) => held,
-                Err(Some(Error::Refused)) => return Err(self.ended(&tab, routed.pillar)),
+                Err(Some(Error::Refused)) => return Err(ended(tab.refusal().expect(SAYS_WHY), routed.pillar)),
                 Err(Some(Error::Transport(_))) => {
                     return Err(Ended::Denied(Denial::MalformedRequest("its body is malformed or ended early".into())));
                 }
@@ -127,7 +130,7 @@ impl Exchange<'_> {
         tab.add_to(passed);
         let flow = flow(source, flowing, &progress);
         if flow.is_refused() {
-            return Err(self.ended(&tab, routed.pillar));
+            return Err(ended(tab.refusal().expect(SAYS_WHY), routed.pillar));
         }
         Ok(Uploaded { body: Upload::new(flow, progress), was_held, reframed: transformed || changed })
     }
@@ -137,16 +140,10 @@ impl Exchange<'_> {
         passed.bodies.as_ref()?.refusal().map(|refusal| ended(refusal, pillar))
     }
 
-    fn ended(&self, tab: &Tab, pillar: &Pillar) -> Ended {
-        // Whoever refuses says why.
-        let refusal = tab.refusal().unwrap_or_else(|| Refusal::Failed(pillar.name.clone()));
-        ended(refusal, pillar)
-    }
-
     /// Past the policies that follow the response body. `None` where the answer was replaced by a whole one.
     pub(super) async fn download(
         &self,
-        pillar: &Pillar,
+        chain: &Chain,
         response: &mut Response<Body>,
         source: &mut Source,
         origin: Origin,
@@ -154,7 +151,7 @@ impl Exchange<'_> {
         meter: &mut Meter,
     ) -> Option<Flow> {
         let Some(tab) = passed.bodies.clone() else { return Some(Flow::Plain(origin.incoming)) };
-        match self.follow(pillar, response, origin, passed, &tab, meter.route()).await {
+        match self.follow(chain, response, origin, passed, &tab, meter.route()).await {
             Ok(flow) => {
                 let reply = self.apply_thoughts(&tab, response);
                 let Some(reply) = reply else { return Some(flow) };
@@ -172,7 +169,7 @@ impl Exchange<'_> {
 
     async fn follow(
         &self,
-        pillar: &Pillar,
+        chain: &Chain,
         response: &mut Response<Body>,
         origin: Origin,
         passed: &Passed,
@@ -190,9 +187,8 @@ impl Exchange<'_> {
             request_id: self.id,
             seed: self.seed,
         };
-        let chain = &pillar.chain;
         let following = chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
-        let following = following.map_err(|_| refused(tab, pillar))?;
+        let following = following.map_err(|_| refused(tab))?;
         if following.is_nobody() {
             return Ok(Flow::Plain(incoming));
         }
@@ -209,7 +205,7 @@ impl Exchange<'_> {
             let filtered = Filtered::new(source, Some(Box::new(followers)), progress.clone());
             source = From::Held(match filtered.hold(patience).await {
                 Ok(held) => held,
-                Err(Some(Error::Refused)) => return Err(refused(tab, pillar)),
+                Err(Some(Error::Refused)) => return Err(refused(tab)),
                 Err(Some(Error::Transport(_))) => return Err(Denial::UpstreamBroke),
                 Err(None) => return Err(Denial::UpstreamTimedOut),
             });
@@ -219,7 +215,7 @@ impl Exchange<'_> {
         }
         let flow = flow(source, flowing, &progress);
         if flow.is_refused() {
-            return Err(refused(tab, pillar));
+            return Err(refused(tab));
         }
         Ok(flow)
     }
@@ -256,13 +252,12 @@ fn ended(refusal: Refusal, pillar: &Pillar) -> Ended {
 }
 
 /// What a client gets instead of a response, over its body.
-fn refused(tab: &Tab, pillar: &Pillar) -> Denial {
+fn refused(tab: &Tab) -> Denial {
     match tab.refusal() {
         Some(Refusal::TooLarge(limit)) => Denial::ResponseBodyTooLarge { limit },
         Some(Refusal::Stopped(policy)) => Denial::ResponseRefused { policy: policy.to_string() },
         Some(Refusal::Failed(policy)) => Denial::PolicyUnavailable { policy: policy.to_string() },
-        Some(Refusal::Denied(_) | Refusal::Answered(_)) | None => {
-            Denial::PolicyUnavailable { policy: pillar.name.to_string() }
-        }
+        // Requests are refused so, not responses; and whoever refuses says why.
+        Some(Refusal::Denied(_) | Refusal::Answered(_)) | None => Denial::UpstreamBroke,
     }
 }

@@ -209,20 +209,21 @@ pub(super) async fn seed_limits(
     store: &dyn UsageStore,
     now: Millis,
 ) -> Result<(), usage::StoreError> {
-    let steps = || snapshot.pillars.iter().flat_map(|pillar| pillar.chain.steps.iter().map(move |step| (pillar, step)));
+    let steps = || snapshot.pillars.iter().flat_map(|pillar| &pillar.chains).flat_map(|chain| &chain.steps);
     let known: Vec<&Definition> = earlier.into_iter().flat_map(limits).map(|limit| limit.definition()).collect();
     let monthly = |limit: &Limit| {
         limit.windows().iter().any(|window| window.per == Period::Month) && !known.contains(&limit.definition())
     };
-    if !steps().any(|(_, step)| step.limits.iter().any(|limit| monthly(limit))) {
+    if !steps().any(|step| step.limits.iter().any(|limit| monthly(limit))) {
         return Ok(());
     }
     let counts = store.monthly_counts(Month::of(now)).await?;
-    for (pillar, step) in steps() {
+    for step in steps() {
         for limit in step.limits.iter().filter(|limit| monthly(limit)) {
-            let across = limit.definition().pillar.is_none();
+            // One of a rule's own starts anew: usage of a month is known by pillar.
+            let pillar = limit.definition().pillar.as_deref();
             let mut sums: HashMap<u128, u64> = HashMap::new();
-            for count in counts.iter().filter(|count| across || count.pillar == pillar.name) {
+            for count in counts.iter().filter(|count| pillar.is_none_or(|pillar| *count.pillar == *pillar)) {
                 let subject = match limit.kind() {
                     SubjectKind::Key => count.caller.key,
                     SubjectKind::Org => count.caller.org,
@@ -242,5 +243,10 @@ pub(super) async fn seed_limits(
 }
 
 fn limits(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Limit>> {
-    snapshot.pillars.iter().flat_map(|pillar| pillar.chain.steps.iter().flat_map(|step| &step.limits))
+    snapshot
+        .pillars
+        .iter()
+        .flat_map(|pillar| &pillar.chains)
+        .flat_map(|chain| &chain.steps)
+        .flat_map(|step| &step.limits)
 }

@@ -12,17 +12,32 @@ use crate::upstream::Upstream;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Ways in which one policy can be configured: each of its instances knows all of them.
+const MOST_USES: usize = 4096;
+
 /// All policies of a configuration, and what was made of them.
 #[derive(Default)]
 pub(super) struct Policies {
     /// By name.
     pub(super) ready: BTreeMap<String, Arc<Policy>>,
-    /// By policy and pillar.
-    pub(super) steps: HashMap<(String, String), Step>,
+    /// Their uses.
+    pub(super) steps: Steps,
     /// Those that an operator took out.
     pub(super) disabled: Vec<String>,
     /// What was offered for each of them, and what became of it.
     pub(super) outcomes: Vec<Outcome>,
+}
+
+/// Uses of policies, by policy, pillar, and the rule that has a configuration of its own.
+#[derive(Default)]
+pub(super) struct Steps(HashMap<(String, String, Option<String>), Step>);
+
+impl Steps {
+    /// The use of a policy in a rule, or else in its pillar.
+    pub(super) fn find(&self, policy: &str, pillar: &str, rule: Option<&str>) -> Option<Step> {
+        let find = |rule: Option<&str>| self.0.get(&(policy.to_owned(), pillar.to_owned(), rule.map(str::to_owned)));
+        rule.and_then(|rule| find(Some(rule))).or_else(|| find(None)).cloned()
+    }
 }
 
 /// What became of the component of one policy.
@@ -78,7 +93,10 @@ pub(super) fn prepare(
             problems.extend(all);
             continue;
         };
-        policies.steps.extend(steps.into_iter().map(|(pillar, step)| ((written.name.clone(), pillar), step)));
+        policies
+            .steps
+            .0
+            .extend(steps.into_iter().map(|((pillar, rule), step)| ((written.name.clone(), pillar, rule), step)));
         policies.outcomes.push(Outcome {
             policy: written.name.clone(),
             plugin: written.plugin.clone(),
@@ -116,7 +134,7 @@ fn of_offer(problem: &Problem, offer: &Offer) -> Problem {
     problem
 }
 
-type Fitting = (Arc<Policy>, Vec<(String, Step)>);
+type Fitting = (Arc<Policy>, Vec<((String, Option<String>), Step)>);
 
 /// Puts one component to all uses of a policy.
 fn attempt(
@@ -127,16 +145,16 @@ fn attempt(
     upstreams: &[Arc<Upstream>],
 ) -> Result<Fitting, Vec<Problem>> {
     let component = from.catalog.load(offer, written, from.cache)?;
-    let users: Vec<_> = config.pillars.values().filter(|pillar| pillar.chain.contains(&written.name)).collect();
-    let uses: Vec<SlotUse> = users.iter().map(|pillar| slot_use(written, pillar)).collect();
+    let users = users(written, config)?;
+    let uses: Vec<SlotUse> = users.iter().map(|user| slot_use(written, user)).collect();
     let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));
     let policy = policy(component, written, uses, earlier)?;
     let mut problems = Vec::new();
     let mut steps = Vec::new();
-    for (number, pillar) in users.into_iter().enumerate() {
+    for (number, user) in users.into_iter().enumerate() {
         let slot = u32::try_from(number).unwrap_or(u32::MAX);
-        match step(policy.clone(), slot, pillar, upstreams, from.limits) {
-            Ok(step) => steps.push((pillar.name.clone(), step)),
+        match step(policy.clone(), slot, &user, upstreams, from.limits) {
+            Ok(step) => steps.push(((user.pillar.name.clone(), user.rule_name().map(str::to_owned)), step)),
             Err(more) => problems.extend(more),
         }
     }
@@ -156,7 +174,45 @@ fn policy(
     }
 }
 
-fn slot_use(written: &config::Policy, pillar: &config::Pillar) -> SlotUse {
+/// Where a policy stands: in a pillar, or in a rule with a configuration of its own for it.
+struct User<'a> {
+    pillar: &'a config::Pillar,
+    rule: Option<(usize, &'a config::Rule)>,
+}
+
+impl User<'_> {
+    fn rule_name(&self) -> Option<&str> {
+        self.rule.map(|(_, rule)| &*rule.name)
+    }
+
+    /// Whose buckets a limit has that is not for all pillars. No name of a pillar has a slash.
+    fn bucket(&self) -> String {
+        let pillar = &self.pillar.name;
+        self.rule_name().map_or_else(|| pillar.clone(), |rule| format!("{pillar}/{rule}"))
+    }
+}
+
+/// All uses of a policy. Rules without a configuration of their own for it share one in each pillar.
+fn users<'a>(written: &config::Policy, config: &'a Config) -> Result<Vec<User<'a>>, Vec<Problem>> {
+    let mut users = Vec::new();
+    for pillar in config.pillars.values() {
+        let passes = |rule: &&config::Rule| pillar.chain_of(rule).contains(&written.name);
+        let own = |rule: &config::Rule| rule.config.contains_key(&written.name);
+        if pillar.rules.iter().filter(passes).any(|rule| !own(rule)) {
+            users.push(User { pillar, rule: None });
+        }
+        let rules = pillar.rules.iter().enumerate().filter(|(_, rule)| passes(rule) && own(rule));
+        users.extend(rules.map(|rule| User { pillar, rule: Some(rule) }));
+    }
+    if users.len() > MOST_USES {
+        let message = format!("it is configured in {} ways; {MOST_USES} are possible", users.len());
+        return Err(vec![Problem::at(format!("policies.{}", written.name), message)]);
+    }
+    Ok(users)
+}
+
+fn slot_use(written: &config::Policy, user: &User<'_>) -> SlotUse {
+    let User { pillar, rule } = *user;
     let overlaid = pillar.config.contains_key(&written.name);
     let route = |rule: &config::Rule| RouteUse {
         name: rule.name.clone(),
@@ -168,10 +224,11 @@ fn slot_use(written: &config::Policy, pillar: &config::Pillar) -> SlotUse {
         pillar: pillar.name.clone(),
         scope: pillar.scope.clone(),
         routes: pillar.rules.iter().map(route).collect(),
-        config: serde_json::Value::Object(pillar.configuration(written)).to_string(),
-        key: match overlaid {
-            true => format!("pillars.{}.config.{}", pillar.name, written.name),
-            false => format!("policies.{}.config", written.name),
+        config: serde_json::Value::Object(pillar.configuration(written, rule.map(|(_, rule)| rule))).to_string(),
+        key: match rule {
+            Some((position, _)) => format!("pillars.{}.routes[{position}].config.{}", pillar.name, written.name),
+            None if overlaid => format!("pillars.{}.config.{}", pillar.name, written.name),
+            None => format!("policies.{}.config", written.name),
         },
     }
 }
@@ -179,7 +236,7 @@ fn slot_use(written: &config::Policy, pillar: &config::Pillar) -> SlotUse {
 fn step(
     policy: Arc<Policy>,
     slot: u32,
-    pillar: &config::Pillar,
+    user: &User<'_>,
     upstreams: &[Arc<Upstream>],
     limits: &Local,
 ) -> Result<Step, Vec<Problem>> {
@@ -190,7 +247,7 @@ fn step(
     };
     let mut found: Vec<Arc<Limit>> = Vec::new();
     for planned in &at.plan.limits {
-        match limits.limit(definition(planned, &policy.name, &pillar.name)) {
+        match limits.limit(definition(planned, &policy.name, user.bucket())) {
             Ok(limit) => found.push(limit),
             Err(error) => problem(error.to_string()),
         }
@@ -205,7 +262,7 @@ fn step(
     if problems.is_empty() { Ok(Step { policy, slot, limits: found, targets }) } else { Err(problems) }
 }
 
-fn definition(planned: &contract::Limit, policy: &str, pillar: &str) -> limit::Definition {
+fn definition(planned: &contract::Limit, policy: &str, bucket: String) -> limit::Definition {
     let window = |window: &contract::Window| limit::Window {
         name: window.name.clone(),
         quota: window.quota,
@@ -217,7 +274,7 @@ fn definition(planned: &contract::Limit, policy: &str, pillar: &str) -> limit::D
     limit::Definition {
         policy: policy.to_owned(),
         limit: planned.name.clone(),
-        pillar: (!planned.across_pillars).then(|| pillar.to_owned()),
+        pillar: (!planned.across_pillars).then_some(bucket),
         subject: match planned.subject {
             contract::Subject::Key => limit::SubjectKind::Key,
             contract::Subject::Org => limit::SubjectKind::Org,

@@ -8,13 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::config::form::{Fault, name, shown, words};
 use crate::config::problem::Place;
 use crate::config::read::{Entry, Table};
-use crate::config::resolve::{Names, policy, reference, route};
-use crate::config::suggest::{did_you_mean, listed, nearest};
-use crate::config::value::Value;
+use crate::config::resolve::{Names, chain, policy, reference, route};
 use crate::config::{Assertion, Pillar};
-
-/// Policies in one chain, at most.
-pub(super) const LONGEST_CHAIN: usize = 32;
 
 /// Paths that the gateway answers itself; no pillar may lie at or below one of them.
 const OWN_PATHS: [&str; 15] = [
@@ -59,8 +54,8 @@ fn pillar(
         claim(&table, pillar, prefix, prefixes);
     }
     let scope = table.text("scope", pillar, scope);
-    let chain = match table.list("chain", LONGEST_CHAIN) {
-        Some(items) if table.has("chain") => self::chain(&items, names),
+    let chain = match table.list("chain", chain::LONGEST) {
+        Some(items) if table.has("chain") => chain::chain(&items, names),
         Some(_) => Some(default_chain.to_vec()),
         None => None,
     };
@@ -69,8 +64,9 @@ fn pillar(
     let strip_prefix = table.boolean("strip_prefix", true);
     let has_upstream = table.has("upstream") || table.has("sandbox");
     let assertion = assertion(&mut table, pillar, has_upstream);
-    let config = config(table.table("config"), chain.as_deref(), names);
-    let rules = route::rules(table.rows("routes", route::MOST));
+    let rules = route::rules(table.rows("routes", route::MOST), chain.as_deref(), names);
+    let anywhere = chain.as_ref().zip(rules.as_ref()).map(|(chain, rules)| chain::anywhere(chain, rules));
+    let config = chain::config(table.table("config"), anywhere.as_deref(), "pillar", names);
     table.finish();
     Some(Pillar {
         name: valid_name?,
@@ -84,22 +80,6 @@ fn pillar(
         assertion: assertion?,
         rules: rules?,
     })
-}
-
-/// The policies that a list names, in order, none twice.
-pub(super) fn chain(items: &[Value<'_>], names: &Names<'_>) -> Option<Vec<String>> {
-    let mut found: Vec<String> = Vec::with_capacity(items.len());
-    let mut whole = true;
-    for item in items {
-        match reference(item, "policy", &names.policies) {
-            Some(policy) if found.contains(&policy) => {
-                let _: Option<()> = item.wrong(format!("`{policy}` stands in the chain twice; remove one"));
-            }
-            Some(policy) => found.push(policy),
-            None => whole = false,
-        }
-    }
-    whole.then_some(found)
 }
 
 fn target(table: &mut Table<'_>, key: &'static str, names: &Names<'_>) -> Option<Option<String>> {
@@ -126,41 +106,6 @@ fn assertion(table: &mut Table<'_>, pillar: &str, has_upstream: bool) -> Option<
         }
         Some(value) => value.boolean().map(|is_on| if is_on { on(pillar.to_owned()) } else { Assertion::Off }),
     }
-}
-
-/// Configuration by policy, each of which must be in the chain.
-fn config(
-    table: Table<'_>,
-    chain: Option<&[String]>,
-    names: &Names<'_>,
-) -> Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>> {
-    let mut found = BTreeMap::new();
-    let mut whole = true;
-    for policy in table.keys() {
-        let place = table.place_of(policy);
-        if let Some(chain) = chain.filter(|chain| !chain.iter().any(|it| it == policy)) {
-            let in_chain = || chain.iter().map(String::as_str);
-            let meant = nearest(policy, in_chain());
-            let message = match meant {
-                None if names.policies.binary_search(&policy).is_ok() => {
-                    format!("the policy `{policy}` is not in this pillar's chain, which is: {}", listed(in_chain()))
-                }
-                _ => format!(
-                    "there is no policy `{}` in this pillar's chain, which is: {}",
-                    shown(policy),
-                    listed(in_chain())
-                ),
-            };
-            table.report().add(&place, message, meant.map(did_you_mean));
-        }
-        match table.within(policy).and_then(|overlay| overlay.json()) {
-            Some(overlay) => {
-                found.insert(policy.to_owned(), overlay);
-            }
-            None => whole = false,
-        }
-    }
-    whole.then_some(found)
 }
 
 /// Takes a prefix for a pillar, unless another pillar or the gateway itself has it.

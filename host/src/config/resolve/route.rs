@@ -6,24 +6,26 @@ use std::collections::HashMap;
 
 use matchit::{InsertError, Router};
 
-use crate::config::Rule;
 use crate::config::form::{Fault, shown};
 use crate::config::problem::Place;
 use crate::config::read::Table;
 use crate::config::resolve::policy::distinct;
+use crate::config::resolve::{Names, chain};
+use crate::config::{Overlays, Rule};
 
 /// Rules in one pillar, at most.
 pub(super) const MOST: usize = 100_000;
 
 /// Reads the rules, and adds the one for all other paths.
-pub(super) fn rules(rows: Vec<Table<'_>>) -> Option<Vec<Rule>> {
+pub(super) fn rules(rows: Vec<Table<'_>>, pillars: Option<&[String]>, names: &Names<'_>) -> Option<Vec<Rule>> {
     let count = rows.len();
     let mut known = Known::default();
-    let mut rules: Vec<Rule> = rows.into_iter().filter_map(|row| rule(row, &mut known)).collect();
+    let mut rules: Vec<Rule> = rows.into_iter().filter_map(|row| rule(row, pillars, names, &mut known)).collect();
     if rules.len() < count {
         return None;
     }
-    rules.push(Rule { name: "*".to_owned(), path: None, methods: Vec::new(), auth: true });
+    let (chain, config) = (None, Overlays::new());
+    rules.push(Rule { name: "*".to_owned(), path: None, methods: Vec::new(), auth: true, chain, config });
     Some(rules)
 }
 
@@ -58,7 +60,7 @@ impl Taken {
     }
 }
 
-fn rule(mut table: Table<'_>, known: &mut Known) -> Option<Rule> {
+fn rule(mut table: Table<'_>, pillars: Option<&[String]>, names: &Names<'_>, known: &mut Known) -> Option<Rule> {
     let path = table.required_text("path", "\"/rooms/{id}\"", path);
     let methods = table.list("methods", 16).and_then(|items| distinct(&items, method));
     if table.has("methods") && methods.as_ref().is_some_and(Vec::is_empty) {
@@ -85,8 +87,15 @@ fn rule(mut table: Table<'_>, known: &mut Known) -> Option<Rule> {
     if let (Some(name), true) = (&name, given || path.is_some() && methods.is_some()) {
         known.name(&table, name, given, &place);
     }
+    let own_chain = match table.value("chain", None) {
+        Some(value) => value.items(chain::LONGEST).and_then(|items| chain::chain(&items, names)).map(Some),
+        None => Some(None),
+    };
+    let in_force = own_chain.as_ref().and_then(|own| own.as_deref().or(pillars));
+    let config = chain::config(table.table("config"), in_force, "route", names);
     table.finish();
-    Some(Rule { name: name?, path: Some(path?), methods: methods?, auth: auth? })
+    let (chain, config) = (own_chain?, config?);
+    Some(Rule { chain, config, name: name?, path: Some(path?), methods: methods?, auth: auth? })
 }
 
 impl Known {
