@@ -279,6 +279,7 @@ impl Exchange<'_> {
         headers.insert(head::X_FORWARDED_FOR, self.client.forwarded_for.clone());
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
+        uploaded.write(headers);
         effect::edit_request(headers, &passed.decisions);
         // After the edits: what the gateway itself says cannot be edited.
         if let Ok(id) = HeaderValue::from_str(self.id) {
@@ -290,7 +291,6 @@ impl Exchange<'_> {
         {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
-        uploaded.write(headers);
         Ok(Request::from_parts(parts, uploaded.body))
     }
 

@@ -161,6 +161,20 @@ fn a_transformed_request_body_is_sent_in_chunks_and_its_digests_go() {
     assert_eq!(nothing.json()["body"], "!", "what is added to an empty body is all of it");
 }
 
+/// A length that nobody announced, with a method that seldom has a body.
+#[test]
+fn a_body_in_chunks_passes_with_every_method() {
+    let origin = Origin::echo();
+    let inspects = json!({ "request_body": "inspect" });
+    let followed = gateway(origin.address, &[Link::new("eye", inspects, json!({}))], "");
+    let plain = gateway(origin.address, &[], "");
+    for (gateway, method) in [(&followed, "GET"), (&followed, "POST"), (&plain, "GET"), (&plain, "POST")] {
+        let head = format!("{method} /v1/connect/x HTTP/1.1\r\nhost: g\r\nconnection: close\r\n");
+        let mut stream = open(gateway, format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+        read_until(&mut stream, r#""body":"hello""#);
+    }
+}
+
 #[test]
 fn a_held_request_body_can_still_change_the_head() {
     let (origin, other) = (Origin::echo(), Origin::echo());

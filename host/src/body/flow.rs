@@ -50,12 +50,14 @@ pub trait Filter {
 }
 
 /// A body that is whole already.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Held {
     /// Its chunks, none of them empty.
     pub chunks: VecDeque<Bytes>,
     /// Its trailers.
     pub trailers: Option<HeaderMap>,
+    /// Whoever had it held: bounds count it for as long as it takes memory.
+    holder: Option<Box<dyn Filter>>,
 }
 
 impl Held {
@@ -86,6 +88,7 @@ pub struct Filtered {
     source: Source,
     /// `None` once it had its last word.
     filter: Option<Box<dyn Filter>>,
+    spent: Option<Box<dyn Filter>>,
     /// What came and was not filtered yet.
     rest: Bytes,
     /// What was filtered and did not go on yet.
@@ -125,6 +128,7 @@ impl Filtered {
         let mut filtered = Self {
             source,
             filter,
+            spent: None,
             rest: Bytes::new(),
             out: VecDeque::new(),
             trailers: None,
@@ -147,7 +151,10 @@ impl Filtered {
         loop {
             let next = std::future::poll_fn(|context| self.poll(context));
             match tokio::time::timeout(patience, next).await {
-                Ok(None) => return Ok(held),
+                Ok(None) => {
+                    held.holder = self.spent.take();
+                    return Ok(held);
+                }
                 Ok(Some(Err(error))) => return Err(Some(error)),
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(chunk) => held.chunks.push_back(chunk),
@@ -228,10 +235,11 @@ impl Filtered {
             self.trailers = held.trailers.take();
         }
         self.state = State::Over;
-        if let Some(mut filter) = self.filter.take()
-            && filter.end(&mut self.out).is_err()
-        {
-            self.refuse();
+        if let Some(mut filter) = self.filter.take() {
+            match filter.end(&mut self.out) {
+                Ok(()) => self.spent = Some(filter),
+                Err(Refused) => self.refuse(),
+            }
         }
     }
 
@@ -297,3 +305,6 @@ impl HttpBody for Flow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::plugin::Reply;
 use crate::plugin::contract::Source;
 use crate::respond;
 use crate::snapshot::Pillar;
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -34,14 +34,14 @@ pub(super) struct Uploaded {
 }
 
 impl Uploaded {
-    /// The body, and the head that fits it.
+    /// Makes the head fit the body.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        if !self.reframed {
-            return;
+        if self.reframed {
+            head::forget_bytes(headers);
         }
-        head::forget_bytes(headers);
-        // Said here, since a body of unknown length is not sent at all with methods that seldom have one.
-        if self.body.size_hint().exact().is_none() && !self.body.is_end_stream() {
+        let unknown = self.body.size_hint().exact().is_none() && !self.body.is_end_stream();
+        if unknown && !headers.contains_key(CONTENT_LENGTH) {
+            // Said here, since a body of unknown length is not sent at all with methods that seldom have one.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }

@@ -27,8 +27,10 @@ pub(super) struct Seat {
     slot: u32,
     direction: Direction,
     mode: BodyMode,
-    /// `None` after it failed, where it fails open.
+    /// `None` after it failed, where it fails open, and after its last word.
     lease: Option<Lease>,
+    /// Of one that had the body held: others can have it when what it held takes no memory any more.
+    spent: Option<Lease>,
     seen: u64,
     /// What is held back, in blocks: a client that sends single bytes must not make it larger than it is.
     held: Vec<Vec<u8>>,
@@ -59,7 +61,7 @@ impl Seat {
         lease: Lease,
     ) -> Self {
         let (held, held_bytes, seen) = (Vec::new(), 0, 0);
-        Self { position, policy, slot, direction, mode, lease: Some(lease), seen, held, held_bytes }
+        Self { position, policy, slot, direction, mode, lease: Some(lease), spent: None, seen, held, held_bytes }
     }
 
     /// Whether it changes what goes on while the body streams.
@@ -85,6 +87,14 @@ impl Seat {
             _ => self.held.push(bytes.to_vec()),
         }
         Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(lease) = self.spent.take() {
+            lease.give_back();
+        }
     }
 }
 
@@ -162,7 +172,10 @@ impl Followers {
         let Some(mut lease) = seat.lease.take() else { return Ok(Bytes::new()) };
         match last_word(seat, &mut lease, &self.tab) {
             Ok(Ok(more)) => {
-                lease.give_back();
+                match seat.bound() {
+                    Some(_) => seat.spent = Some(lease),
+                    None => lease.give_back(),
+                }
                 if !more.is_empty() {
                     self.tab.changed.set(true);
                 }
