@@ -265,6 +265,21 @@ fn a_body_that_is_of_no_interest_passes_by() {
     }
 }
 
+/// The SDK's example, written as an author would.
+#[test]
+fn the_example_of_the_sdk_hides_long_numbers() {
+    let origin = Origin::echo();
+    let toml = format!(
+        "[policies.mask]\ngrant.bodies = [\"response\"]\n[upstreams.o]\nendpoints = [\"http://{}\"]\n\
+         [pillars.connect]\nupstream = \"o\"\nchain = [\"mask\"]\n[[pillars.connect.routes]]\npath = \"/{{*rest}}\"\nauth = \"none\"\n",
+        origin.address
+    );
+    let gateway = Gateway::start(&toml);
+    let document = post(&gateway, "card 4000123412341234, room 42").json();
+    assert_eq!(document["body"], "card ****************, room 42");
+    assert_eq!(gateway.get("/v1/connect/big").send().field("content-length"), Some("4194304"), "no text passes by");
+}
+
 /// Each event comes while the next ones are not sent yet: the stream never ends.
 #[test]
 fn events_pass_one_by_one() {

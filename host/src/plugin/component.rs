@@ -122,7 +122,7 @@ impl Component {
         }
         match Declared::check(&descriptor) {
             Ok(declared) if problems.is_empty() => {
-                if !component.has_response_phase() && !declared.response_reads.is_empty() {
+                if !component.has_response_phase() && !on_responses && !declared.response_reads.is_empty() {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
                 }
                 for (direction, mode, first, exported) in [
