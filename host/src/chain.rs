@@ -3,7 +3,7 @@
 //! Carries nothing out, and knows no body. Facts show the client's request as it was normalised: what an earlier policy
 //! wants changed is invisible to the later ones, what it noted is visible.
 
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::credential::Credential;
 use crate::id::Text;
@@ -13,7 +13,7 @@ use crate::plugin::contract::{
     self, Address, Facts as Wanted, FieldValue, Method as WitMethod, Note, OtherFieldParam as OtherField, Request,
     Scheme, Standing,
 };
-use crate::plugin::{Action, Decision, Failure, Fields, Instances, Policy, Slot};
+use crate::plugin::{Action, Caller, Decision, Failure, Fields, Instances, Pass, Policy, Slot};
 use crate::upstream::{Health, Upstream};
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -72,6 +72,8 @@ pub struct Facts<'a> {
     pub credential: &'a Credential,
     /// Random bits.
     pub seed: u64,
+    /// What time it is after a call: `now` is when the request came.
+    pub clock: &'a Clock,
 }
 
 /// What came of a chain.
@@ -84,6 +86,8 @@ pub struct Passed {
     pub fuel: u64,
     /// What comes of the bodies, where any policy follows them.
     pub bodies: Option<Rc<Tab>>,
+    /// Whose calls these are, for quarantine.
+    pub caller: Caller,
 }
 
 /// How a chain ended.
@@ -100,8 +104,10 @@ pub enum End {
 impl Chain {
     /// Asks each policy in turn, until one refuses or answers. Only a policy that waits makes the request wait.
     pub async fn run(&self, instances: &RefCell<Instances>, facts: &Facts<'_>) -> Passed {
-        let bodies = self.follows_bodies().then(Rc::default);
-        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0, bodies };
+        let caller = facts.caller();
+        let bodies = self.follows_bodies().then(|| Rc::new(Tab::new(facts.request_id, caller, facts.clock)));
+        let decisions = Vec::with_capacity(self.steps.len());
+        let mut passed = Passed { decisions, end: End::Through, fuel: 0, bodies, caller };
         for (position, step) in self.steps.iter().enumerate() {
             let asked = match step.policy.component.waits() {
                 false => step.ask(instances, facts, self, &passed.decisions),
@@ -142,6 +148,16 @@ struct Gathered<'a> {
     ids: Option<(Text, Text)>,
 }
 
+impl Facts<'_> {
+    /// All keys of an org are one caller, so that none of them is a way around a wait of another.
+    fn caller(&self) -> Caller {
+        match self.credential.valid() {
+            Some(key) => Caller::Org(key.org),
+            None => Caller::without_key(self.address),
+        }
+    }
+}
+
 impl Step {
     fn slot(&self) -> &Slot {
         &self.policy.slots[self.slot as usize]
@@ -149,7 +165,12 @@ impl Step {
 
     fn failed(&self, failure: &Failure, request: &str) {
         self.policy.record.failed(failure);
-        tracing::warn!(policy = %self.policy.name, request, kind = failure.kind().code(), "a policy failed: {failure}");
+        let (policy, kind) = (&*self.policy.name, failure.kind().code());
+        match failure {
+            // That it began was told; a flood of refusals is no flood of lines.
+            Failure::Quarantined { .. } => tracing::debug!(policy, request, kind, "a policy was not asked: {failure}"),
+            _ => tracing::warn!(policy, request, kind, "a policy failed: {failure}"),
+        }
     }
 
     fn ask(
@@ -159,8 +180,9 @@ impl Step {
         chain: &Chain,
         earlier: &[(usize, Decision)],
     ) -> Result<(Decision, u64), Failure> {
+        let pass = self.admit(facts)?;
         let gathered = self.gather(facts, chain, earlier);
-        let answer = instances.borrow_mut().on_request(&self.policy, self.request(facts, &gathered))?;
+        let answer = pass.saw(instances.borrow_mut().on_request(&self.policy, self.request(facts, &gathered)))?;
         Ok((self.policy.accept(self.slot, answer.value)?, answer.fuel))
     }
 
@@ -171,14 +193,19 @@ impl Step {
         chain: &Chain,
         earlier: &[(usize, Decision)],
     ) -> Result<(Decision, u64), Failure> {
+        let pass = self.admit(facts)?;
         let gathered = self.gather(facts, chain, earlier);
         let request = self.request(facts, &gathered);
-        let answer = Instances::on_request_waiting(instances, &self.policy, request, facts.seed).await?;
+        let answer = pass.saw(Instances::on_request_waiting(instances, &self.policy, request, facts.seed).await)?;
         Ok((self.policy.accept(self.slot, answer.value)?, answer.fuel))
     }
 
-    fn gather<'a>(&self, facts: &Facts<'a>, chain: &'a Chain, earlier: &'a [(usize, Decision)]) -> Gathered<'a> {
+    fn admit<'a>(&'a self, facts: &Facts<'a>) -> Result<Pass<'a>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        self.policy.admit(facts.caller(), facts.clock)
+    }
+
+    fn gather<'a>(&self, facts: &Facts<'a>, chain: &'a Chain, earlier: &'a [(usize, Decision)]) -> Gathered<'a> {
         let declared = &self.policy.component.declared;
         let wants = |fact: Wanted| declared.facts.contains(fact);
         let headers = &facts.head.headers;

@@ -114,6 +114,8 @@ pub struct Policy {
     pub instance: Instance,
     /// What a failing policy means: `closed` (the default) or `open`.
     pub failure: Failure,
+    /// Whether callers wait whose calls overrun; `true` is the default.
+    pub quarantine: bool,
     /// Bounds of one call.
     pub bounds: Bounds,
     /// Bounds of what it waits for; only for policies that can wait.

@@ -102,7 +102,8 @@ impl Exchange<'_> {
         let path = head::normalised_path(&parts).map_err(|why| Denial::MalformedRequest(why.to_string().into()))?;
         let path = path.into_owned();
         let snapshot = self.worker.gateway.live.load_full();
-        let own = landing::Own { draining: self.worker.gateway.is_draining(), jwks: &self.worker.gateway.jwks };
+        let gateway = &self.worker.gateway;
+        let own = landing::Own { draining: gateway.is_draining(), jwks: &gateway.jwks, now: self.now };
         if let Some(answer) = landing::answer(&path, &parts.method, &snapshot, &own) {
             return answer;
         }
@@ -136,6 +137,7 @@ impl Exchange<'_> {
             address: self.client.address,
             credential: &routed.credential,
             seed: self.seed,
+            clock: &self.worker.gateway.clock,
         };
         let chain = pillar.chain(routed.target);
         let mut passed = chain.run(&self.worker.instances, &facts).await;
@@ -336,7 +338,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) {
-        let Passed { decisions, fuel, bodies, .. } = passed;
+        let Passed { decisions, fuel, bodies, caller, .. } = passed;
         let head = Head {
             status: response.status().as_u16(),
             source: *source,
@@ -345,6 +347,8 @@ impl Exchange<'_> {
             now: self.now,
             request_id: self.id,
             seed: self.seed,
+            caller: *caller,
+            clock: &self.worker.gateway.clock,
         };
         match chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
             Ok(mut thoughts) => {

@@ -3,7 +3,9 @@
 //! No policy stands before these, and nothing about callers is in them.
 
 use crate::body::Body;
+use crate::clock::Millis;
 use crate::denial::Denial;
+use crate::plugin::Policy;
 use crate::snapshot::Snapshot;
 use crate::upstream::Health;
 use bytes::Bytes;
@@ -19,6 +21,8 @@ pub struct Own<'a> {
     pub draining: bool,
     /// JSON Web Key Set of the assertion keys (RFC 7517).
     pub jwks: &'a str,
+    /// The time.
+    pub now: Millis,
 }
 
 /// The answer to one of the gateway's own paths; `None` for all other paths.
@@ -73,9 +77,25 @@ fn pillars(snapshot: &Snapshot) -> Map<String, Value> {
     snapshot.pillars.iter().map(one).collect()
 }
 
+/// The policies that are not asked, by name. That some caller has to wait for what it does says nothing of how the gateway
+/// is: it is told, and changes no status.
+fn quarantined(snapshot: &Snapshot, now: Millis) -> Map<String, Value> {
+    let one = |policy: &std::sync::Arc<Policy>| {
+        let state = match policy.record.quarantine.shown(now) {
+            waits if waits.is_whole() => "quarantined",
+            waits if waits.callers > 0 => "quarantined_for_some",
+            _ => return None,
+        };
+        Some((policy.name.to_string(), Value::from(state)))
+    };
+    snapshot.policies.iter().filter_map(one).collect()
+}
+
 fn health(snapshot: &Snapshot, own: &Own<'_>) -> Response<Body> {
     let pillars = pillars(snapshot);
-    let status = match pillars.values().any(|state| state == "down" || state == "degraded") {
+    let policies = quarantined(snapshot, own.now);
+    let unwell = pillars.values().any(|state| state == "down" || state == "degraded");
+    let status = match unwell || policies.values().any(|state| state == "quarantined") {
         _ if own.draining => "draining",
         true => "degraded",
         false => "ok",
@@ -85,6 +105,7 @@ fn health(snapshot: &Snapshot, own: &Own<'_>) -> Response<Body> {
         "version": VERSION,
         "gateway": snapshot.config.gateway.name,
         "upstream_status": pillars,
+        "policy_status": policies,
     });
     page(StatusCode::OK, "application/json", "no-store", document.to_string())
 }
@@ -149,7 +170,7 @@ mod tests {
     }
 
     fn asked(path: &str, draining: bool) -> (StatusCode, Bytes) {
-        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, jwks: "{}" });
+        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, jwks: "{}", now: Millis(1) });
         let response = answer.expect("a page of the gateway's own").expect("no refusal");
         let status = response.status();
         let Body::Whole(Some(body)) = response.into_body() else { panic!("{path} has no whole body") };

@@ -17,6 +17,7 @@ mod instance;
 mod lease;
 mod plan;
 mod policy;
+mod quarantine;
 mod schema;
 pub mod shelf;
 mod verdict;
@@ -24,7 +25,7 @@ mod waiting;
 
 pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
-pub use component::{Component, digest};
+pub use component::{Component, Wants, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
@@ -33,7 +34,9 @@ pub use instance::{Answer, Instances};
 pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
+pub use quarantine::{Caller, Pass, Quarantine, Quarantined};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
+pub use waiting::{Outside, Reached};
 
 /// The shapes of the contract, version 0.1.
 pub mod contract {

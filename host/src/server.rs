@@ -9,11 +9,12 @@ use crate::config::{self, Config, Problem, Problems};
 use crate::credential::{Issuer, Keyring};
 use crate::data::DataDirectory;
 use crate::key::{Pepper, SledKeys};
+use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
-use crate::listener::{self, Handle};
+use crate::listener;
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, CodeCache, Engines};
+use crate::plugin::{Catalog, CodeCache, Engines, Outside};
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 mod background;
@@ -87,6 +89,8 @@ struct Kept {
     limits: Local,
     names: Arc<Names>,
     workers: usize,
+    /// What policies can reach; the store among it is in the data directory, too.
+    outside: Arc<Outside>,
     /// In the data directory, which is opened late on a first start.
     stored: OnceLock<Stored>,
 }
@@ -125,7 +129,7 @@ pub struct Running {
     pub admin: SocketAddr,
     gateway: Arc<Gateway>,
     changes: Arc<Changes>,
-    workers: Arc<Vec<Handle>>,
+    workers: Arc<Vec<listener::Handle>>,
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
@@ -177,6 +181,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     if let Some(cache) = kept.cache() {
         snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));
     }
+    let values = SledKv::open(data.database()).map_err(|error| cannot(&error))?;
+    kept.outside.open_store(Kv::new(Handle::current(), Arc::new(values), clock.clone()));
     let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
@@ -194,7 +200,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
     let (stop, stopped) = watch::channel(false);
     let start = |number| listener::start(number, gateway.clone(), stopped.clone());
-    let workers: io::Result<Vec<Handle>> = (0..kept.workers).map(start).collect();
+    let workers: io::Result<Vec<listener::Handle>> = (0..kept.workers).map(start).collect();
     let workers = Arc::new(workers.map_err(|error| cannot(&error))?);
 
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| cannot(&error));
@@ -256,7 +262,7 @@ impl Running {
             // A task or a worker that panicked has said so on its own.
             let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
-            let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Handle::join)).await;
+            let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(listener::Handle::join)).await;
             let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.
@@ -308,7 +314,8 @@ fn workers(config: &Config) -> usize {
 
 fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
-    Kept { catalog, limits, names, workers: workers(config), stored: OnceLock::new() }
+    let outside = Handle::try_current().map(Outside::on).unwrap_or_default();
+    Kept { catalog, limits, names, workers: workers(config), outside: Arc::new(outside), stored: OnceLock::new() }
 }
 
 /// An error with its causes, as one sentence.

@@ -7,7 +7,7 @@ use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::limit::Local;
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, CodeCache, Policy};
+use crate::plugin::{Catalog, CodeCache, Outside, Policy};
 use crate::route;
 use crate::upstream::Upstream;
 use crate::usage;
@@ -103,6 +103,8 @@ pub struct Ingredients<'a> {
     pub shelf: Option<&'a Shelf>,
     /// Code that was compiled before.
     pub cache: Option<&'a CodeCache>,
+    /// What policies can reach, if it is granted.
+    pub outside: &'a Arc<Outside>,
     /// The snapshot before.
     pub earlier: Option<&'a Snapshot>,
 }

@@ -2,9 +2,11 @@
 //!
 //! Once a guest that reads one field and lets pass, once the shipped `key-auth`. Fails when a pooled call takes too long.
 
-use portico::config::{self, Bounds, Failure, Grant, Instance};
+use portico::clock::Clock;
+use portico::config::{self, Bounds, Failure, Grant, Instance, Waits};
 use portico::plugin::contract::{Credential, FieldValue, Method, Mode, Request, Scheme, Standing};
-use portico::plugin::{Component, Engines, Instances, Policy, RouteUse, SlotUse};
+use portico::plugin::{Caller, Component, Engines, Instances, Policy, RouteUse, SlotUse};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,8 +51,9 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         plugin: "bench".into(),
         instance,
         failure: Failure::Closed,
+        quarantine: true,
         bounds,
-        waits: config::Waits { time: Duration::from_secs(5), calls: 64 },
+        waits: Waits { time: Duration::from_secs(5), calls: 64 },
         bodies: 64,
         grant: Grant { powers: powers.map(str::to_owned).collect(), ..Grant::default() },
         config: serde_json::Map::new(),
@@ -62,7 +65,7 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         config: config.into(),
         key: "policies.bench.config".into(),
     };
-    let policy = Policy::prepare(Arc::new(component), &written, vec![slot], None);
+    let policy = Policy::prepare(Arc::new(component), &written, vec![slot], None, &Arc::default());
     Arc::new(policy.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
@@ -93,10 +96,12 @@ fn request<'a>(fields: &'a [FieldValue<'a>], wants_fields: bool) -> Request<'a> 
 /// Prints what a call costs; the median in microseconds.
 fn report(name: &str, policy: &Arc<Policy>) -> f64 {
     let mut instances = Instances::default();
+    let (clock, caller) = (Clock::system(), Caller::without_key(Ipv4Addr::LOCALHOST.into()));
     let values = [FieldValue { field: 0, value: b"open sesame" }];
     let wants_fields = !policy.component.declared.reads.named.is_empty();
     let mut call = || {
-        let answer = instances.on_request(policy, request(&values, wants_fields));
+        let pass = policy.admit(caller, &clock).unwrap_or_else(|failure| panic!("{failure}"));
+        let answer = pass.saw(instances.on_request(policy, request(&values, wants_fields)));
         let answer = answer.unwrap_or_else(|failure| panic!("{failure}"));
         policy.accept(0, answer.value).unwrap_or_else(|failure| panic!("{failure}"));
     };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 fn connections_that_come_with_the_signal_do_not_hold_up_the_end() {
     let origin = Origin::echo();
     let gateway = Gateway::start(&format!(
-        "{ONE_WORKER}{LONG_DRAIN}[policies.hostile]\ninstance = \"pooled\"\nfuel = 1000000000\ndeadline = \"100ms\"\nconfig = {{ behaviour = \"loop\" }}\n\
+        "{ONE_WORKER}{LONG_DRAIN}[policies.hostile]\nquarantine = false\ninstance = \"pooled\"\nfuel = 1000000000\ndeadline = \"100ms\"\nconfig = {{ behaviour = \"loop\" }}\n\
          grant.powers = [\"deny\", \"respond\", \"forward\", \"rewrite-path\", \"take\", \"charge\"]\ngrant.maximum_charge = \"1000\"\n\
          [upstreams.origin]\nendpoints = [\"http://{0}\"]\n\
          [pillars.wild]\nupstream = \"origin\"\nchain = [\"hostile\"]\n[[pillars.wild.routes]]\npath = \"/x\"\nauth = \"none\"\n",

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 const POWERS: &str = r#"["deny", "respond", "forward", "rewrite-path", "take", "charge"]"#;
 
+/// Without quarantine: each call is to run until one of its own bounds stops it.
 fn toml(origin: &Origin, instance: &str) -> String {
     format!(
-        "{ONE_WORKER}[policies.hostile]\ninstance = \"{instance}\"\ngrant.powers = {POWERS}\ngrant.maximum_charge = \"1000\"\nconfig = {{ behaviour = \"none\" }}\n\
+        "{ONE_WORKER}[policies.hostile]\nquarantine = false\ninstance = \"{instance}\"\ngrant.powers = {POWERS}\ngrant.maximum_charge = \"1000\"\nconfig = {{ behaviour = \"none\" }}\n\
          [upstreams.origin]\nendpoints = [\"http://{0}\"]\n\
          [pillars.calm]\nupstream = \"origin\"\nchain = []\n[[pillars.calm.routes]]\npath = \"/x\"\nauth = \"none\"\n\
          [pillars.wild]\nupstream = \"origin\"\nchain = [\"hostile\"]\n[[pillars.wild.routes]]\npath = \"/x\"\nauth = \"none\"\n",

@@ -34,14 +34,24 @@ fn odd_bytes_are_refused_by_name() {
         (guest("other-world"), "another world"),
         (guest("world-0-2"), "0.2.0"),
         (guest("imports-unknown"), "imports `"),
-        (guest("imports-store"), "portico:policy/kv"),
-        (guest("imports-outbound"), "portico:policy/http"),
         (guest("hostile-describe"), "could not be asked"),
         (guest("forgetful"), "differently"),
     ] {
         let error = refused(&origin, "thing", bytes, "");
         assert!(error.contains("policies.odd.plugin") && error.contains(reason), "wanted {reason:?}: {error}");
         assert!(error.contains("thing.wasm"), "{error}");
+    }
+}
+
+#[test]
+fn capabilities_need_a_grant() {
+    let origin = Origin::echo();
+    for (plugin, capability) in [("keeps", "store"), ("asks", "outbound")] {
+        let error = refused(&origin, plugin, guest(plugin), "");
+        let wanted = format!(
+            "policies.odd.grant.{capability}: the plugin `{plugin}` wants the capability `{capability}`, which is not granted"
+        );
+        assert!(error.contains(&wanted), "wanted {wanted:?}: {error}");
     }
 }
 

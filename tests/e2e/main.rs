@@ -18,6 +18,8 @@ mod malformed;
 mod places;
 mod powers;
 mod program;
+mod quarantine;
+mod reaching;
 mod reload;
 mod shipped;
 mod waiting;

@@ -145,7 +145,7 @@ fn what_does_not_fit_is_refused_and_the_old_version_stays() {
         (version("2.0.0")[..20_000].to_vec(), "does not compile"),
         (patched("versioned", &powers), "wants the power `deny`"),
         (crate::harness::guest("forgetful"), "differently"),
-        (crate::harness::guest("imports-wasi"), "wasi:"),
+        (crate::harness::guest("imports-unknown"), "imports `"),
         (forgets, "this version needs `other` in its configuration"),
     ] {
         save(&place(&gateway), &bytes);

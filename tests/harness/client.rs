@@ -1,7 +1,7 @@
 //! A small blocking HTTP/1.1 client that sends exactly what it is told, one connection for each request.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -13,6 +13,7 @@ pub struct Call {
     target: String,
     fields: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+    from: Option<IpAddr>,
 }
 
 /// What came back.
@@ -25,7 +26,7 @@ pub struct Answer {
 
 /// Begins a request.
 pub fn request(to: SocketAddr, method: &str, target: &str) -> Call {
-    Call { to, method: method.into(), target: target.into(), fields: Vec::new(), body: Vec::new() }
+    Call { to, method: method.into(), target: target.into(), fields: Vec::new(), body: Vec::new(), from: None }
 }
 
 impl Call {
@@ -36,6 +37,12 @@ impl Call {
 
     pub fn key(self, secret: &str) -> Self {
         self.field("authorization", format!("Bearer {secret}"))
+    }
+
+    /// From another address of this machine, as another caller.
+    pub fn from(mut self, address: impl Into<IpAddr>) -> Self {
+        self.from = Some(address.into());
+        self
     }
 
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
@@ -59,14 +66,32 @@ impl Call {
         }
         head.extend_from_slice(b"connection: close\r\n\r\n");
         head.extend_from_slice(&self.body);
-        let answer = raw(self.to, &head);
+        let stream = match self.from {
+            Some(address) => connect_from(address, self.to),
+            None => connect(self.to),
+        };
+        let answer = exchange(stream, &head);
         parse(&answer).unwrap_or_else(|| panic!("no HTTP answer: {:?}", String::from_utf8_lossy(&answer)))
     }
 }
 
 /// Sends bytes as they are and reads until the other side closes.
 pub fn raw(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(to).expect("the gateway listens");
+    exchange(connect(to), bytes)
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    TcpStream::connect(to).expect("the gateway listens")
+}
+
+fn connect_from(address: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(address, 0).into()).expect("an address of this machine");
+    socket.connect(&to.into()).expect("the gateway listens");
+    socket.into()
+}
+
+fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
     // The other side may answer and close before it has read everything.
     let _ = stream.write_all(bytes);

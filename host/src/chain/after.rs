@@ -1,10 +1,10 @@
 //! The response phase: policies in reverse order, each with what its own verdict carried.
 
 use super::{Chain, Named, Others, Step, named, others};
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::plugin::contract::{After, Response, Source};
-use crate::plugin::{Afterthought, Answer, Decision, Failure, Instances};
+use crate::plugin::{Afterthought, Answer, Caller, Decision, Failure, Instances, Pass};
 use http::HeaderMap;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -26,6 +26,10 @@ pub struct Head<'a> {
     pub request_id: &'a str,
     /// Random bits.
     pub seed: u64,
+    /// Whose request it was, for quarantine.
+    pub caller: Caller,
+    /// What time it is: `now` is when the request came.
+    pub clock: &'a Clock,
 }
 
 impl Chain {
@@ -84,9 +88,10 @@ impl Step {
         head: &Head<'_>,
         decision: &Decision,
     ) -> Result<Option<(Afterthought, u64)>, Failure> {
+        let pass = self.admit_response(head)?;
         let (fields, others) = self.gather_response(head);
         let response = self.response(head, &fields, &others, decision);
-        let answer = instances.borrow_mut().on_response(&self.policy, response)?;
+        let answer = pass.saw(instances.borrow_mut().on_response(&self.policy, response))?;
         self.thought(answer, decision)
     }
 
@@ -96,9 +101,10 @@ impl Step {
         head: &Head<'_>,
         decision: &Decision,
     ) -> Result<Option<(Afterthought, u64)>, Failure> {
+        let pass = self.admit_response(head)?;
         let (fields, others) = self.gather_response(head);
         let response = self.response(head, &fields, &others, decision);
-        let answer = Instances::on_response_waiting(instances, &self.policy, response, head.seed).await?;
+        let answer = pass.saw(Instances::on_response_waiting(instances, &self.policy, response, head.seed).await)?;
         self.thought(answer, decision)
     }
 
@@ -111,8 +117,12 @@ impl Step {
         Ok(Some((self.policy.accept_after(self.slot, answer.value, decision)?, answer.fuel)))
     }
 
-    fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
+    fn admit_response<'a>(&'a self, head: &Head<'a>) -> Result<Pass<'a>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        self.policy.admit(head.caller, head.clock)
+    }
+
+    fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
         let reads = &self.policy.component.declared.response_reads;
         (named(reads, head.headers), others(reads, head.headers))
     }

@@ -5,9 +5,9 @@
 
 use super::{Chain, Head, Passed, Step, named, others};
 use crate::body::Refused;
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::plugin::contract::{self, BodyMode, Charge, Response};
-use crate::plugin::{Action, Afterthought, Answer, Decision, Direction, Failure, Lease, Leases, Reply};
+use crate::plugin::{Action, Afterthought, Answer, Caller, Decision, Direction, Failure, Lease, Leases, Reply};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,8 +20,10 @@ use follower::{Seat, failed};
 pub use follower::Followers;
 
 /// What came of the bodies of one exchange; goes on to be written while they stream.
-#[derive(Default)]
 pub struct Tab {
+    request_id: Box<str>,
+    caller: Caller,
+    clock: Clock,
     fuel: Cell<u64>,
     charges: RefCell<SmallVec<[Charge; 2]>>,
     /// The most that each policy charged so far, by position.
@@ -48,6 +50,22 @@ pub enum Refusal {
 }
 
 impl Tab {
+    /// Nothing came of them yet.
+    pub(super) fn new(request_id: &str, caller: Caller, clock: &Clock) -> Self {
+        Self {
+            request_id: request_id.into(),
+            caller,
+            clock: clock.clone(),
+            fuel: Cell::default(),
+            charges: RefCell::default(),
+            charged: RefCell::default(),
+            refusal: RefCell::default(),
+            changed: Cell::default(),
+            decisions: RefCell::default(),
+            thoughts: RefCell::default(),
+        }
+    }
+
     /// Fuel that all calls used so far.
     pub fn fuel(&self) -> u64 {
         self.fuel.get()
@@ -157,15 +175,13 @@ impl Following {
 
 /// What the policies of a chain learn before the first chunk of a request body.
 #[derive(Clone, Copy)]
-pub struct Announced<'a> {
+pub struct Announced {
     /// Position of the rule in the pillar.
     pub route: u32,
     /// The time.
     pub now: Millis,
     /// How many bytes were announced.
     pub length: Option<u64>,
-    /// The request's id.
-    pub request_id: &'a str,
 }
 
 impl Chain {
@@ -184,18 +200,18 @@ impl Chain {
         &self,
         leases: &Rc<Leases>,
         decisions: &[(usize, Decision)],
-        announced: Announced<'_>,
+        announced: Announced,
         tab: &Rc<Tab>,
     ) -> Result<Following, Refused> {
         let mut seats = Vec::new();
         for (position, decision) in decisions {
-            let Announced { route, now, length, request_id } = announced;
+            let Announced { route, now, length } = announced;
             let step = &self.steps[*position];
             let upload = contract::Upload { slot: step.slot, route, now: now.0, length, carry: &decision.carry };
             let begin = |lease: &mut Lease| lease.begin_request(upload);
-            seats.extend(step.sit(*position, Direction::Request, leases, decision, tab, request_id, begin)?);
+            seats.extend(step.sit(*position, Direction::Request, leases, decision, tab, begin)?);
         }
-        Ok(following(seats, tab, announced.request_id, false))
+        Ok(following(seats, tab, false))
     }
 
     /// Those of the policies that ran, and follow this body, in reverse order.
@@ -228,15 +244,15 @@ impl Chain {
                     carry: &decision.carry,
                 })
             };
-            seats.extend(step.sit(*position, Direction::Response, leases, decision, tab, head.request_id, begin)?);
+            seats.extend(step.sit(*position, Direction::Response, leases, decision, tab, begin)?);
         }
-        Ok(following(seats, tab, head.request_id, bodiless))
+        Ok(following(seats, tab, bodiless))
     }
 }
 
 /// Cuts the line after each policy that has the body held.
-fn following(seats: Vec<Seat>, tab: &Rc<Tab>, request_id: &str, bodiless: bool) -> Following {
-    let followers = |seats| Followers::new(seats, tab.clone(), request_id, bodiless);
+fn following(seats: Vec<Seat>, tab: &Rc<Tab>, bodiless: bool) -> Following {
+    let followers = |seats| Followers::new(seats, tab.clone(), bodiless);
     let mut holding = Vec::new();
     let mut line = Vec::new();
     for seat in seats {
@@ -260,7 +276,6 @@ impl Step {
     }
 
     /// Takes an instance and asks it whether it follows.
-    #[allow(clippy::too_many_arguments, reason = "one call for each direction, right above")]
     fn sit(
         &self,
         position: usize,
@@ -268,13 +283,15 @@ impl Step {
         leases: &Rc<Leases>,
         decision: &Decision,
         tab: &Rc<Tab>,
-        request_id: &str,
         begin: impl FnOnce(&mut Lease) -> Result<Answer<bool>, Failure>,
     ) -> Result<Option<Seat>, Refused> {
         let Some(mode) = self.mode(direction) else { return Ok(None) };
-        let began = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
-            let follows = tab.used(begin(&mut lease)?);
-            Ok((lease, follows))
+        let began = self.policy.admit(tab.caller, &tab.clock).and_then(|pass| {
+            let begun = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
+                let follows = tab.used(begin(&mut lease)?);
+                Ok((lease, follows))
+            });
+            pass.saw(begun)
         });
         match began {
             Ok((lease, true)) => {
@@ -286,7 +303,7 @@ impl Step {
                 Ok(None)
             }
             Err(failure) => {
-                failed(&self.policy, &failure, request_id, tab)?;
+                failed(&self.policy, &failure, tab)?;
                 Ok(None)
             }
         }

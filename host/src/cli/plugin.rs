@@ -87,7 +87,7 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
         return Ok(());
     }
     let policies = || answer["policies"].as_array().into_iter().flatten();
-    let head = ["POLICY", "STATE", "VERSION", "DIGEST", "CALLS", "FAILURES"].map(str::to_owned);
+    let head = ["POLICY", "STATE", "VERSION", "DIGEST", "CALLS", "FAILURES", "QUARANTINE"].map(str::to_owned);
     let rows = policies().map(|policy| {
         [
             text(&policy["policy"]),
@@ -96,6 +96,7 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
             digest(policy),
             calls(policy),
             failures(policy),
+            quarantine(policy),
         ]
     });
     write_table(&[head].into_iter().chain(rows).collect::<Vec<_>>(), out)?;
@@ -179,6 +180,20 @@ fn calls(policy: &Value) -> String {
 fn failures(policy: &Value) -> String {
     let Some(kinds) = policy["failures"].as_object() else { return "-".to_owned() };
     kinds.values().filter_map(Value::as_u64).sum::<u64>().to_string()
+}
+
+/// Who is answered without asking the policy; a dash for nobody.
+fn quarantine(policy: &Value) -> String {
+    let of = &policy["quarantine"];
+    let all = |kind: &str| !of[format!("{kind}_until")].is_null();
+    match (all("with_key"), all("without_key"), of["callers"].as_u64().unwrap_or(0)) {
+        (true, true, _) => "all".to_owned(),
+        (true, false, _) => "all with a key".to_owned(),
+        (false, true, _) => "all without a key".to_owned(),
+        (false, false, 0) => "-".to_owned(),
+        (false, false, 1) => "1 caller".to_owned(),
+        (false, false, callers) => format!("{callers} callers"),
+    }
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Exchange<'_> {
         let Some(tab) = passed.bodies.clone() else { return Ok(plain(incoming)) };
         meter.follow(tab.clone());
         let length = incoming.size_hint().exact();
-        let announced = Announced { route: u32::from(routed.target.rule), now: self.now, length, request_id: self.id };
+        let announced = Announced { route: u32::from(routed.target.rule), now: self.now, length };
         let chain = routed.pillar.chain(routed.target);
         let following = chain.follow_request(&self.worker.leases, &passed.decisions, announced, &tab);
         let following = following.map_err(|_| ended(tab.refusal().expect(SAYS_WHY), routed.pillar))?;
@@ -186,6 +186,8 @@ impl Exchange<'_> {
             now: self.now,
             request_id: self.id,
             seed: self.seed,
+            caller: passed.caller,
+            clock: &self.worker.gateway.clock,
         };
         let following = chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
         let following = following.map_err(|_| refused(tab))?;

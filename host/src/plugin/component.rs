@@ -36,10 +36,21 @@ pub struct Component {
     pub(super) response_body: Option<ResponseBodyIndices>,
     /// What it declares.
     pub declared: Declared,
+    /// What it wants to reach.
+    pub wants: Wants,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
     /// Whether its code was compiled in this process, and not found in the cache.
     pub compiled: bool,
+}
+
+/// Capabilities that a component imports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wants {
+    /// The key-value store.
+    pub store: bool,
+    /// Requests of its own.
+    pub outbound: bool,
 }
 
 /// How it is called.
@@ -85,7 +96,7 @@ impl Component {
                 code
             }
         };
-        border(engine, &compiled)?;
+        let wants = border(engine, &compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
         let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
         let has_response = compiled.get_export_index(None, "on-response").is_some();
@@ -112,6 +123,7 @@ impl Component {
             request_body,
             response_body,
             declared: Declared::default(),
+            wants,
             digest,
             compiled: !is_known,
         };
@@ -211,10 +223,13 @@ fn shape(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Every import and export that does not belong to the contract.
-fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
+fn border(engine: &Engine, compiled: &Compiled) -> Result<Wants, Vec<String>> {
     let mut problems = Vec::new();
     let types = compiled.component_type();
+    let mut wants = Wants::default();
     for (name, item) in types.imports(engine.wasm()) {
+        wants.store |= name.starts_with("portico:policy/kv@");
+        wants.outbound |= name.starts_with("portico:policy/http@");
         // Names of types stand among the imports too; a type gives a guest nothing that it could call.
         if !matches!(item.ty, ComponentItem::Type(_))
             && let Some(problem) = import_problem(name)
@@ -239,7 +254,7 @@ fn border(engine: &Engine, compiled: &Compiled) -> Result<(), Vec<String>> {
     for (name, _) in exports.iter().filter(|(name, _)| LATER_PHASES.contains(&name.as_str())) {
         problems.push(format!("it exports `{name}`, a phase that this gateway does not run yet"));
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() { Ok(wants) } else { Err(problems) }
 }
 
 fn import_problem(name: &str) -> Option<String> {
@@ -250,10 +265,7 @@ fn import_problem(name: &str) -> Option<String> {
         });
     };
     match rest.split_once('@') {
-        Some(("types" | "log" | "metrics", "0.1.0")) => None,
-        Some(("kv" | "http", "0.1.0")) => {
-            Some(format!("it imports `{name}`, a capability that this gateway does not offer yet"))
-        }
+        Some(("types" | "log" | "metrics" | "kv" | "http", "0.1.0")) => None,
         Some((_, version)) if version != "0.1.0" => {
             Some(format!("it was built for portico:policy@{version}; this gateway runs {CONTRACT}"))
         }

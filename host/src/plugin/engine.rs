@@ -81,32 +81,32 @@ impl Engines {
 
     /// The one that a component needs, by what it imports.
     pub(super) fn for_component(&self, bytes: &[u8]) -> Result<Engine, String> {
-        if !wants_to_wait(bytes)? {
+        if !wants_to_wait(bytes) {
             return Ok(self.pure.clone());
         }
         self.waiting.get_or_init(Engine::start_waiting).clone().map_err(|error| error.to_string())
     }
 }
 
-/// Whether a component imports something that can make it wait.
-fn wants_to_wait(bytes: &[u8]) -> Result<bool, String> {
+/// Whether a component imports something that can make it wait. What cannot be read cannot be compiled either, and the
+/// compiler says best why.
+fn wants_to_wait(bytes: &[u8]) -> bool {
     let mut depth = 0_usize;
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| format!("it cannot be read: {error}"))? {
-            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(imports) if depth == 0 => {
-                for import in imports {
-                    let name = import.map_err(|error| format!("it cannot be read: {error}"))?.name.name;
-                    if WAITING.iter().any(|waiting| name.starts_with(waiting)) {
-                        return Ok(true);
-                    }
+        match payload {
+            Ok(Payload::ComponentSection { .. } | Payload::ModuleSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentImportSection(imports)) if depth == 0 => {
+                let mut names = imports.into_iter().flatten().map(|import| import.name.name);
+                if names.any(|name| WAITING.iter().any(|waiting| name.starts_with(waiting))) {
+                    return true;
                 }
             }
-            _ => {}
+            Ok(_) => {}
+            Err(_) => return false,
         }
     }
-    Ok(false)
+    false
 }
 
 /// Why there is no engine.

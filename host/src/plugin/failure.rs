@@ -1,5 +1,6 @@
 //! What can go wrong in a call into a guest, by kind.
 
+use crate::clock::Millis;
 use std::fmt;
 use wasmtime::Trap;
 
@@ -22,6 +23,11 @@ pub enum Failure {
     WaitedTooLong,
     /// As many of its calls as may are waiting or running already.
     Busy,
+    /// It was not asked: calls of this caller overran too often, or those of most callers.
+    Quarantined {
+        /// Until when at least.
+        until: Millis,
+    },
 }
 
 impl Failure {
@@ -47,7 +53,13 @@ impl Failure {
             Self::NoInstance(_) => Kind::NoInstance,
             Self::WaitedTooLong => Kind::WaitedTooLong,
             Self::Busy => Kind::Busy,
+            Self::Quarantined { .. } => Kind::Quarantined,
         }
+    }
+
+    /// Whether it took a worker's time, or a place to wait, until a bound stopped it: what leads to quarantine.
+    pub fn is_overrun(&self) -> bool {
+        matches!(self, Self::OutOfFuel | Self::PastDeadline | Self::WaitedTooLong)
     }
 }
 
@@ -70,11 +82,13 @@ pub enum Kind {
     WaitedTooLong,
     /// [`Failure::Busy`]
     Busy,
+    /// [`Failure::Quarantined`]
+    Quarantined,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OutOfFuel,
         Self::PastDeadline,
         Self::Trapped,
@@ -83,6 +97,7 @@ impl Kind {
         Self::NoInstance,
         Self::WaitedTooLong,
         Self::Busy,
+        Self::Quarantined,
     ];
 
     /// The stable name.
@@ -96,6 +111,7 @@ impl Kind {
             Self::NoInstance => "no_instance",
             Self::WaitedTooLong => "waited_too_long",
             Self::Busy => "busy",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -111,6 +127,9 @@ impl fmt::Display for Failure {
             Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
             Self::WaitedTooLong => f.write_str("it waited too long"),
             Self::Busy => f.write_str("as many of its calls as may are waiting already"),
+            Self::Quarantined { until } => {
+                write!(f, "it was not asked, since it is in quarantine until {until} at least")
+            }
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Closed: what is not granted is refused at load, with the key that would grant it.
 
+use super::component::Component;
 use super::contract::BodyMode;
-use super::declared::{self, Declared};
+use super::declared;
 use crate::config::{self, Failure, Problem};
 
 /// All that a policy wants and was not given.
-pub(super) fn check(policy: &config::Policy, declared: &Declared) -> Vec<Problem> {
+pub(super) fn check(policy: &config::Policy, component: &Component) -> Vec<Problem> {
+    let Component { declared, wants, .. } = component;
     let mut problems = Vec::new();
     let key = format!("policies.{}", policy.name);
     let grant = &policy.grant;
@@ -67,6 +69,15 @@ pub(super) fn check(policy: &config::Policy, declared: &Declared) -> Vec<Problem
                 )
                 .suggesting("say failure = \"closed\"".into()),
             );
+        }
+    }
+    for (what, wanted, granted, how) in [
+        ("store", wants.store, grant.store.is_some(), "give it a table `grant.store`"),
+        ("outbound", wants.outbound, !grant.outbound.is_empty(), "name an origin in a table `grant.outbound`"),
+    ] {
+        if wanted && !granted {
+            let message = format!("the plugin `{}` wants the capability `{what}`, which is not granted", policy.plugin);
+            problems.push(Problem::at(format!("{key}.grant.{what}"), message).suggesting(format!("{how} if it may")));
         }
     }
     problems

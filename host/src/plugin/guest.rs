@@ -61,7 +61,7 @@ impl Guest {
     /// Called after each call into the guest.
     pub(super) fn call_ended(&mut self) {
         self.lines = 0;
-        if let Some(waiting) = &self.waiting {
+        if let Some(waiting) = &mut self.waiting {
             waiting.call_ended();
         }
         if self.dropped > 0 {
@@ -101,6 +101,13 @@ pub(super) fn write_line(policy: &str, level: log::Level, message: &str) {
         log::Level::Info => tracing::info!(target: "portico::policy", policy, "{message}"),
         log::Level::Warn => tracing::warn!(target: "portico::policy", policy, "{message}"),
         log::Level::Error => tracing::error!(target: "portico::policy", policy, "{message}"),
+    }
+}
+
+impl Guest {
+    /// A line of the gateway's about a guest, among its own.
+    pub(super) fn tell(&mut self, message: &str) {
+        log::Host::write(self, log::Level::Warn, message.to_owned());
     }
 }
 

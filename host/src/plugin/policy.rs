@@ -9,7 +9,11 @@ use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
 use super::plan::{self, Plan};
+use super::quarantine::Quarantine;
+use super::waiting::{Outside, Reached};
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,17 +28,21 @@ pub struct Policy {
     /// The component behind it.
     pub component: Arc<Component>,
     /// What it is allowed.
-    pub grant: Grant,
+    pub grant: Arc<Grant>,
     /// What its failure means.
     pub failure: Failure,
     /// Whether an instance serves one request or many.
     pub mode: Instance,
+    /// Whether callers wait whose calls overrun.
+    pub quarantine: bool,
     /// Bounds of one call.
     pub bounds: Bounds,
     /// The most bodies that it follows at once, for each worker.
     pub bodies: usize,
     /// Bounds of waiting.
     pub waits: Waits,
+    /// What there is to reach, for those that may.
+    pub outside: Arc<Outside>,
     /// Its uses, by number.
     pub slots: Vec<Slot>,
     /// What it did so far.
@@ -50,11 +58,18 @@ pub struct Record {
     pub calls: AtomicU64,
     /// Calls that brought no usable verdict, by [`Kind`].
     failures: [AtomicU64; Kind::ALL.len()],
+    /// What it reached for beside its requests.
+    pub reached: Arc<Reached>,
+    /// Who has to wait.
+    pub quarantine: Quarantine,
 }
 
 impl Record {
     fn new(counters: Arc<[Counter]>) -> Self {
-        Self { counters, calls: AtomicU64::new(0), failures: Default::default() }
+        // Differs from process to process and from policy to policy.
+        let quarantine = Quarantine::new(RandomState::new().hash_one(0_u8));
+        let (failures, reached) = Default::default();
+        Self { counters, calls: AtomicU64::new(0), failures, reached, quarantine }
     }
 
     /// Counts a failure.
@@ -62,9 +77,14 @@ impl Record {
         self.failures[failure.kind() as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often a failure of this kind was counted.
+    pub fn failed_as(&self, kind: Kind) -> u64 {
+        self.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
     /// Failures so far, by kind.
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().map(|kind| (kind, self.failures[kind as usize].load(Ordering::Relaxed)))
+        Kind::ALL.into_iter().map(|kind| (kind, self.failed_as(kind)))
     }
 }
 
@@ -133,8 +153,12 @@ impl Policy {
         written: &config::Policy,
         uses: Vec<SlotUse>,
         earlier: Option<&Policy>,
+        outside: &Arc<Outside>,
     ) -> Result<Self, Vec<Problem>> {
-        let mut problems = grant::check(written, &component.declared);
+        let mut problems = grant::check(written, &component);
+        if component.wants.outbound {
+            outside.open_outbound();
+        }
         let same = earlier.filter(|earlier| earlier.component.digest == component.digest);
         let record =
             same.map(|earlier| earlier.record.clone()).unwrap_or_else(|| Arc::new(Record::new(component.counters())));
@@ -142,12 +166,14 @@ impl Policy {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: written.name.as_str().into(),
             component,
-            grant: written.grant.clone(),
+            grant: Arc::new(written.grant.clone()),
             failure: written.failure,
+            quarantine: written.quarantine,
             mode: written.instance,
             bounds: written.bounds,
             bodies: written.bodies,
             waits: written.waits,
+            outside: outside.clone(),
             slots: Vec::new(),
             record,
         };
@@ -167,8 +193,16 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&self.grant, self.failure, self.mode, self.bounds, self.waits, self.bodies)
-                == (&written.grant, written.failure, written.instance, written.bounds, written.waits, written.bodies)
+            && (&*self.grant, self.failure, self.quarantine, self.mode, self.bounds, self.waits, self.bodies)
+                == (
+                    &written.grant,
+                    written.failure,
+                    written.quarantine,
+                    written.instance,
+                    written.bounds,
+                    written.waits,
+                    written.bodies,
+                )
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 

@@ -5,8 +5,11 @@
 
 use super::bindings_0_1::portico::policy::log::{self, Level};
 use super::bindings_0_1::portico::policy::{metrics, types};
+use super::bindings_0_1_waiting::policy_world::portico::policy::{http, kv};
 use super::guest::{Guest, Imports};
 use output::Output;
+use reach::Reach;
+pub use reach::{Outside, Reached};
 use run::Run;
 use std::sync::Arc;
 use wasi::{Moment, Real};
@@ -16,6 +19,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 mod call;
 mod load;
 mod output;
+mod reach;
 mod run;
 mod wasi;
 
@@ -28,16 +32,17 @@ pub struct Waiting {
     table: ResourceTable,
     words: [Output; 2],
     moment: Arc<Moment>,
+    reach: Reach,
     /// How long it has run.
     pub(super) run: Arc<Run>,
 }
 
 impl Waiting {
-    fn new(policy: &Arc<str>, real: Real) -> Self {
+    fn new(policy: &Arc<str>, real: Real, reach: Reach) -> Self {
         let words = [Output::new(policy.clone(), Level::Info), Output::new(policy.clone(), Level::Warn)];
         let moment = Arc::default();
         let (wasi, table) = wasi::context(&moment, real, &words);
-        Self { wasi, table, words, moment, run: Arc::default() }
+        Self { wasi, table, words, moment, reach, run: Arc::default() }
     }
 
     /// Another request begins.
@@ -45,8 +50,14 @@ impl Waiting {
         self.moment.set(now, seed);
     }
 
+    /// What comes now is about a request: it may reach what was granted.
+    fn open(&mut self) {
+        self.reach.open();
+    }
+
     /// Called after each call into the guest.
-    pub(super) fn call_ended(&self) {
+    pub(super) fn call_ended(&mut self) {
+        self.reach.close();
         self.words.iter().for_each(Output::call_ended);
     }
 }
@@ -61,6 +72,8 @@ impl WasiView for Guest {
 /// Everything that such a guest can import.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    kv::add_to_linker::<_, Imports>(linker, |guest| guest)?;
+    http::add_to_linker::<_, Imports>(linker, |guest| guest)?;
     types::add_to_linker::<_, Imports>(linker, |guest| guest)?;
     log::add_to_linker::<_, Imports>(linker, |guest| guest)?;
     metrics::add_to_linker::<_, Imports>(linker, |guest| guest)

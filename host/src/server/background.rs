@@ -35,6 +35,8 @@ const KEPT: Duration = Duration::from_secs(25 * 31 * 86_400);
 const FORGET: Duration = Duration::from_secs(3600);
 /// Rows that wait in memory while the store does not work.
 const MAX_UNKEPT: usize = 1_000_000;
+/// Between two sweeps of what has expired in the stores of policies.
+const EXPIRE: Duration = Duration::from_secs(10);
 const SAVE: Duration = Duration::from_secs(60);
 
 /// Starts what runs in intervals.
@@ -52,6 +54,17 @@ pub(super) fn start(
             async move {
                 if let Err(error) = usage.forget_before(Day::of(oldest)).await {
                     tracing::warn!("old usage could not be removed: {}", super::sentence(&error));
+                }
+            }
+        }
+    };
+    let expire = {
+        let kept = kept.clone();
+        move || {
+            let store = kept.outside.store().cloned();
+            async move {
+                if let Some(store) = store {
+                    store.sweep().await;
                 }
             }
         }
@@ -83,6 +96,7 @@ pub(super) fn start(
         tokio::spawn(every(PROBE, stopped.clone(), probe)),
         tokio::spawn(every(SWEEP, stopped.clone(), sweep)),
         tokio::spawn(every(SAVE, stopped.clone(), save)),
+        tokio::spawn(every(EXPIRE, stopped.clone(), expire)),
         tokio::spawn(every(FORGET, stopped, forget)),
     ]
 }

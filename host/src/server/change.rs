@@ -231,6 +231,7 @@ impl Kept {
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),
+            outside: &self.outside,
             earlier,
         };
         Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))

@@ -3,7 +3,7 @@
 use super::change::Changes;
 use crate::api::{Act, ActError, PluginControl};
 use crate::plugin::shelf::{Card, ShelfError, What};
-use crate::plugin::{Catalog, Policy, named_powers};
+use crate::plugin::{Catalog, Kind, Policy, named_powers};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,6 +72,9 @@ impl Changes {
         let failures = policy.record.failures().filter(|(_, times)| *times > 0);
         let failures: Map<String, Value> =
             failures.map(|(kind, times)| (kind.code().to_owned(), times.into())).collect();
+        let reached = policy.record.reached.outcomes().filter(|(_, times)| *times > 0);
+        let reached: Map<String, Value> = reached.map(|(name, times)| (name.to_owned(), times.into())).collect();
+        let waits = policy.record.quarantine.shown(self.gateway.clock.now());
         let card = self.card(&policy.name);
         let held = card.held.as_ref().is_some_and(|held| held.digest == policy.component.digest);
         json!({
@@ -86,6 +89,13 @@ impl Changes {
             "calls": policy.record.calls.load(Ordering::Relaxed),
             "failures": failures,
             "counters": counters,
+            "reached": reached,
+            "quarantine": {
+                "callers": waits.callers,
+                "with_key_until": waits.with_key,
+                "without_key_until": waits.without_key,
+                "answered": policy.record.failed_as(Kind::Quarantined),
+            },
             "refused": last_refusal(&card),
         })
     }

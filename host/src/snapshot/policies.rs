@@ -7,7 +7,7 @@ use super::Ingredients;
 use crate::chain::Step;
 use crate::config::{self, Config, Problem};
 use crate::limit::{self, Limit, Local};
-use crate::plugin::{Catalog, Component, Offer, Policy, RouteUse, SlotUse, contract};
+use crate::plugin::{Catalog, Component, Offer, Outside, Policy, RouteUse, SlotUse, contract};
 use crate::upstream::Upstream;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -148,7 +148,7 @@ fn attempt(
     let users = users(written, config)?;
     let uses: Vec<SlotUse> = users.iter().map(|user| slot_use(written, user)).collect();
     let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));
-    let policy = policy(component, written, uses, earlier)?;
+    let policy = policy(component, written, uses, earlier, from.outside)?;
     let mut problems = Vec::new();
     let mut steps = Vec::new();
     for (number, user) in users.into_iter().enumerate() {
@@ -167,10 +167,11 @@ fn policy(
     written: &config::Policy,
     uses: Vec<SlotUse>,
     earlier: Option<&Arc<Policy>>,
+    outside: &Arc<Outside>,
 ) -> Result<Arc<Policy>, Vec<Problem>> {
     match earlier {
         Some(earlier) if earlier.is(&component, written, &uses) => Ok(earlier.clone()),
-        earlier => Policy::prepare(component, written, uses, earlier.map(|earlier| &**earlier)).map(Arc::new),
+        earlier => Policy::prepare(component, written, uses, earlier.map(|earlier| &**earlier), outside).map(Arc::new),
     }
 }
 

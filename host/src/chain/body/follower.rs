@@ -16,7 +16,6 @@ use std::sync::Arc;
 pub struct Followers {
     seats: Vec<Seat>,
     tab: Rc<Tab>,
-    request_id: Box<str>,
     /// Whether nothing can be added, since the message cannot have a body.
     bodiless: bool,
 }
@@ -41,10 +40,16 @@ pub(super) struct Seat {
 ///
 /// # Errors
 /// Where the policy fails closed.
-pub(super) fn failed(policy: &Policy, failure: &Failure, request: &str, tab: &Tab) -> Result<(), Refused> {
+pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab) -> Result<(), Refused> {
     policy.record.failed(failure);
-    let kind = failure.kind().code();
-    tracing::warn!(policy = %policy.name, request, kind, "a policy failed over a body: {failure}");
+    let (name, request, kind) = (&*policy.name, &*tab.request_id, failure.kind().code());
+    match failure {
+        // That it began was told.
+        Failure::Quarantined { .. } => {
+            tracing::debug!(policy = name, request, kind, "a policy was not asked about a body: {failure}");
+        }
+        _ => tracing::warn!(policy = name, request, kind, "a policy failed over a body: {failure}"),
+    }
     match policy.failure {
         config::Failure::Closed => Err(tab.refuse(Refusal::Failed(policy.name.clone()))),
         config::Failure::Open => Ok(()),
@@ -99,8 +104,8 @@ impl Drop for Seat {
 }
 
 impl Followers {
-    pub(super) fn new(seats: Vec<Seat>, tab: Rc<Tab>, request_id: &str, bodiless: bool) -> Self {
-        Self { seats, tab, request_id: request_id.into(), bodiless }
+    pub(super) fn new(seats: Vec<Seat>, tab: Rc<Tab>, bodiless: bool) -> Self {
+        Self { seats, tab, bodiless }
     }
 
     /// Whether so many bytes are more than may be held, as far as that can be told before they came.
@@ -113,7 +118,13 @@ impl Followers {
     fn failed(&mut self, at: usize, failure: &Failure) -> Result<(), Refused> {
         let seat = &mut self.seats[at];
         seat.lease = None;
-        failed(&seat.policy, failure, &self.request_id, &self.tab)
+        // A call on the way counts for quarantine as any other; whoever waits since this body began is not let through.
+        if failure.is_overrun()
+            && let Ok(pass) = seat.policy.admit(self.tab.caller, &self.tab.clock)
+        {
+            let _ = pass.saw::<()>(Err(failure.clone()));
+        }
+        failed(&seat.policy, failure, &self.tab)
     }
 
     fn pass_from(&mut self, at: usize, mut chunk: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {

@@ -41,6 +41,7 @@ fn serving(state: &str, version: &str, refused: Value) -> Value {
     json!({
         "policy": "gas", "state": state, "version": version, "digest": DIGEST, "calls": 1200,
         "failures": { "trap": 2, "deadline": 3 }, "refused": refused,
+        "quarantine": { "callers": 3, "with_key_until": null, "without_key_until": null, "answered": 40 },
     })
 }
 
@@ -118,9 +119,9 @@ async fn policies_are_listed_with_what_was_refused() {
     let listed = run_line(admin, "list").await;
     assert_eq!((listed.exit, listed.errors.as_str()), (Exit::Done, ""));
     let expected = "\
-POLICY      STATE     VERSION  DIGEST        CALLS  FAILURES
-gas         serving   1.2.0    3f2a41c09b7d  1200   5
-limits/all  disabled  -        -             -      -
+POLICY      STATE     VERSION  DIGEST        CALLS  FAILURES  QUARANTINE
+gas         serving   1.2.0    3f2a41c09b7d  1200   5         3 callers
+limits/all  disabled  -        -             -      -         -
 gas: aa00bb11cc22 was refused at 2026-03-01T10:00:00.000Z:
   it wants the power `deny`
   it is ?[31mred
@@ -170,6 +171,21 @@ async fn an_act_says_what_serves_now() {
         ("gas", Act::Enable),
     ];
     assert_eq!(*stage.wanted.lock().unwrap(), wanted.map(|(policy, act)| (policy.to_owned(), act)));
+}
+
+#[test]
+fn whoever_waits_is_told_in_a_few_words() {
+    let until = "2026-03-01T10:00:00.000Z";
+    for (callers, with_key, without_key, told) in [
+        (0, None, None, "-"),
+        (1, None, None, "1 caller"),
+        (9, Some(until), None, "all with a key"),
+        (9, None, Some(until), "all without a key"),
+        (9, Some(until), Some(until), "all"),
+    ] {
+        let waits = json!({ "callers": callers, "with_key_until": with_key, "without_key_until": without_key });
+        assert_eq!(quarantine(&json!({ "quarantine": waits })), told);
+    }
 }
 
 #[test]

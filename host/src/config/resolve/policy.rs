@@ -19,6 +19,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
     let plugin = table.text("plugin", policy, name);
     let instance = instance(&mut table);
     let failure = table.choice("failure", "closed", &[("closed", Failure::Closed), ("open", Failure::Open)]);
+    let quarantine = table.boolean("quarantine", true);
     let bounds = bounds(&mut table);
     let waits = waits(&mut table);
     let bodies = table.integer("bodies", 64, 1..=4096);
@@ -43,6 +44,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
         plugin: plugin?,
         instance: instance?,
         failure: failure?,
+        quarantine: quarantine?,
         bounds: bounds?,
         waits: waits?,
         bodies: usize::try_from(bodies?).ok()?,

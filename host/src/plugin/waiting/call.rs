@@ -1,6 +1,7 @@
 //! Calls on a worker: an instance is taken, asked, and given back, unless anything went wrong.
 
 use super::Waiting;
+use super::reach::Reach;
 use super::run::Counted;
 use super::wasi::Real;
 use crate::config::Instance as Mode;
@@ -26,6 +27,12 @@ use wasmtime::component::InstancePre;
 pub struct Exports {
     pub(super) policy: WaitingPolicyIndices,
     pub(super) response: Option<ResponseIndices>,
+}
+
+impl Policy {
+    fn reach(&self) -> Reach {
+        Reach::new(self.outside.clone(), self.grant.clone(), self.record.reached.clone())
+    }
 }
 
 impl Exports {
@@ -194,7 +201,7 @@ impl Live {
         let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
         let real = Real { clock: granted("clock"), random: granted("random") };
         let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
-        let guest = guest.waiting(Waiting::new(&policy.name, real));
+        let guest = guest.waiting(Waiting::new(&policy.name, real, policy.reach()));
         let mut live = Self::new(component, guest).await?;
         live.configured = vec![false; policy.slots.len()];
         Ok(live)
@@ -241,6 +248,9 @@ impl Live {
             self.configured[number] = true;
         }
         refuel(&mut self.store)?;
+        if let Some(waiting) = &mut self.store.data_mut().waiting {
+            waiting.open();
+        }
         let answer = ask(self).await;
         let left = self.store.get_fuel().unwrap_or(0);
         self.store.data_mut().call_ended();

@@ -2,6 +2,7 @@
 
 use super::Waiting;
 use super::call::Live;
+use super::reach::Reach;
 use super::wasi::Real;
 use crate::config::Bounds;
 use crate::plugin::component::Component;
@@ -21,7 +22,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(in crate::plugin) fn describe(component: &Component, bounds: Bounds) -> Result<[Descriptor; 2], Failure> {
     wait_for(async {
         let name: Arc<str> = "(loading)".into();
-        let guest = Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default()));
+        let guest =
+            Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default(), Reach::none()));
         let mut live = Live::new(component, guest).await?;
         start_clock_of_load(&mut live.store);
         let first = live.describe().await?;

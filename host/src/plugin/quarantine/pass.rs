@@ -1,0 +1,105 @@
+//! The leave to run one call, and the log lines on waits that begin and end.
+
+use super::group::Telling;
+use super::{Caller, Change, Changes, Outcome, Probes};
+use crate::clock::{Clock, Millis};
+use crate::plugin::{Failure, Policy};
+
+/// The leave to run one call. If it is dropped before the call was seen to end, it is given back.
+pub struct Pass<'a> {
+    policy: &'a Policy,
+    caller: Caller,
+    clock: &'a Clock,
+    probes: Probes,
+}
+
+impl Policy {
+    /// Lets a call of this caller run, or says until when none may.
+    ///
+    /// # Errors
+    /// [`Failure::Quarantined`].
+    pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
+        let quarantine = &self.record.quarantine;
+        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default() };
+        if self.quarantine && quarantine.is_watching() {
+            let now = clock.now();
+            pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
+        }
+        Ok(pass)
+    }
+}
+
+impl Pass<'_> {
+    /// Takes note of how the call ended, and hands it on.
+    ///
+    /// # Errors
+    /// What the call ended with.
+    pub fn saw<T>(mut self, result: Result<T, Failure>) -> Result<T, Failure> {
+        let outcome = match &result {
+            Err(failure) if failure.is_overrun() => Outcome::Overran,
+            // The guest did not get to run.
+            Err(Failure::NoInstance(_)) => Outcome::Unknown,
+            _ => Outcome::Kept,
+        };
+        let policy = self.policy;
+        if policy.quarantine && (outcome == Outcome::Overran || policy.record.quarantine.is_watching()) {
+            self.ended(outcome);
+        }
+        self.probes = Probes::default();
+        result
+    }
+
+    fn ended(&self, outcome: Outcome) {
+        let now = self.clock.now();
+        let changes = self.policy.record.quarantine.ended(self.caller, self.probes, outcome, now);
+        if changes != Changes::NONE {
+            self.tell(changes, now);
+        }
+    }
+
+    fn tell(&self, Changes { caller, whole }: Changes, now: Millis) {
+        let (policy, who) = (&*self.policy.name, self.caller);
+        let kind = match who {
+            Caller::Org(_) => "with",
+            Caller::Address(_) => "without",
+        };
+        match whole {
+            Change::Began(until) => tracing::error!(
+                policy,
+                "most calls of several callers {kind} a key overran: the policy is in quarantine for all of them until {until} at least"
+            ),
+            Change::Ended => {
+                tracing::info!(policy, "a probe came back: callers {kind} a key may call the policy again")
+            }
+            Change::Nothing | Change::WentOn(_) => {}
+        }
+        if let Change::WentOn(until) = caller {
+            tracing::debug!(policy, caller = %who, "a probe overran: the caller waits until {until}");
+        }
+        if !matches!(caller, Change::Began(_) | Change::Ended) {
+            return;
+        }
+        let telling = self.policy.record.quarantine.groups[who.group()].book().may_tell(now);
+        let others = match telling {
+            Telling::Line => "",
+            Telling::LastLine => "; others of these seconds are not told",
+            Telling::Nothing => return,
+        };
+        match caller {
+            Change::Began(until) => tracing::warn!(
+                policy,
+                caller = %who,
+                "too many calls overran: calls of this caller are in quarantine until {until} at least{others}"
+            ),
+            _ => tracing::info!(policy, caller = %who, "a probe came back: the caller is out of quarantine{others}"),
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probes.any() {
+            self.ended(Outcome::Unknown);
+        }
+    }
+}
