@@ -110,6 +110,18 @@ impl About {
         self
     }
 
+    /// Follows request bodies in this mode; say `export!(…, request_body)` too.
+    pub const fn request_body(mut self, mode: BodyMode) -> Self {
+        self.request_body = mode;
+        self
+    }
+
+    /// Follows response bodies in this mode; say `export!(…, response_body)` too.
+    pub const fn response_body(mut self, mode: BodyMode) -> Self {
+        self.response_body = mode;
+        self
+    }
+
     /// Counters to add to, in snake_case.
     pub const fn counters(mut self, names: &'static [&'static str]) -> Self {
         self.counters = names;

@@ -31,6 +31,28 @@ pub mod response {
     });
 }
 
+/// The phase of request bodies.
+pub mod request_body {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "request-body",
+        pub_export_macro: true,
+        export_macro_name: "export_request_body",
+        with: { "portico:policy/types@0.1.0": crate::bindings::policy::portico::policy::types },
+    });
+}
+
+/// The phase of response bodies.
+pub mod response_body {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "response-body",
+        pub_export_macro: true,
+        export_macro_name: "export_response_body",
+        with: { "portico:policy/types@0.1.0": crate::bindings::policy::portico::policy::types },
+    });
+}
+
 pub(crate) use policy::portico::policy::log;
 #[cfg(target_family = "wasm")]
 pub(crate) use policy::portico::policy::metrics;

@@ -9,6 +9,7 @@
 mod about;
 mod after;
 pub mod bindings;
+mod body;
 mod json;
 pub mod log;
 #[cfg(any(test, all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics"))))]
@@ -25,11 +26,12 @@ pub use about::{About, Counter, Read, ResponseRead, ResponseWrite, Write};
 pub use bindings::policy::portico::policy::types::{
     Action, Address, After, AfterAction, Auth, Basis, BodyMode, Change, Charge, Claim, Credential, CustomDenial,
     Denial, Descriptor, Diagnostic, Edit, Facts, FieldValue, Health, Limit, Method, Mode, Note, OtherField, Period,
-    Plan, Powers, Principal, Reply, Request, Response, Route, Scheme, Slot, Source, StandardDenial, Standing, Subject,
-    Take, TokenRequest, Verdict, Window,
+    Plan, Powers, Principal, Reply, Request, RequestEnd, RequestPiece, Response, ResponseEnd, ResponsePiece, Route,
+    Scheme, Slot, Source, StandardDenial, Standing, Subject, Take, TokenRequest, Upload, Verdict, Window,
 };
+pub use body::{RequestBody, ResponseBody};
 pub use log::count;
-pub use mount::{Exported, Mounted, Slots};
+pub use mount::{Exported, FollowsRequests, FollowsResponses, Mounted, Slots};
 pub use policy::{NoConfig, Policy};
 pub use setup::{LimitIndex, ScopeIndex, Setup, TargetIndex};
 

@@ -4,8 +4,11 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::thread::LocalKey;
 
-use crate::bindings::{policy, response};
-use crate::{After, Descriptor, Diagnostic, Plan, Policy, Request, Response, Setup, Slot, Verdict};
+use crate::bindings::{policy, request_body, response, response_body};
+use crate::{
+    After, Descriptor, Diagnostic, Plan, Policy, Request, RequestBody, RequestEnd, RequestPiece, Response,
+    ResponseBody, ResponseEnd, ResponsePiece, Setup, Slot, Upload, Verdict,
+};
 
 /// The gateway numbers slots from 0. A number beyond this is no slot of a real configuration, and would only fill the
 /// instance's memory.
@@ -80,6 +83,61 @@ impl<P: Mounted> policy::Guest for Exported<P> {
 impl<P: Mounted> response::Guest for Exported<P> {
     fn on_response(response: Response) -> After {
         on_slot(response.slot, |policy: &P| policy.on_response(&response))
+    }
+}
+
+/// A policy that keeps what it follows somewhere. Implemented by [`export!`](crate::export!).
+pub trait FollowsRequests: Mounted + RequestBody {
+    /// The body that this instance follows.
+    fn followed() -> &'static LocalKey<RefCell<Option<<Self as RequestBody>::Body>>>;
+}
+
+/// As [`FollowsRequests`], for responses.
+pub trait FollowsResponses: Mounted + ResponseBody {
+    /// The body that this instance follows.
+    fn followed() -> &'static LocalKey<RefCell<Option<<Self as ResponseBody>::Body>>>;
+}
+
+/// The gateway asks about chunks only where the policy said that it follows.
+const BEGUN: &str = "the gateway begins a body before it passes a chunk of it";
+
+impl<P: FollowsRequests> request_body::Guest for Exported<P> {
+    fn on_request_body(upload: Upload) -> bool {
+        let body = on_slot(upload.slot, |policy: &P| policy.begin_request(&upload));
+        let follows = body.is_some();
+        P::followed().set(body);
+        follows
+    }
+
+    fn on_request_chunk(slot: u32, chunk: Vec<u8>) -> RequestPiece {
+        P::followed().with_borrow_mut(|body| {
+            on_slot(slot, |policy: &P| policy.request_chunk(body.as_mut().expect(BEGUN), chunk))
+        })
+    }
+
+    fn on_request_end(slot: u32) -> RequestEnd {
+        let body = P::followed().take().expect(BEGUN);
+        on_slot(slot, |policy: &P| policy.end_request(body))
+    }
+}
+
+impl<P: FollowsResponses> response_body::Guest for Exported<P> {
+    fn on_response_body(head: Response) -> bool {
+        let body = on_slot(head.slot, |policy: &P| policy.begin_response(&head));
+        let follows = body.is_some();
+        P::followed().set(body);
+        follows
+    }
+
+    fn on_response_chunk(slot: u32, chunk: Vec<u8>) -> ResponsePiece {
+        P::followed().with_borrow_mut(|body| {
+            on_slot(slot, |policy: &P| policy.response_chunk(body.as_mut().expect(BEGUN), chunk))
+        })
+    }
+
+    fn on_response_end(slot: u32) -> ResponseEnd {
+        let body = P::followed().take().expect(BEGUN);
+        on_slot(slot, |policy: &P| policy.end_response(body))
     }
 }
 

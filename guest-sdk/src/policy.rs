@@ -40,21 +40,49 @@ pub trait Policy: Sized + 'static {
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// Makes the component: `export!(MyPolicy)`, or `export!(MyPolicy, response)` for a policy that also wants responses.
+/// Makes the component: `export!(MyPolicy)`, with the further phases that it takes part in: `response`, `request_body`
+/// (see [`RequestBody`](crate::RequestBody)) and `response_body`, for example `export!(MyPolicy, response, request_body)`.
 ///
 /// Say it once in a crate of type `cdylib`. Outside Wasm it only checks the type, since the exports of a versioned
 /// package do not link natively.
 #[macro_export]
 macro_rules! export {
-    ($policy:ty) => {
+    ($policy:ty $(, $phase:ident)*) => {
         $crate::export!(@mount $policy);
         #[cfg(target_family = "wasm")]
         $crate::bindings::policy::export_policy!(PorticoExport with_types_in $crate::bindings::policy);
+        $($crate::export!(@phase $phase $policy);)*
     };
-    ($policy:ty, response) => {
-        $crate::export!($policy);
+    (@phase response $policy:ty) => {
         #[cfg(target_family = "wasm")]
         $crate::bindings::response::export_response!(PorticoExport with_types_in $crate::bindings::response);
+    };
+    (@phase request_body $policy:ty) => {
+        $crate::export!(@follow FollowsRequests RequestBody $policy);
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::request_body::export_request_body!(
+            PorticoExport with_types_in $crate::bindings::request_body
+        );
+    };
+    (@phase response_body $policy:ty) => {
+        $crate::export!(@follow FollowsResponses ResponseBody $policy);
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::response_body::export_response_body!(
+            PorticoExport with_types_in $crate::bindings::response_body
+        );
+    };
+    (@follow $follows:ident $trait:ident $policy:ty) => {
+        impl $crate::$follows for $policy {
+            fn followed() -> &'static ::std::thread::LocalKey<
+                ::std::cell::RefCell<::std::option::Option<<$policy as $crate::$trait>::Body>>,
+            > {
+                ::std::thread_local! {
+                    static FOLLOWED: ::std::cell::RefCell<::std::option::Option<<$policy as $crate::$trait>::Body>> =
+                        const { ::std::cell::RefCell::new(::std::option::Option::None) };
+                }
+                &FOLLOWED
+            }
+        }
     };
     (@mount $policy:ty) => {
         impl $crate::Mounted for $policy {

@@ -1,10 +1,14 @@
-//! Bodies as they pass through: nothing is buffered, and whoever must know learns how they end.
+//! Bodies as they pass through: nothing is buffered here, and whoever must know learns how they end.
 //!
-//! Never decides anything: a body that ends badly changes no response that has begun.
+//! Never decides anything: a body that ends badly changes no response that has begun. What policies make of a body is a
+//! filter to it.
+
+mod flow;
+
+pub use flow::{Error, Filter, Filtered, Flow, Held, Refused, Source};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,7 +24,7 @@ pub enum Body {
 
 /// A body from an upstream, and who wants to know how it ends.
 pub struct Stream {
-    inner: Incoming,
+    inner: Flow,
     bytes: u64,
     ending: Option<Box<dyn Ending>>,
 }
@@ -54,7 +58,7 @@ impl Body {
     }
 
     /// The body of an upstream's response.
-    pub fn stream(inner: Incoming, ending: Box<dyn Ending>) -> Self {
+    pub fn stream(inner: Flow, ending: Box<dyn Ending>) -> Self {
         let mut stream = Stream { inner, bytes: 0, ending: Some(ending) };
         // An empty body is never polled.
         if stream.inner.is_end_stream() {
@@ -80,9 +84,9 @@ impl Drop for Stream {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => {
@@ -123,7 +127,7 @@ impl HttpBody for Body {
 
 /// The body of a request on its way to the upstream, counted.
 pub struct Upload {
-    inner: Incoming,
+    inner: Flow,
     progress: Rc<Progress>,
 }
 
@@ -131,13 +135,24 @@ pub struct Upload {
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes: Cell<u64>,
+    passed_on: Cell<u64>,
     whole: Cell<bool>,
 }
 
 impl Progress {
-    /// Bytes that were passed on so far.
+    /// Bytes that came so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Bytes that were passed on so far: others than those that came, where policies change them.
+    pub fn passed_on(&self) -> u64 {
+        self.passed_on.get()
+    }
+
+    /// So many bytes came.
+    fn came(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
     /// Whether all of it was passed on.
@@ -147,9 +162,8 @@ impl Progress {
 }
 
 impl Upload {
-    /// Counts the bytes of a request body.
-    pub fn new(inner: Incoming) -> Self {
-        let progress = Rc::<Progress>::default();
+    /// Counts the bytes of a request body. Where it is not plain, they are counted into `progress` as they come.
+    pub fn new(inner: Flow, progress: Rc<Progress>) -> Self {
         progress.whole.set(inner.is_end_stream());
         Self { inner, progress }
     }
@@ -162,18 +176,18 @@ impl Upload {
 
 impl HttpBody for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         let progress = &self.progress;
         match &frame {
             Some(Ok(frame)) => {
-                let more = frame.data_ref().map_or(0, |data| data.len() as u64);
-                progress.bytes.set(progress.bytes.get() + more);
+                let more = frame.data_ref().map_or(0, |data| data.len());
+                progress.passed_on.set(progress.passed_on.get() + more as u64);
+                if matches!(self.inner, Flow::Plain(_)) {
+                    progress.came(more);
+                }
                 // A body of known length is not asked again after its last byte.
                 progress.whole.set(self.inner.is_end_stream());
             }

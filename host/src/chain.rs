@@ -20,12 +20,15 @@ use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 mod after;
+mod body;
 
 pub use after::Head;
+pub use body::{Announced, Followers, Following, Refusal, Tab};
 
 /// The policies of one pillar, in order.
 #[derive(Default)]
@@ -81,6 +84,8 @@ pub struct Passed {
     pub end: End,
     /// Fuel that all calls used.
     pub fuel: u64,
+    /// What comes of the bodies, where any policy follows them.
+    pub bodies: Option<Rc<Tab>>,
     /// Whose calls these are, for quarantine.
     pub caller: Caller,
 }
@@ -100,7 +105,9 @@ impl Chain {
     /// Asks each policy in turn, until one refuses or answers. Only a policy that waits makes the request wait.
     pub async fn run(&self, instances: &RefCell<Instances>, facts: &Facts<'_>) -> Passed {
         let caller = facts.caller();
-        let mut passed = Passed { decisions: Vec::with_capacity(self.steps.len()), end: End::Through, fuel: 0, caller };
+        let bodies = self.follows_bodies().then(|| Rc::new(Tab::new(facts.request_id, caller, facts.clock)));
+        let decisions = Vec::with_capacity(self.steps.len());
+        let mut passed = Passed { decisions, end: End::Through, fuel: 0, bodies, caller };
         for (position, step) in self.steps.iter().enumerate() {
             let asked = match step.policy.component.waits() {
                 false => step.ask(instances, facts, self, &passed.decisions),

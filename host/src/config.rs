@@ -120,6 +120,8 @@ pub struct Policy {
     pub bounds: Bounds,
     /// Bounds of what it waits for; only for policies that can wait.
     pub waits: Waits,
+    /// The most bodies that it follows at once, for each worker.
+    pub bodies: usize,
     /// What it is allowed.
     pub grant: Grant,
     /// Its configuration, for all pillars. Policy's own schema.
@@ -176,6 +178,8 @@ pub struct Grant {
     pub powers: Vec<String>,
     /// Fields that need a grant of their own: `authorization`, `cookie`, `set-cookie`, `proxy-authorization`, and `*`.
     pub reads: Vec<String>,
+    /// Bodies that it may follow: `request`, `response`.
+    pub bodies: Vec<String>,
     /// Most gas that one request may be charged, in millionths of a token; with the power `charge`.
     pub maximum_charge: u64,
     /// Scopes that an `identify` may give; `*` for all.

@@ -78,6 +78,23 @@ pub enum Denial {
     UpstreamBroke,
     /// The upstream took too long.
     UpstreamTimedOut,
+    /// A policy wants to see the body whole, and it is larger than that policy takes.
+    RequestBodyTooLarge {
+        /// The most bytes.
+        limit: u32,
+    },
+    /// The client stopped to send a body that a policy wants to see whole.
+    RequestBodyStalled,
+    /// As [`Self::RequestBodyTooLarge`], for the upstream's body.
+    ResponseBodyTooLarge {
+        /// The most bytes.
+        limit: u32,
+    },
+    /// A policy does not let the upstream's body pass.
+    ResponseRefused {
+        /// Which one.
+        policy: String,
+    },
 }
 
 /// What a client learns about the limit that stopped it.
@@ -115,6 +132,10 @@ impl Denial {
             Self::UpstreamOverloaded => "upstream_overloaded",
             Self::UpstreamBroke => "upstream_broke",
             Self::UpstreamTimedOut => "upstream_timed_out",
+            Self::RequestBodyTooLarge { .. } => "request_body_too_large",
+            Self::RequestBodyStalled => "request_body_stalled",
+            Self::ResponseBodyTooLarge { .. } => "response_body_too_large",
+            Self::ResponseRefused { .. } => "response_refused",
         }
     }
 }

@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 mod assertion;
+mod bodies;
 mod guard;
 
 /// Who is at the other end of a connection.
@@ -67,7 +68,7 @@ struct Exchange<'a> {
 /// An answer, before the response phase. An upstream's body is kept apart until it is sure that it is wanted.
 struct Answer {
     response: Response<Body>,
-    incoming: Option<Incoming>,
+    incoming: Option<bodies::Origin>,
     source: Source,
     told: Option<Told>,
 }
@@ -199,11 +200,23 @@ impl Exchange<'_> {
         };
         let told = take(Takes::All)?;
         meter.charge(Charges::of(&passed.decisions));
+        let uploaded = match self.upload(&routed, passed, upload, upstream.response_timeout, meter).await {
+            Ok(uploaded) => uploaded,
+            Err(ended) => return ended.answer(told),
+        };
+        // Whoever has seen the whole body may have chosen another one.
+        let upstream = if uploaded.was_held { self.upstream(snapshot, &routed, mode, passed)? } else { upstream };
         let caller = principal.zip(mode);
-        let request = self.outbound(snapshot, routed, passed, caller, &upstream, upload)?;
-        meter.count_upload(request.body().progress());
-        let (response, lease) =
-            self.worker.pools.send(&upstream, request).await.map_err(|failure| upstream_denial(failure, &upstream))?;
+        let to_head = routed.parts.method == http::Method::HEAD;
+        let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
+        let sent = self.worker.pools.send(&upstream, request).await;
+        let (response, lease) = match sent {
+            Ok(sent) => sent,
+            Err(failure) => match self.ended_by_policy(passed, pillar) {
+                Some(ended) => return ended.answer(told),
+                None => return Err(upstream_denial(failure, &upstream)),
+            },
+        };
         let (mut parts, incoming) = response.into_parts();
         // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
         if parts.status == StatusCode::SWITCHING_PROTOCOLS || parts.status.as_u16() > 599 {
@@ -214,7 +227,8 @@ impl Exchange<'_> {
         head::clean_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let response = Response::from_parts(parts, Body::empty());
-        Ok(Answer { response, incoming: Some(incoming), source: Source::Upstream, told })
+        let incoming = Some(bodies::Origin { incoming, to_head, patience: upstream.response_timeout });
+        Ok(Answer { response, incoming, source: Source::Upstream, told })
     }
 
     /// Where the request goes: never to a live upstream for a sandbox key, whatever policies say.
@@ -248,7 +262,7 @@ impl Exchange<'_> {
         passed: &Passed,
         caller: Option<(Principal<'_>, Mode)>,
         upstream: &Upstream,
-        upload: Incoming,
+        uploaded: bodies::Uploaded,
     ) -> Result<Request<Upload>, Denial> {
         let Routed { mut parts, path, pillar, prefix, .. } = routed;
         let rewritten = passed.decisions.iter().rev().find_map(|(_, decision)| decision.path.as_deref());
@@ -267,6 +281,7 @@ impl Exchange<'_> {
         headers.insert(head::X_FORWARDED_FOR, self.client.forwarded_for.clone());
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
+        uploaded.write(headers);
         effect::edit_request(headers, &passed.decisions);
         // After the edits: what the gateway itself says cannot be edited.
         if let Ok(id) = HeaderValue::from_str(self.id) {
@@ -278,7 +293,7 @@ impl Exchange<'_> {
         {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
-        Ok(Request::from_parts(parts, Upload::new(upload)))
+        Ok(Request::from_parts(parts, uploaded.body))
     }
 
     /// The response phase, in reverse order, and the last entries of the meter.
@@ -286,6 +301,9 @@ impl Exchange<'_> {
         let Answer { mut response, incoming, mut source, told } = answer;
         if let Some(told) = told {
             told.write(response.headers_mut());
+        }
+        if let Some(bodies) = passed.bodies.clone() {
+            bodies.add_to(passed);
         }
         if chain.has_response_phase() {
             self.after(chain, &mut response, &mut source, passed, &mut meter).await;
@@ -295,13 +313,19 @@ impl Exchange<'_> {
             }
         }
         meter.fuel(passed.fuel);
-        match incoming {
-            Some(incoming) if source == Source::Upstream => {
+        let flow = match incoming {
+            Some(origin) if source == Source::Upstream => {
+                self.download(chain, &mut response, &mut source, origin, passed, &mut meter).await
+            }
+            _ => None,
+        };
+        match flow {
+            Some(flow) => {
                 if let Some(ending) = meter.into_ending() {
-                    *response.body_mut() = Body::stream(incoming, ending);
+                    *response.body_mut() = Body::stream(flow, ending);
                 }
             }
-            _ => meter.whole(response.status(), response.body()),
+            None => meter.whole(response.status(), response.body()),
         }
         response
     }
@@ -314,7 +338,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) {
-        let Passed { decisions, fuel, caller, .. } = passed;
+        let Passed { decisions, fuel, bodies, caller, .. } = passed;
         let head = Head {
             status: response.status().as_u16(),
             source: *source,
@@ -340,6 +364,9 @@ impl Exchange<'_> {
                     if let Some((_, thought)) = thought {
                         effect::edit(response.headers_mut(), &thought.edits);
                         meter.charge_more(&thought.charges);
+                        if let Some(bodies) = bodies {
+                            bodies.charged(*position, &thought.charges);
+                        }
                     }
                 }
             }

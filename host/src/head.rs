@@ -119,6 +119,14 @@ pub fn clean_response(headers: &mut HeaderMap) {
     clean(headers, |name| NEVER_ANSWERED.contains(&name) || name.starts_with("x-portico-"));
 }
 
+/// Removes what was said of the bytes of a body that others have taken the place of: its length, its digests, and what
+/// caches know it and its parts by (RFC 9110, sections 8.6, 8.8.3 and 14.3; RFC 9530).
+pub fn forget_bytes(headers: &mut HeaderMap) {
+    for name in ["content-length", "content-md5", "digest", "content-digest", "repr-digest", "etag", "accept-ranges"] {
+        headers.remove(name);
+    }
+}
+
 fn clean(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for name in headers.keys() {

@@ -3,6 +3,7 @@
 //! Never decides anything: a failing meter must not change a response.
 
 use crate::body::{Body, End, Progress};
+use crate::chain::Tab;
 use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
@@ -40,6 +41,7 @@ struct Open {
     charges: Charges,
     free: bool,
     upload: Option<Rc<Progress>>,
+    bodies: Option<Rc<Tab>>,
     lease: Option<Lease>,
 }
 
@@ -70,6 +72,7 @@ impl Meter {
             charges: Charges::default(),
             free: false,
             upload: None,
+            bodies: None,
             lease: None,
         })))
     }
@@ -108,6 +111,11 @@ impl Meter {
     /// Counts the request body.
     pub fn count_upload(&mut self, upload: Rc<Progress>) {
         self.with(|open| open.upload = Some(upload));
+    }
+
+    /// Adds what policies that follow the bodies use and charge.
+    pub fn follow(&mut self, bodies: Rc<Tab>) {
+        self.with(|open| open.bodies = Some(bodies));
     }
 
     /// The upstream reports units in its head (RFC 9110 integers); what is no number counts as none.
@@ -180,7 +188,11 @@ impl Ending for Open {
 }
 
 impl Open {
-    fn book(self: Box<Self>, bytes: u64, answered: bool) {
+    fn book(mut self: Box<Self>, bytes: u64, answered: bool) {
+        if let Some(bodies) = self.bodies.take() {
+            self.fuel = self.fuel.saturating_add(bodies.fuel());
+            self.charges.extend(&bodies.charges());
+        }
         // Success is 2xx, of the upstream too where it was asked, not broken off by it, and not refused by anybody.
         let success = answered && !self.upstream_failed && matches!(self.status, 200..=299) && self.denied.is_none();
         let charged = success && !self.free;

@@ -14,6 +14,7 @@ mod failure;
 mod grant;
 mod guest;
 mod instance;
+mod lease;
 mod plan;
 mod policy;
 mod quarantine;
@@ -30,10 +31,11 @@ pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
+pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
 pub use quarantine::{Caller, Pass, Quarantine, Quarantined};
-pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, Reply};
+pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
 pub use waiting::{Outside, Reached};
 
 /// The shapes of the contract, version 0.1.

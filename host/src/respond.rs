@@ -131,6 +131,23 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             (503, "Upstream overloaded", "The service behind this path is busy; try again in a moment.")
         }
         Denial::UpstreamBroke => (502, "Upstream broke off", "The service behind this path broke off its answer."),
+        Denial::RequestBodyTooLarge { limit } => {
+            let detail = format!("The body of a request to this path can have {limit} bytes.");
+            return (StatusCode::PAYLOAD_TOO_LARGE, "Request body too large", detail);
+        }
+        Denial::RequestBodyStalled => {
+            (408, "Request body stalled", "The body of the request did not come; send it again as a whole.")
+        }
+        Denial::ResponseBodyTooLarge { limit } => {
+            let detail = format!(
+                "The answer of the service behind this path has more than the {limit} bytes that can be checked."
+            );
+            return (StatusCode::BAD_GATEWAY, "Response body too large", detail);
+        }
+        Denial::ResponseRefused { policy } => {
+            let detail = format!("The policy `{policy}` does not let this answer pass.");
+            return (StatusCode::BAD_GATEWAY, "Response refused", detail);
+        }
         Denial::UpstreamTimedOut => {
             (504, "Upstream timed out", "The service behind this path took too long to answer.")
         }

@@ -7,7 +7,7 @@ use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::credential::Keyring;
 use crate::id::{NoRandomness, RequestIds};
-use crate::plugin::Instances;
+use crate::plugin::{Instances, Leases};
 use crate::snapshot::Snapshot;
 use crate::upstream::Pools;
 use crate::usage::{Batch, Tally};
@@ -69,6 +69,8 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     /// Warm policy instances.
     pub instances: RefCell<Instances>,
+    /// Policy instances that follow bodies.
+    pub leases: Rc<Leases>,
     /// Connections to upstreams.
     pub pools: Pools,
     /// Ids for requests.
@@ -87,6 +89,7 @@ impl Worker {
         Ok(Self {
             gateway,
             instances: RefCell::default(),
+            leases: Rc::default(),
             pools: Pools::default(),
             request_ids: RequestIds::new()?,
             tally: Rc::new(RefCell::new(Tally::new(MAX_ROWS))),
@@ -106,6 +109,7 @@ impl Worker {
     /// Drops what is used up and hands over what was booked; called once a second and at the end.
     pub fn tidy_up(&self) {
         self.instances.borrow_mut().prune(&self.gateway.live.load().policies);
+        self.leases.prune(&self.gateway.live.load().policies);
         self.pools.sweep();
         let batch = self.tally.borrow_mut().drain();
         if !batch.is_empty() {

@@ -54,6 +54,7 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         quarantine: true,
         bounds,
         waits: Waits { time: Duration::from_secs(5), calls: 64 },
+        bodies: 64,
         grant: Grant { powers: powers.map(str::to_owned).collect(), ..Grant::default() },
         config: serde_json::Map::new(),
     };

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod bodies;
 mod chain;
 mod data_path;
 mod ending;

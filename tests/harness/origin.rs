@@ -85,6 +85,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Answer, s
     match path.as_str() {
         "/events" => return Ok(events(5)),
         "/endless" => return Ok(events(usize::MAX)),
+        "/mirror" => return Ok(Response::new(body.map_err(std::io::Error::other).boxed())),
         "/break" => return Ok(broken()),
         "/hang-up" => return Err(std::io::Error::other("as asked")),
         "/big" => return Ok(Response::new(whole(vec![b'x'; 4 << 20]))),

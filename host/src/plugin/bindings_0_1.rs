@@ -17,6 +17,8 @@ wasmtime::component::bindgen!({
         world every-phase {
             include portico:policy/policy@0.1.0;
             include portico:policy/response@0.1.0;
+            include portico:policy/request-body@0.1.0;
+            include portico:policy/response-body@0.1.0;
             include portico:policy/finish@0.1.0;
         }
     ",
@@ -43,6 +45,26 @@ pub mod response_world {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "portico:policy/response",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: { "portico:policy/types": super::portico::policy::types },
+    });
+}
+
+/// The request body, for the components that follow it.
+pub mod request_body_world {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "portico:policy/request-body",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: { "portico:policy/types": super::portico::policy::types },
+    });
+}
+
+/// The response body, for the components that follow it.
+pub mod response_body_world {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "portico:policy/response-body",
         ownership: Borrowing { duplicate_if_necessary: true },
         with: { "portico:policy/types": super::portico::policy::types },
     });

@@ -3,6 +3,8 @@
 //! All or nothing, and all reasons at once: what cannot be run is refused here, before any operator's grant is looked at.
 
 use super::bindings_0_1::policy_world::{PolicyIndices, PolicyPre};
+use super::bindings_0_1::request_body_world::RequestBodyIndices;
+use super::bindings_0_1::response_body_world::ResponseBodyIndices;
 use super::bindings_0_1::response_world::ResponseIndices;
 use super::cache::CodeCache;
 use super::contract::Descriptor;
@@ -19,14 +21,19 @@ use wasmtime::component::{Component as Compiled, InstancePre};
 /// The version of the contract that this gateway runs.
 const CONTRACT: &str = "portico:policy@0.1.0";
 const REQUIRED: [&str; 3] = ["describe", "configure", "on-request"];
-const LATER_PHASES: [&str; 5] =
-    ["on-request-chunk", "on-request-end", "on-response-chunk", "on-response-end", "on-finish"];
+const LATER_PHASES: [&str; 1] = ["on-finish"];
+const REQUEST_BODY: [&str; 3] = ["on-request-body", "on-request-chunk", "on-request-end"];
+const RESPONSE_BODY: [&str; 3] = ["on-response-body", "on-response-chunk", "on-response-end"];
 
 /// A component that can be instantiated, and what it says of itself.
 pub struct Component {
     pub(super) engine: Engine,
     pub(super) instance: InstancePre<Guest>,
     pub(super) runs: Runs,
+    /// How it follows request bodies, where it does.
+    pub(super) request_body: Option<RequestBodyIndices>,
+    /// How it follows response bodies, where it does.
+    pub(super) response_body: Option<ResponseBodyIndices>,
     /// What it declares.
     pub declared: Declared,
     /// What it wants to reach.
@@ -100,10 +107,21 @@ impl Component {
             let response = if has_response { Some(ResponseIndices::new(&instance).map_err(one)?) } else { None };
             Runs::Pure { policy: PolicyIndices::new(&instance).map_err(one)?, response }
         };
+        let [on_requests, on_responses] = [REQUEST_BODY, RESPONSE_BODY].map(|names| exports_any(&compiled, &names));
+        if engine.waits() && (on_requests || on_responses) {
+            return Err(vec![
+                "it follows bodies and imports what can make it wait; a policy that follows bodies can import log and metrics alone"
+                    .into(),
+            ]);
+        }
+        let request_body = if on_requests { Some(RequestBodyIndices::new(&instance).map_err(one)?) } else { None };
+        let response_body = if on_responses { Some(ResponseBodyIndices::new(&instance).map_err(one)?) } else { None };
         let mut component = Self {
             engine: engine.clone(),
             instance,
             runs,
+            request_body,
+            response_body,
             declared: Declared::default(),
             wants,
             digest,
@@ -116,8 +134,19 @@ impl Component {
         }
         match Declared::check(&descriptor) {
             Ok(declared) if problems.is_empty() => {
-                if !component.has_response_phase() && !declared.response_reads.is_empty() {
+                if !component.has_response_phase() && !on_responses && !declared.response_reads.is_empty() {
                     return Err(vec!["it declares response-reads and has no on-response".into()]);
+                }
+                for (direction, mode, first, exported) in [
+                    ("request", declared.request_body, REQUEST_BODY[0], on_requests),
+                    ("response", declared.response_body, RESPONSE_BODY[0], on_responses),
+                ] {
+                    if mode.is_some() && !exported {
+                        problems.push(format!("it declares a mode for the {direction} body and has no {first}"));
+                    }
+                }
+                if !problems.is_empty() {
+                    return Err(problems);
                 }
                 component.declared = declared;
                 Ok(component)
@@ -168,6 +197,10 @@ impl Component {
     pub(super) fn counters(&self) -> Arc<[Counter]> {
         self.declared.counters.iter().map(|name| Counter { name: name.clone(), value: 0.into() }).collect()
     }
+}
+
+fn exports_any(compiled: &Compiled, names: &[&str]) -> bool {
+    names.iter().any(|name| compiled.get_export_index(None, name).is_some())
 }
 
 /// SHA-256 of a component, in hexadecimal.

@@ -8,6 +8,8 @@ use http::HeaderName;
 /// Positions that a list of fields may have.
 const FIELDS: usize = 64;
 const COUNTERS: usize = 16;
+/// Bytes of a body that a policy can have held.
+const MOST_BUFFERED: u32 = 16 << 20;
 
 /// What a policy is, sees and may touch.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,10 @@ pub struct Declared {
     pub request_writes: Vec<HeaderName>,
     /// Response fields that it may write, by position.
     pub response_writes: Vec<HeaderName>,
+    /// How it follows request bodies; `None` where it does not.
+    pub request_body: Option<BodyMode>,
+    /// How it follows response bodies.
+    pub response_body: Option<BodyMode>,
     /// Counters, by position.
     pub counters: Vec<String>,
     /// JSON Schema of one slot's configuration.
@@ -112,10 +118,12 @@ impl Declared {
         for counter in descriptor.counters.iter().take(COUNTERS).filter(|name| !is_snake(name)) {
             problems.push(format!("its counter {:?} is not 1 to 64 of a-z, 0-9 and _", shortened(counter)));
         }
-        for (direction, mode) in [("request", &descriptor.request_body), ("response", &descriptor.response_body)] {
-            if !matches!(mode, BodyMode::None) {
+        for (direction, mode) in [("request", descriptor.request_body), ("response", descriptor.response_body)] {
+            if let BodyMode::Buffered(most) = mode
+                && !(1..=MOST_BUFFERED).contains(&most)
+            {
                 problems.push(format!(
-                    "it wants the {direction} body, and this gateway does not pass bodies to policies yet"
+                    "it buffers up to {most} bytes of the {direction} body; 1 to {MOST_BUFFERED} are possible"
                 ));
             }
         }
@@ -133,10 +141,16 @@ impl Declared {
             response_reads,
             request_writes,
             response_writes,
+            request_body: mode(descriptor.request_body),
+            response_body: mode(descriptor.response_body),
             counters: descriptor.counters.clone(),
             schema,
         })
     }
+}
+
+fn mode(mode: BodyMode) -> Option<BodyMode> {
+    (!matches!(mode, BodyMode::None)).then_some(mode)
 }
 
 fn fields(list: &str, names: &[String], others_allowed: bool, problems: &mut Vec<String>) -> Fields {

@@ -6,6 +6,7 @@
 
 use super::failure::Failure;
 use super::guest::Guest;
+use super::lease::Room;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub const LARGEST_COMPONENT: u64 = 64 << 20;
 /// The most instances that an engine has room for. Each takes 4 GiB of addresses, which no memory stands behind.
 const MOST_INSTANCES: usize = 8192;
 
+/// The fewest instances that can follow bodies at once; there is as much room for them as for others, or this.
+const LEAST_BODIES: usize = 256;
+
 /// Bytes of a memory that stay resident when its instance ends; more costs each fresh instance time.
 const KEPT_RESIDENT: usize = 64 << 10;
 
@@ -49,6 +53,7 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
     instances: usize,
+    bodies: Arc<Room>,
     waits: bool,
     _ticker: Arc<Ticker>,
 }
@@ -112,8 +117,9 @@ pub struct EngineError(String);
 impl Engine {
     /// The pure one, with room for so many instances at once, and its clock.
     pub(super) fn start_pure(instances: usize) -> Result<Self, EngineError> {
-        let instances = instances.clamp(16, MOST_INSTANCES);
-        let count = u32::try_from(instances).unwrap_or(u32::MAX / 4);
+        let instances = instances.clamp(16, MOST_INSTANCES - LEAST_BODIES);
+        let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
+        let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
         let mut pool = pool(count);
         pool.total_core_instances(count * 4)
             .total_memories(count)
@@ -124,7 +130,7 @@ impl Engine {
             .max_unused_warm_slots(64);
         let mut config = config(pool);
         config.max_wasm_stack(256 << 10);
-        Self::with(&config, instances, false, |linker| {
+        Self::with(&config, [instances, bodies], false, |linker| {
             super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(linker, |guest| guest)
         })
     }
@@ -144,12 +150,12 @@ impl Engine {
             .max_unused_warm_slots(16);
         let mut config = config(pool);
         config.max_wasm_stack(WAITING_STACK).async_stack_size(FIBER).async_stack_zeroing(true);
-        Self::with(&config, MOST_WAITING as usize, true, super::waiting::link)
+        Self::with(&config, [MOST_WAITING as usize, 0], true, super::waiting::link)
     }
 
     fn with(
         config: &Config,
-        instances: usize,
+        [instances, bodies]: [usize; 2],
         waits: bool,
         link: impl FnOnce(&mut Linker<Guest>) -> wasmtime::Result<()>,
     ) -> Result<Self, EngineError> {
@@ -158,7 +164,7 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), instances, waits, _ticker: ticker })
+        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), waits, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
@@ -169,6 +175,11 @@ impl Engine {
     /// Whether calls can be suspended.
     pub(super) fn waits(&self) -> bool {
         self.waits
+    }
+
+    /// Room for instances that follow bodies, beside the others.
+    pub(super) fn bodies(&self) -> &Arc<Room> {
+        &self.bodies
     }
 
     pub(super) fn linker(&self) -> &Linker<Guest> {

@@ -58,7 +58,7 @@ impl Failure {
     }
 
     /// Whether it took a worker's time, or a place to wait, until a bound stopped it: what leads to quarantine.
-    pub(super) fn is_overrun(&self) -> bool {
+    pub fn is_overrun(&self) -> bool {
         matches!(self, Self::OutOfFuel | Self::PastDeadline | Self::WaitedTooLong)
     }
 }

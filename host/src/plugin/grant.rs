@@ -3,6 +3,7 @@
 //! Closed: what is not granted is refused at load, with the key that would grant it.
 
 use super::component::Component;
+use super::contract::BodyMode;
 use super::declared;
 use crate::config::{self, Failure, Problem};
 
@@ -41,6 +42,33 @@ pub(super) fn check(policy: &config::Policy, component: &Component) -> Vec<Probl
                     .suggesting(format!("add \"{name}\" to the list if it may")),
                 );
             }
+        }
+    }
+    for (direction, mode) in [("request", declared.request_body), ("response", declared.response_body)] {
+        let Some(mode) = mode else { continue };
+        if !grant.bodies.iter().any(|granted| granted == direction) {
+            let wants = if matches!(mode, BodyMode::Inspect) { "see" } else { "change" };
+            problems.push(
+                Problem::at(
+                    format!("{key}.grant.bodies"),
+                    format!(
+                        "the plugin `{}` wants to {wants} the {direction} body, which is not granted",
+                        policy.plugin
+                    ),
+                )
+                .suggesting(format!("add \"{direction}\" to the list if it may")),
+            );
+        }
+        if policy.failure == Failure::Open && !matches!(mode, BodyMode::Inspect) {
+            problems.push(
+                Problem::at(
+                    format!("{key}.failure"),
+                    format!(
+                        "a policy that changes the {direction} body must not fail open: what it did not change any more would pass raw"
+                    ),
+                )
+                .suggesting("say failure = \"closed\"".into()),
+            );
         }
     }
     for (what, wanted, granted, how) in [

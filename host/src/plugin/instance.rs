@@ -29,15 +29,17 @@ pub struct Answer<T> {
 }
 
 /// One instance.
-struct Live {
-    store: Store<Guest>,
+pub(super) struct Live {
+    pub(super) store: Store<Guest>,
+    /// What its exports are found by.
+    pub(super) made: wasmtime::component::Instance,
     exports: Exports,
     response: Option<ResponseExports>,
     /// Slots that were configured in it, by number.
     configured: Vec<bool>,
     /// Whether its clock runs already: a call that has to make or configure it first has one deadline for all of that.
     ticking: bool,
-    calls: u64,
+    pub(super) calls: u64,
 }
 
 /// The warm instances of one worker.
@@ -163,7 +165,7 @@ impl Instances {
 }
 
 impl Live {
-    fn make(policy: &Policy) -> Result<Self, Failure> {
+    pub(super) fn make(policy: &Policy) -> Result<Self, Failure> {
         let component = &policy.component;
         let Runs::Pure { policy: exports, response } = &component.runs else {
             return Err(Failure::NoInstance("it is of the other engine".into()));
@@ -179,11 +181,12 @@ impl Live {
             Some(indices) => Some(indices.load(&mut store, &made).map_err(|error| Failure::of(&error))?),
             None => None,
         };
-        Ok(Self { store, exports, response, configured: vec![false; policy.slots.len()], ticking: true, calls: 0 })
+        let configured = vec![false; policy.slots.len()];
+        Ok(Self { store, made, exports, response, configured, ticking: true, calls: 0 })
     }
 
     /// Configures the slot if that is still to be done, and asks. After an error the instance must not be used again.
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &mut self,
         policy: &Policy,
         slot: u32,

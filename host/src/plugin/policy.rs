@@ -37,6 +37,8 @@ pub struct Policy {
     pub quarantine: bool,
     /// Bounds of one call.
     pub bounds: Bounds,
+    /// The most bodies that it follows at once, for each worker.
+    pub bodies: usize,
     /// Bounds of waiting.
     pub waits: Waits,
     /// What there is to reach, for those that may.
@@ -169,6 +171,7 @@ impl Policy {
             quarantine: written.quarantine,
             mode: written.instance,
             bounds: written.bounds,
+            bodies: written.bodies,
             waits: written.waits,
             outside: outside.clone(),
             slots: Vec::new(),
@@ -190,7 +193,7 @@ impl Policy {
     /// Whether it is already what it would be made into from these.
     pub fn is(&self, component: &Arc<Component>, written: &config::Policy, uses: &[SlotUse]) -> bool {
         Arc::ptr_eq(&self.component, component)
-            && (&*self.grant, self.failure, self.quarantine, self.mode, self.bounds, self.waits)
+            && (&*self.grant, self.failure, self.quarantine, self.mode, self.bounds, self.waits, self.bodies)
                 == (
                     &written.grant,
                     written.failure,
@@ -198,6 +201,7 @@ impl Policy {
                     written.instance,
                     written.bounds,
                     written.waits,
+                    written.bodies,
                 )
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }

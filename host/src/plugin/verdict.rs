@@ -9,6 +9,10 @@ use super::plan::is_code;
 use super::policy::Policy;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+mod body;
+
+pub use body::LastWord;
+
 const EDITS: usize = 64;
 const TAKES: usize = 16;
 const CHARGES: usize = 16;
@@ -114,6 +118,18 @@ pub struct Claim {
     pub scopes: Vec<String>,
 }
 
+impl Decision {
+    /// The most that it charges, in millionths of a token.
+    pub fn charged(&self) -> u64 {
+        most(&self.charges)
+    }
+}
+
+/// The most that these come to.
+fn most(charges: &[contract::Charge]) -> u64 {
+    charges.iter().map(|charge| charge.gas.saturating_mul(charge.max_units)).fold(0, u64::saturating_add)
+}
+
 type Taken<T> = Result<T, Failure>;
 
 fn against<T>(reason: impl Into<String>) -> Taken<T> {
@@ -198,6 +214,11 @@ impl Policy {
         after: contract::After,
         decision: &Decision,
     ) -> Result<Afterthought, Failure> {
+        self.accept_later(slot, after, decision.charged())
+    }
+
+    /// As [`Self::accept_after`], for a policy that charged so much already.
+    fn accept_later(&self, slot: u32, after: contract::After, charged: u64) -> Taken<Afterthought> {
         let declared = &self.component.declared;
         let reply = match after.action {
             AfterAction::Next => None,
@@ -207,8 +228,6 @@ impl Policy {
             AfterAction::Respond(reply) => Some(take_reply(reply)?),
         };
         if !after.charges.is_empty() {
-            let charged = decision.charges.iter().map(|charge| charge.gas.saturating_mul(charge.max_units));
-            let charged = charged.fold(0, u64::saturating_add);
             self.check_charges(&after.charges, charged, self.slots[slot as usize].plan.maximum_charge)?;
         }
         check_notes(&after.notes)?;

@@ -79,12 +79,12 @@ impl Pools {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let progress = request.body().progress();
         let mut exchange = std::pin::pin!(self.exchange(upstream, request));
-        let mut sent = progress.bytes();
+        let mut sent = progress.passed_on();
         loop {
             match timeout(upstream.response_timeout, exchange.as_mut()).await {
                 Ok(answer) => return answer,
                 // A long upload is not a slow upstream: the time counts from the last byte that was passed on.
-                Err(_) if progress.bytes() > sent => sent = progress.bytes(),
+                Err(_) if progress.passed_on() > sent => sent = progress.passed_on(),
                 Err(_) => return Err(Failure::TimedOut),
             }
         }

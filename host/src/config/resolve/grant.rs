@@ -12,12 +12,14 @@ use crate::config::{Grant, OutboundGrant, StoreGrant};
 
 const POWERS: [&str; 8] = ["deny", "respond", "forward", "rewrite-path", "take", "charge", "mint-token", "identify"];
 const READS: [&str; 5] = ["authorization", "cookie", "set-cookie", "proxy-authorization", "*"];
+const BODIES: [&str; 2] = ["request", "response"];
 const WASI: [&str; 2] = ["clock", "random"];
 
 /// Reads the grant of a policy of some name.
 pub(super) fn grant(mut table: Table<'_>, policy: &str) -> Option<Grant> {
     let powers = table.list("powers", POWERS.len()).and_then(|items| words(&items, "power", &POWERS));
     let reads = table.list("reads", READS.len()).and_then(|items| words(&items, "field that needs a grant", &READS));
+    let bodies = table.list("bodies", BODIES.len()).and_then(|items| words(&items, "body", &BODIES));
     let maximum_charge = table.text("maximum_charge", "0", gas);
     let scopes = table.list("scopes", 64).and_then(|items| distinct(&items, scope));
 
@@ -57,8 +59,9 @@ pub(super) fn grant(mut table: Table<'_>, policy: &str) -> Option<Grant> {
         None => None,
     };
     let outbound = outbound.into_iter().collect::<Option<_>>()?;
-    let (powers, reads, maximum_charge, scopes, wasi) = (powers?, reads?, maximum_charge?, scopes?, wasi?);
-    Some(Grant { powers, reads, maximum_charge, scopes, store, outbound, wasi })
+    let (powers, reads, bodies, maximum_charge, scopes, wasi) =
+        (powers?, reads?, bodies?, maximum_charge?, scopes?, wasi?);
+    Some(Grant { powers, reads, bodies, maximum_charge, scopes, store, outbound, wasi })
 }
 
 fn store(mut table: Table<'_>, policy: &str) -> Option<StoreGrant> {

@@ -22,6 +22,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
     let quarantine = table.boolean("quarantine", true);
     let bounds = bounds(&mut table);
     let waits = waits(&mut table);
+    let bodies = table.integer("bodies", 64, 1..=4096);
     let grant = grant(table.table("grant"), policy);
     let config = table.table("config").json();
 
@@ -46,6 +47,7 @@ pub(super) fn policy(entry: Entry<'_>) -> Option<Policy> {
         quarantine: quarantine?,
         bounds: bounds?,
         waits: waits?,
+        bodies: usize::try_from(bodies?).ok()?,
         grant: grant?,
         config: config?,
     })

@@ -1,0 +1,310 @@
+//! What stands between the two ends of a body: nothing, or a filter that every byte passes.
+//!
+//! Holds at most one chunk on its way in and what the filter made of it: whoever reads slowly is waited for. Never ends a
+//! body that its filter refused: it breaks off.
+
+use super::Progress;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// The largest chunk that a filter gets.
+const CHUNK: usize = 64 << 10;
+
+/// Chunks that are filtered in one go before others have their turn.
+const IN_ONE_GO: u32 = 8;
+
+/// Why a body did not reach its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection that it came from broke off, or did not speak HTTP.
+    #[error("it did not come to its end")]
+    Transport(#[source] hyper::Error),
+    /// Its filter refused it.
+    #[error("a policy refused it")]
+    Refused,
+}
+
+/// A filter refused a body; it has said why to whoever made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused;
+
+/// What every byte of a body passes.
+pub trait Filter {
+    /// Passes one chunk of at most 64 KiB; what goes on in its place is added to `out`.
+    ///
+    /// # Errors
+    /// When the body must not go on.
+    fn pass(&mut self, chunk: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused>;
+
+    /// The body is over; what goes on after its last chunk is added to `out`.
+    ///
+    /// # Errors
+    /// When the body must not come to its end.
+    fn end(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), Refused>;
+}
+
+/// A body that is whole already.
+#[derive(Default)]
+pub struct Held {
+    /// Its chunks, none of them empty.
+    pub chunks: VecDeque<Bytes>,
+    /// Its trailers.
+    pub trailers: Option<HeaderMap>,
+    /// Whoever had it held: bounds count it for as long as it takes memory.
+    holder: Option<Box<dyn Filter>>,
+}
+
+impl Held {
+    /// Its length, in bytes.
+    pub fn length(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+    }
+}
+
+/// Where a body comes from.
+pub enum Source {
+    /// A connection.
+    Incoming(Incoming),
+    /// It was held.
+    Held(Held),
+}
+
+/// A body on its way.
+pub enum Flow {
+    /// As it comes.
+    Plain(Incoming),
+    /// Held, or through a filter.
+    Filtered(Box<Filtered>),
+}
+
+/// A body that was held, or that passes a filter.
+pub struct Filtered {
+    source: Source,
+    /// `None` once it had its last word.
+    filter: Option<Box<dyn Filter>>,
+    spent: Option<Box<dyn Filter>>,
+    /// What came and was not filtered yet.
+    rest: Bytes,
+    /// What was filtered and did not go on yet.
+    out: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    state: State,
+    progress: Rc<Progress>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is more to come from the source.
+    Open,
+    /// All came, and the filter let it.
+    Over,
+    /// It must not come to its end.
+    Refused,
+}
+
+impl Flow {
+    /// Whether a filter has refused it already.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Filtered(filtered) if filtered.state == State::Refused)
+    }
+}
+
+impl From<Held> for Flow {
+    fn from(held: Held) -> Self {
+        Self::Filtered(Box::new(Filtered::new(Source::Held(held), None, Rc::default())))
+    }
+}
+
+impl Filtered {
+    /// A body through a filter. What comes from a connection is counted as it comes. One that is empty is over at once,
+    /// since nobody asks for the chunks of an empty body.
+    pub fn new(source: Source, filter: Option<Box<dyn Filter>>, progress: Rc<Progress>) -> Self {
+        let mut filtered = Self {
+            source,
+            filter,
+            spent: None,
+            rest: Bytes::new(),
+            out: VecDeque::new(),
+            trailers: None,
+            state: State::Open,
+            progress,
+        };
+        if filtered.source.is_end_stream() {
+            filtered.end();
+        }
+        filtered
+    }
+
+    /// All of it, once the filter had its last word. Waits for more as long as something came within `patience`.
+    ///
+    /// # Errors
+    /// `None` when nothing came for that long.
+    pub async fn hold(mut self, patience: std::time::Duration) -> Result<Held, Option<Error>> {
+        let mut held = Held::default();
+        let mut came = self.progress.bytes();
+        loop {
+            let next = std::future::poll_fn(|context| self.poll(context));
+            match tokio::time::timeout(patience, next).await {
+                Ok(None) => {
+                    held.holder = self.spent.take();
+                    return Ok(held);
+                }
+                Ok(Some(Err(error))) => return Err(Some(error)),
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(chunk) => held.chunks.push_back(chunk),
+                    Err(frame) => held.trailers = frame.into_trailers().ok(),
+                },
+                Err(_) if self.progress.bytes() > came => came = self.progress.bytes(),
+                Err(_) => return Err(None),
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        for _ in 0..IN_ONE_GO {
+            if self.state == State::Refused {
+                self.out.clear();
+                return Poll::Ready(Some(Err(Error::Refused)));
+            }
+            if let Some(chunk) = self.out.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            if self.state == State::Over {
+                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+            if !self.rest.is_empty() {
+                self.pass();
+                continue;
+            }
+            match ready!(self.source.poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => {
+                        if matches!(self.source, Source::Incoming(_)) {
+                            self.progress.came(chunk.len());
+                        }
+                        self.rest = chunk;
+                        self.pass();
+                    }
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        self.end();
+                    }
+                },
+                Some(Err(error)) => {
+                    // What follows the body learns that it is cut off by being dropped.
+                    self.filter = None;
+                    return Poll::Ready(Some(Err(Error::Transport(error))));
+                }
+                None => self.end(),
+            }
+        }
+        // Others on this worker have their turn.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Filters one chunk of what came. Together with the last one the end is known, before that chunk goes on: where the
+    /// length was announced, nobody asks for anything after it.
+    fn pass(&mut self) {
+        let chunk = self.rest.split_to(self.rest.len().min(CHUNK));
+        match &mut self.filter {
+            _ if chunk.is_empty() => {}
+            Some(filter) => {
+                if filter.pass(chunk, &mut self.out).is_err() {
+                    self.refuse();
+                }
+            }
+            None => self.out.push_back(chunk),
+        }
+        if self.state == State::Open && self.rest.is_empty() && self.source.is_end_stream() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if self.state != State::Open {
+            return;
+        }
+        if let Source::Held(held) = &mut self.source {
+            self.trailers = held.trailers.take();
+        }
+        self.state = State::Over;
+        if let Some(mut filter) = self.filter.take() {
+            match filter.end(&mut self.out) {
+                Ok(()) => self.spent = Some(filter),
+                Err(Refused) => self.refuse(),
+            }
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.state = State::Refused;
+        self.filter = None;
+        self.out.clear();
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == State::Over && self.out.is_empty() && self.trailers.is_none()
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(context),
+            Self::Held(held) => Poll::Ready(held.chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
+        }
+    }
+
+    /// Whether nothing more comes; trailers of what was held are taken at the end.
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Held(held) => held.chunks.is_empty(),
+        }
+    }
+}
+
+impl HttpBody for Flow {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut() {
+            Self::Plain(incoming) => {
+                Pin::new(incoming).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Error::Transport)))
+            }
+            Self::Filtered(filtered) => filtered.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(incoming) => incoming.is_end_stream(),
+            Self::Filtered(filtered) => filtered.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(incoming) => incoming.size_hint(),
+            Self::Filtered(filtered) => match (&filtered.source, &filtered.filter) {
+                // Also what is over already: it is all in `out`.
+                (Source::Held(held), None) => {
+                    let out: u64 = filtered.out.iter().map(|chunk| chunk.len() as u64).sum();
+                    SizeHint::with_exact(out + filtered.rest.len() as u64 + held.length())
+                }
+                _ => SizeHint::default(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Instances that follow bodies: each belongs to one body from its first call to its last.
+//!
+//! Their number is bounded, for each policy and worker by configuration and over all of the process by the engine's room
+//! for them, so that long bodies never take the instances that requests need. One that does not reach the end of its body
+//! is dropped: it may hold half of it.
+
+use super::bindings_0_1::request_body_world::RequestBody;
+use super::bindings_0_1::response_body_world::ResponseBody;
+use super::contract::{Denial, RequestEnd, RequestPiece, Response, ResponseEnd, ResponsePiece, Upload};
+use super::failure::Failure;
+use super::instance::{Answer, Live};
+use super::policy::Policy;
+use crate::config::Instance as Mode;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The largest chunk that a policy gets.
+pub const CHUNK: usize = 64 << 10;
+
+/// Idle instances of one pooled policy that a worker keeps for the next bodies.
+const IDLE: usize = 8;
+
+/// Room for instances that follow bodies, over all workers.
+pub(super) struct Room {
+    left: AtomicUsize,
+}
+
+impl Room {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(most) })
+    }
+
+    fn take(self: &Arc<Self>) -> Option<Place> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        taken.ok().map(|_| Place(self.clone()))
+    }
+}
+
+/// One instance's place in a [`Room`].
+struct Place(Arc<Room>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.left.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The instances of one worker that follow bodies, by policy.
+#[derive(Default)]
+pub struct Leases {
+    of: RefCell<HashMap<u64, Held, rustc_hash::FxBuildHasher>>,
+}
+
+#[derive(Default)]
+struct Held {
+    open: usize,
+    idle: Vec<(Live, Place)>,
+}
+
+/// An instance that follows one body.
+pub struct Lease {
+    policy: Arc<Policy>,
+    slot: u32,
+    /// `None` once it was given back.
+    live: Option<(Live, Place)>,
+    exports: Exports,
+    leases: Rc<Leases>,
+}
+
+enum Exports {
+    Request(RequestBody),
+    Response(ResponseBody),
+}
+
+/// Which of its bodies a policy follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the upstream.
+    Request,
+    /// To the client.
+    Response,
+}
+
+/// What a guest wants to become of a chunk.
+#[derive(Debug)]
+pub enum Piece {
+    /// It goes on as it is.
+    Keep,
+    /// These bytes go on in its place.
+    Replace(Vec<u8>),
+    /// The request is refused.
+    Refuse(Denial),
+    /// The response is broken off.
+    Stop,
+}
+
+impl Leases {
+    /// Takes an instance for one body.
+    ///
+    /// # Errors
+    /// When as many are in use as may be, or none can be made.
+    pub fn take(self: &Rc<Self>, policy: &Arc<Policy>, slot: u32, direction: Direction) -> Result<Lease, Failure> {
+        let idle = {
+            let mut of = self.of.borrow_mut();
+            let held = of.entry(policy.id).or_default();
+            if held.open >= policy.bodies {
+                return Err(Failure::NoInstance(format!("it follows {} bodies on this worker already", held.open)));
+            }
+            held.idle.pop()
+        };
+        let (mut live, place) = match idle {
+            Some(idle) => idle,
+            None => self.make(policy)?,
+        };
+        let component = &policy.component;
+        let exports = match (direction, &component.request_body, &component.response_body) {
+            (Direction::Request, Some(indices), _) => indices.load(&mut live.store, &live.made).map(Exports::Request),
+            (Direction::Response, _, Some(indices)) => indices.load(&mut live.store, &live.made).map(Exports::Response),
+            _ => return Err(Failure::NoInstance("it does not follow such bodies".into())),
+        };
+        let exports = exports.map_err(|error| Failure::of(&error))?;
+        self.of.borrow_mut().entry(policy.id).or_default().open += 1;
+        Ok(Lease { policy: policy.clone(), slot, live: Some((live, place)), exports, leases: self.clone() })
+    }
+
+    fn make(&self, policy: &Policy) -> Result<(Live, Place), Failure> {
+        let room = policy.component.engine.bodies();
+        let place = room.take().or_else(|| {
+            // Somebody's idle instance may stand in the way.
+            self.of.borrow_mut().values_mut().for_each(|held| held.idle.clear());
+            room.take()
+        });
+        let Some(place) = place else {
+            return Err(Failure::NoInstance("all room for policies that follow bodies is in use".into()));
+        };
+        Ok((Live::make(policy)?, place))
+    }
+
+    /// Drops idle instances of policies that are not among these.
+    pub fn prune(&self, serving: &[Arc<Policy>]) {
+        self.of.borrow_mut().retain(|id, held| {
+            if !serving.iter().any(|policy| policy.id == *id) {
+                held.idle.clear();
+            }
+            held.open > 0 || !held.idle.is_empty()
+        });
+    }
+
+    /// How many bodies are followed now.
+    pub fn open(&self) -> usize {
+        self.of.borrow().values().map(|held| held.open).sum()
+    }
+}
+
+impl Lease {
+    /// Whether the policy follows the body of a request.
+    ///
+    /// # Errors
+    /// When there is no usable answer; this instance must not be asked again then. So with all that follow.
+    pub fn begin_request(&mut self, upload: Upload<'_>) -> Result<Answer<bool>, Failure> {
+        self.ask(|exports, live| match exports {
+            Exports::Request(exports) => exports.call_on_request_body(&mut live.store, upload),
+            Exports::Response(_) => Ok(false),
+        })
+    }
+
+    /// Whether the policy follows the body of a response.
+    ///
+    /// # Errors
+    /// As [`Self::begin_request`].
+    pub fn begin_response(&mut self, head: Response<'_>) -> Result<Answer<bool>, Failure> {
+        self.ask(|exports, live| match exports {
+            Exports::Response(exports) => exports.call_on_response_body(&mut live.store, head),
+            Exports::Request(_) => Ok(false),
+        })
+    }
+
+    /// Passes one chunk, of at most [`CHUNK`] bytes.
+    ///
+    /// # Errors
+    /// As [`Self::begin_request`].
+    pub fn chunk(&mut self, chunk: &[u8]) -> Result<Answer<Piece>, Failure> {
+        let slot = self.slot;
+        self.ask(|exports, live| match exports {
+            Exports::Request(exports) => {
+                exports.call_on_request_chunk(&mut live.store, slot, chunk).map(|piece| match piece {
+                    RequestPiece::Keep => Piece::Keep,
+                    RequestPiece::Replace(bytes) => Piece::Replace(bytes),
+                    RequestPiece::Refuse(denial) => Piece::Refuse(denial),
+                })
+            }
+            Exports::Response(exports) => {
+                exports.call_on_response_chunk(&mut live.store, slot, chunk).map(|piece| match piece {
+                    ResponsePiece::Keep => Piece::Keep,
+                    ResponsePiece::Replace(bytes) => Piece::Replace(bytes),
+                    ResponsePiece::Stop => Piece::Stop,
+                })
+            }
+        })
+    }
+
+    /// The last word on a request body; `None` for the instance of a response.
+    ///
+    /// # Errors
+    /// As [`Self::begin_request`].
+    pub fn end_request(&mut self) -> Result<Answer<Option<RequestEnd>>, Failure> {
+        let slot = self.slot;
+        self.ask(|exports, live| match exports {
+            Exports::Request(exports) => exports.call_on_request_end(&mut live.store, slot).map(Some),
+            Exports::Response(_) => Ok(None),
+        })
+    }
+
+    /// The last word on a response body; `None` for the instance of a request.
+    ///
+    /// # Errors
+    /// As [`Self::begin_request`].
+    pub fn end_response(&mut self) -> Result<Answer<Option<ResponseEnd>>, Failure> {
+        let slot = self.slot;
+        self.ask(|exports, live| match exports {
+            Exports::Response(exports) => exports.call_on_response_end(&mut live.store, slot).map(Some),
+            Exports::Request(_) => Ok(None),
+        })
+    }
+
+    /// The body is over, or of no interest: a pooled instance can follow the next one.
+    pub fn give_back(mut self) {
+        let Some((live, place)) = self.live.take() else { return };
+        let Mode::Pooled { recycle_after } = self.policy.mode else { return };
+        if live.calls < recycle_after
+            && let Some(held) = self.leases.of.borrow_mut().get_mut(&self.policy.id)
+            && held.idle.len() < IDLE
+        {
+            held.idle.push((live, place));
+        }
+    }
+
+    fn ask<T>(&mut self, ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>) -> Result<Answer<T>, Failure> {
+        self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        let Some((live, _)) = &mut self.live else {
+            return Err(Failure::NoInstance("it was given back".into()));
+        };
+        let exports = &self.exports;
+        live.ask(&self.policy, self.slot, |live| ask(exports, live))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(held) = self.leases.of.borrow_mut().get_mut(&self.policy.id) {
+            held.open = held.open.saturating_sub(1);
+        }
+    }
+}
