@@ -8,6 +8,7 @@
 mod hostile;
 mod load;
 mod must;
+mod neighbours;
 mod origin;
 mod report;
 mod subject;
@@ -129,6 +130,15 @@ async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> R
     let outcome = hostile::measure(&subjects[subjects.len() - 1]).await?;
     section.close();
     print!("{}", hostile::table(&outcome, &mut musts));
+    let section = Section::open("guests that wait");
+    let directory = place.directory.join("neighbours");
+    let (_listening, late) = neighbours::late()?;
+    let config = neighbours::CONFIG.replace("{late}", &late.to_string());
+    let name = "portico, guests that wait";
+    subjects.push(subject::portico(name, &config, &place.binary, &guests, &directory, place.origin).await?);
+    let table = neighbours::measure(&subjects[subjects.len() - 1], late, &mut musts).await?;
+    section.close();
+    print!("{table}");
     Ok(musts)
 }
 
