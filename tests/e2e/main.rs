@@ -11,6 +11,7 @@ mod chain;
 mod data_path;
 mod ending;
 mod hostile;
+mod languages;
 mod limits;
 mod live;
 mod load;

@@ -24,7 +24,7 @@ const OTHER_COMPILER: &str = "PORTICO_WASM_RUSTC";
 /// Builds the shipped policies into `target/portico/plugins`.
 pub fn plugins(repository: &Repository) -> Result<()> {
     let section = Section::open("policies");
-    add_target()?;
+    add_target(TARGET)?;
     let plugins = packages_below(&repository.join("plugins"))?;
     let mut arguments: Vec<&str> = vec!["--lib"];
     for name in &plugins {
@@ -39,7 +39,7 @@ pub fn plugins(repository: &Repository) -> Result<()> {
 /// of what is shipped.
 pub fn guests(repository: &Repository) -> Result<()> {
     let section = Section::open("test guests");
-    add_target()?;
+    add_target(TARGET)?;
     encode_all(repository, &["--package", GUESTS, "--examples"], "guests")?;
     section.close();
     Ok(())
@@ -49,19 +49,23 @@ pub fn guests(repository: &Repository) -> Result<()> {
 ///
 /// The explicit command is needed where rustup's automatic installs are switched off; it costs nothing where the target
 /// is there already.
-fn add_target() -> Result<()> {
-    if other_compiler().is_some() || has_target()? {
+pub fn add_target(target: &str) -> Result<()> {
+    if target == TARGET && other_compiler().is_some() || has_target(target)? {
         return Ok(());
     }
-    eprintln!("adding the {TARGET} target");
-    let added = Command::new("rustup").args(["target", "add", TARGET]).status();
-    if matches!(added, Ok(status) if status.success()) && has_target()? {
+    eprintln!("adding the {target} target");
+    let added = Command::new("rustup").args(["target", "add", target]).status();
+    if matches!(added, Ok(status) if status.success()) && has_target(target)? {
         return Ok(());
     }
-    bail!(
-        "this Rust has no {TARGET} target and `rustup target add {TARGET}` could not add it; where rustup's server is out \
-         of reach, run `apt-get install rustc-web rust-web-src` and then set {OTHER_COMPILER}=/usr/bin/rustc"
-    )
+    let elsewhere = match target {
+        TARGET => format!(
+            "; where rustup's server is out of reach, run `apt-get install rustc-web rust-web-src` and then set \
+             {OTHER_COMPILER}=/usr/bin/rustc"
+        ),
+        _ => String::new(),
+    };
+    bail!("this Rust has no {target} target and `rustup target add {target}` could not add it{elsewhere}")
 }
 
 /// A compiler that brings the sources of its own library, for the components only: Debian's, on a closed network.
@@ -69,8 +73,8 @@ fn other_compiler() -> Option<PathBuf> {
     std::env::var_os(OTHER_COMPILER).map(PathBuf::from)
 }
 
-fn has_target() -> Result<bool> {
-    let directory = rustc_says(&["--print", "target-libdir", "--target", TARGET])?;
+fn has_target(target: &str) -> Result<bool> {
+    let directory = rustc_says(&["--print", "target-libdir", "--target", target])?;
     Ok(fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some()))
 }
 
@@ -182,7 +186,7 @@ fn encode(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes by rename, so that nobody ever reads half a component; `false` where the file already held these bytes.
-fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(false);
     }

@@ -8,6 +8,7 @@ mod child;
 mod components;
 mod http;
 mod interrupt;
+mod languages;
 mod pillar;
 mod port;
 mod repository;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Build the shipped policies and the test guests into target/portico.
     Components,
+    /// Build the example policies in other languages into target/portico/guests, with tools in target/portico/tools.
+    Guests,
     /// Everything that must hold: format, lints, layering, unit and end-to-end tests.
     Test {
         /// Passed on to `cargo test`, for example a test's name.
@@ -84,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             components::plugins(&repository)?;
             components::guests(&repository)?;
         }
+        Command::Guests => languages::run(&repository)?,
         Command::Test { rest } => return test::run(&repository, &rest),
         Command::Bench(options) => bench::run(&repository, &options)?,
         Command::Soak(options) => soak::run(&repository, &options)?,

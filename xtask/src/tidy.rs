@@ -74,7 +74,7 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
 
 /// All files that are ours, in the order of their paths.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    const NOT_OURS: [&str; 4] = ["target", ".git", ".portico", "node_modules"];
+    const NOT_OURS: [&str; 5] = ["target", ".git", ".portico", "node_modules", ".venv"];
     let mut files = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
