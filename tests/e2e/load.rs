@@ -145,12 +145,12 @@ fn an_empty_scope_is_held_by_nobody() {
 }
 
 #[test]
-fn body_phases_are_refused_honestly() {
+fn a_mode_for_bodies_without_its_functions_is_refused() {
     let origin = Origin::echo();
     for key in ["request_body", "response_body"] {
         let descriptor = json!({ "name": "c", "version": "1.0.0", "summary": "", key: "inspect" });
         let error = refused(&origin, "c", patched("chameleon", &descriptor), "");
-        assert!(error.contains("does not pass bodies to policies yet"), "{error}");
+        assert!(error.contains(&format!("and has no on-{}", key.replace('_', "-"))), "{error}");
     }
 }
 

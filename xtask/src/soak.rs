@@ -1,4 +1,5 @@
-//! What takes too long for every test run: a component exchanged a thousand times under load, and what that costs.
+//! What takes too long for every test run: a component exchanged a thousand times under load, a body of a gibibyte, and
+//! what that costs.
 //!
 //! Nobody may notice: no request fails, no response comes from two versions, event streams go on, memory stays.
 
@@ -21,6 +22,8 @@ use crate::pillar::{self, Name};
 use crate::repository::Repository;
 use crate::section::Section;
 use crate::{build, components, port, up};
+
+mod body;
 
 /// How long a saved component may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,8 +64,13 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let place = tempfile::Builder::new().prefix("portico-soak-").tempdir().context("no temporary directory")?;
     let guest = fs::read(repository.join("target/portico/guests/numbered.wasm"))?;
-    let mut gateway = runtime.block_on(start(&binary, place.path(), &guest))?;
-    let outcome = exchange(&gateway, place.path(), &guest, options);
+    let mask = fs::read(repository.join("target/portico/guests/mask.wasm"))?;
+    let mut gateway = runtime.block_on(start(&binary, place.path(), &guest, &mask))?;
+    let outcome = exchange(&gateway, place.path(), &guest, options).and_then(|mut musts| {
+        let id = gateway.process.id().context("the gateway has ended")?;
+        body::pass(gateway.public, id, &mut musts)?;
+        Ok(musts)
+    });
     runtime.block_on(gateway.process.stop(Duration::from_secs(5)));
     outcome?.held()
 }
@@ -73,16 +81,19 @@ struct Gateway {
     public: SocketAddr,
 }
 
-async fn start(binary: &Path, place: &Path, guest: &[u8]) -> Result<Gateway> {
+async fn start(binary: &Path, place: &Path, guest: &[u8], mask: &[u8]) -> Result<Gateway> {
     let section = Section::open("a demo pillar and the gateway");
-    let [public, admin, connect] = port::free()?;
+    let [public, admin, connect, large] = port::free()?;
+    body::serve(large)?;
     tokio::spawn(pillar::serve(Name::Connect, connect, public));
     fs::create_dir(place.join("plugins"))?;
     fs::write(place.join("plugins/numbered.wasm"), guest)?;
+    fs::write(place.join("plugins/mask.wasm"), mask)?;
     let text = include_str!("soak.toml")
         .replace("{public}", &public.to_string())
         .replace("{admin}", &admin.to_string())
-        .replace("{connect}", &connect.to_string());
+        .replace("{connect}", &connect.to_string())
+        .replace("{large}", &large.to_string());
     fs::write(place.join("gateway.toml"), text)?;
     let mut serve = Command::new(binary);
     let log = fs::File::create(place.join("log"))?;
