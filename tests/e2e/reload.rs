@@ -28,7 +28,7 @@ fn numbered(number: &str) -> Vec<u8> {
 fn start(origin: &Origin, instance: &str) -> Gateway {
     let toml = format!(
         "[policies.v]\ninstance = \"{instance}\"\nconfig = {{ word = \"plain\" }}\n\
-         [upstreams.origin]\nendpoints = [\"http://{}\"]\n\
+         [upstreams.origin]\nendpoints = [\"http://{}\"]\nresponse_timeout = \"10m\"\n\
          [pillars.connect]\nupstream = \"origin\"\nchain = [\"v\"]\n\
          [[pillars.connect.routes]]\npath = \"/{{*rest}}\"\nauth = \"none\"\n",
         origin.address
@@ -376,7 +376,7 @@ fn versions_that_slow_requests_hold_leave_room_for_new_ones() {
     for number in 100_001..=100_070 {
         let number = format!("0.0.{number}");
         let mut slow = std::net::TcpStream::connect(gateway.public).unwrap();
-        slow.write_all(b"GET /v1/connect/slow/60000 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        slow.write_all(b"GET /v1/connect/slow/600000 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         waiting.push(slow);
         save(&place(&gateway), &numbered(&number));
         until("it serves", || serving(&gateway) == number);
