@@ -1,6 +1,6 @@
 //! Ordered policies: facts in, verdicts out, in the order of the chain.
 //!
-//! Carries nothing out, and knows no body. Facts show the client's request as it was normalised: what an earlier policy
+//! Carries nothing out; what follows bodies is in [`body`]. Facts show the client's request as it was normalised: what an earlier policy
 //! wants changed is invisible to the later ones, what it noted is visible.
 
 use crate::clock::{Clock, Millis};

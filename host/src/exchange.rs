@@ -4,7 +4,7 @@
 //! no path can forget the request's id, the response phase or the meter.
 
 use crate::body::{Body, Upload};
-use crate::chain::{Chain, End, Facts, Head, Passed};
+use crate::chain::{End, Facts, Passed};
 use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 mod assertion;
 mod bodies;
+mod finish;
 mod guard;
 
 /// Who is at the other end of a connection.
@@ -264,6 +265,7 @@ impl Exchange<'_> {
         upstream: &Upstream,
         uploaded: bodies::Uploaded,
     ) -> Result<Request<Upload>, Denial> {
+        let other_bytes = routed.pillar.chain(routed.target).changes_responses();
         let Routed { mut parts, path, pillar, prefix, .. } = routed;
         let rewritten = passed.decisions.iter().rev().find_map(|(_, decision)| decision.path.as_deref());
         let below = if pillar.strip_prefix { &path[prefix..] } else { path };
@@ -282,6 +284,11 @@ impl Exchange<'_> {
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
         uploaded.write(headers);
+        // A range of what the upstream has is none of what the client gets.
+        if other_bytes {
+            headers.remove(http::header::RANGE);
+            headers.remove(http::header::IF_RANGE);
+        }
         effect::edit_request(headers, &passed.decisions);
         // After the edits: what the gateway itself says cannot be edited.
         if let Ok(id) = HeaderValue::from_str(self.id) {
@@ -294,90 +301,6 @@ impl Exchange<'_> {
             headers.insert(head::X_PORTICO_ASSERTION, value);
         }
         Ok(Request::from_parts(parts, uploaded.body))
-    }
-
-    /// The response phase, in reverse order, and the last entries of the meter.
-    async fn finish(&self, chain: &Chain, answer: Answer, passed: &mut Passed, mut meter: Meter) -> Response<Body> {
-        let Answer { mut response, incoming, mut source, told } = answer;
-        if let Some(told) = told {
-            told.write(response.headers_mut());
-        }
-        if let Some(bodies) = passed.bodies.clone() {
-            bodies.add_to(passed);
-        }
-        if chain.has_response_phase() {
-            self.after(chain, &mut response, &mut source, passed, &mut meter).await;
-        } else {
-            for (_, decision) in passed.decisions.iter().rev() {
-                effect::edit(response.headers_mut(), &decision.response_edits);
-            }
-        }
-        meter.fuel(passed.fuel);
-        let flow = match incoming {
-            Some(origin) if source == Source::Upstream => {
-                self.download(chain, &mut response, &mut source, origin, passed, &mut meter).await
-            }
-            _ => None,
-        };
-        match flow {
-            Some(flow) => {
-                if let Some(ending) = meter.into_ending() {
-                    *response.body_mut() = Body::stream(flow, ending);
-                }
-            }
-            None => meter.whole(response.status(), response.body()),
-        }
-        response
-    }
-
-    async fn after(
-        &self,
-        chain: &Chain,
-        response: &mut Response<Body>,
-        source: &mut Source,
-        passed: &mut Passed,
-        meter: &mut Meter,
-    ) {
-        let Passed { decisions, fuel, bodies, caller, .. } = passed;
-        let head = Head {
-            status: response.status().as_u16(),
-            source: *source,
-            headers: response.headers(),
-            route: meter.route(),
-            now: self.now,
-            request_id: self.id,
-            seed: self.seed,
-            caller: *caller,
-            clock: &self.worker.gateway.clock,
-        };
-        match chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
-            Ok(mut thoughts) => {
-                // The first policy of the chain speaks last, and so has the last word on the whole answer.
-                let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());
-                if let Some(reply) = reply {
-                    *response = reply_response(reply);
-                    *source = Source::Policy;
-                }
-                for (position, decision) in decisions.iter().rev() {
-                    effect::edit(response.headers_mut(), &decision.response_edits);
-                    let thought = thoughts.iter().find(|(of, _)| of == position);
-                    if let Some((_, thought)) = thought {
-                        effect::edit(response.headers_mut(), &thought.edits);
-                        meter.charge_more(&thought.charges);
-                        if let Some(bodies) = bodies {
-                            bodies.charged(*position, &thought.charges);
-                        }
-                    }
-                }
-            }
-            Err(position) => {
-                let policy = chain.steps[position].policy.name.to_string();
-                let denial = Denial::PolicyUnavailable { policy };
-                meter.denied(&denial);
-                *response = respond::to(&denial, self.id);
-                *source = Source::Gateway;
-            }
-        }
     }
 }
 

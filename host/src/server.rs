@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problem, Problems};
 use crate::credential::{Issuer, Keyring};
 use crate::data::DataDirectory;
+use crate::id::NoRandomness;
 use crate::key::{Pepper, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
@@ -144,7 +145,7 @@ pub struct Running {
 /// Everything that is wrong.
 pub fn check(path: &Path) -> Result<Config, StartError> {
     let config = config::load(path)?;
-    let kept = kept(&config, own_catalog(&config)?);
+    let kept = kept(&config, own_catalog(&config)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
     kept.build(config, None).map(|(snapshot, _)| snapshot.config)
 }
 
@@ -164,7 +165,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     let clock = Clock::system();
-    let kept = Arc::new(kept(&config, catalog));
+    let kept = Arc::new(kept(&config, catalog).map_err(|error| cannot(&error))?);
     let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
     let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
     let path = config.path.clone();
@@ -312,10 +313,11 @@ fn workers(config: &Config) -> usize {
     }
 }
 
-fn kept(config: &Config, catalog: Arc<Catalog>) -> Kept {
+fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
-    let outside = Handle::try_current().map(Outside::on).unwrap_or_default();
-    Kept { catalog, limits, names, workers: workers(config), outside: Arc::new(outside), stored: OnceLock::new() }
+    // A check has no runtime, and its policies reach nothing.
+    let outside = Handle::try_current().map_or_else(|_| Ok(Outside::default()), Outside::on)?;
+    Ok(Kept { catalog, limits, names, workers: workers(config), outside: Arc::new(outside), stored: OnceLock::new() })
 }
 
 /// An error with its causes, as one sentence.

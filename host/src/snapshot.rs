@@ -140,7 +140,11 @@ impl Snapshot {
             if let Err(problem) = add_routes(&mut routes, written, number) {
                 problems.push(problem);
             }
-            pillars.push(pillar(written, &steps, &upstreams, from.names));
+            let chains = chains(written, &steps, &disabled).unwrap_or_else(|problem| {
+                problems.push(problem);
+                Vec::new()
+            });
+            pillars.push(pillar(written, chains, &upstreams, from.names));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -168,25 +172,19 @@ fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pilla
         .map_err(|error| Problem::at(format!("pillars.{}.routes", written.name), error.to_string()))
 }
 
-fn pillar(
-    written: &config::Pillar,
-    steps: &policies::Steps,
-    upstreams: &[Arc<Upstream>],
-    names: &usage::Names,
-) -> Pillar {
+fn pillar(written: &config::Pillar, chains: Vec<Chain>, upstreams: &[Arc<Upstream>], names: &usage::Names) -> Pillar {
     let number = names.pillar(&written.name);
-    // The pillar's own is the first, also where each rule has another.
-    let mut chains = vec![chain(written, None, steps)];
+    let mut own = 0;
     let rule = |rule: &config::Rule| Rule {
         name: rule.name.as_str().into(),
         number: names.route(number, &rule.name),
         auth: rule.auth,
-        chain: match rule.chain.is_none() && rule.config.is_empty() {
-            true => 0,
-            false => {
-                chains.push(chain(written, Some(rule), steps));
-                u32::try_from(chains.len() - 1).unwrap_or(0)
+        chain: match has_own_chain(rule) {
+            true => {
+                own += 1;
+                own
             }
+            false => 0,
         },
     };
     let rules = written.rules.iter().map(rule).collect();
@@ -211,9 +209,35 @@ fn pillar(
     }
 }
 
-/// The steps of a pillar's chain, or of a rule's; a policy that is disabled has none.
-fn chain(written: &config::Pillar, rule: Option<&config::Rule>, steps: &policies::Steps) -> Chain {
-    let names = rule.map_or(&written.chain[..], |rule| written.chain_of(rule));
-    let step = |policy: &String| steps.find(policy, &written.name, rule.map(|rule| &*rule.name));
-    Chain { steps: names.iter().filter_map(step).collect() }
+/// Whether requests of a rule pass other policies than those of its pillar, or the same in another way.
+fn has_own_chain(rule: &config::Rule) -> bool {
+    rule.chain.is_some() || !rule.config.is_empty()
+}
+
+/// The chains of a pillar: its own first, then those of rules that have their own, in the order of the rules.
+fn chains(written: &config::Pillar, steps: &policies::Steps, disabled: &[String]) -> Result<Vec<Chain>, Problem> {
+    let rules = written.rules.iter().filter(|rule| has_own_chain(rule)).map(Some);
+    std::iter::once(None).chain(rules).map(|rule| chain(written, rule, steps, disabled)).collect()
+}
+
+fn chain(
+    written: &config::Pillar,
+    rule: Option<&config::Rule>,
+    steps: &policies::Steps,
+    disabled: &[String],
+) -> Result<Chain, Problem> {
+    let mut chain = Chain::default();
+    for policy in rule.map_or(&written.chain[..], |rule| written.chain_of(rule)) {
+        match steps.find(policy, &written.name, rule.map(|rule| &*rule.name)) {
+            Some(step) => chain.steps.push(step),
+            // Out of its chains, by an operator's word.
+            None if disabled.contains(policy) => {}
+            // A policy that is left out without a word could be the one that refuses.
+            None => {
+                let key = format!("pillars.{}.chain", written.name);
+                return Err(Problem::at(key, format!("the policy `{policy}` was not prepared for it")));
+            }
+        }
+    }
+    Ok(chain)
 }

@@ -61,7 +61,7 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
     let slot = SlotUse {
         pillar: "connect".into(),
         scope: "connect".into(),
-        routes: vec![RouteUse { name: "*".into(), path: "/v1/connect/*".into(), methods: Vec::new(), auth: true }],
+        routes: [RouteUse { name: "*".into(), path: "/v1/connect/*".into(), methods: Vec::new(), auth: true }].into(),
         config: config.into(),
         key: "policies.bench.config".into(),
     };

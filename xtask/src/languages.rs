@@ -28,7 +28,10 @@ struct Example {
 }
 
 const EXAMPLES: [Example; 3] = [
-    Example { directory: "rust-wasi-policy", needs: &["guest-sdk/src", "Cargo.toml"] },
+    Example {
+        directory: "rust-wasi-policy",
+        needs: &["guest-sdk/src", "guest-sdk/Cargo.toml", "Cargo.toml", "rust-toolchain.toml"],
+    },
     Example { directory: "python-policy", needs: &[] },
     Example { directory: "javascript-policy", needs: &[] },
 ];

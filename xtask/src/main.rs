@@ -42,7 +42,7 @@ enum Command {
     },
     /// Build the shipped policies and the test guests into target/portico.
     Components,
-    /// Build the example policies in other languages into target/portico/guests, with tools in target/portico/tools.
+    /// Build the example policies in other languages into target/portico/guests, as their READMEs say.
     Guests,
     /// Everything that must hold: format, lints, layering, unit and end-to-end tests.
     Test {

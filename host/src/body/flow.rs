@@ -13,6 +13,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+/// Bytes a second at which a body that is held must come, after the first patience.
+const LEAST_RATE: u64 = 16 << 10;
+
 /// The largest chunk that a filter gets.
 const CHUNK: usize = 64 << 10;
 
@@ -141,13 +144,14 @@ impl Filtered {
         filtered
     }
 
-    /// All of it, once the filter had its last word. Waits for more as long as something came within `patience`.
+    /// All of it, once the filter had its last word. Waits for more as long as something came within `patience`, and as it
+    /// comes at [`LEAST_RATE`] at least: whoever sends a byte now and then holds an instance from others.
     ///
     /// # Errors
-    /// `None` when nothing came for that long.
+    /// `None` when it came too slowly.
     pub async fn hold(mut self, patience: std::time::Duration) -> Result<Held, Option<Error>> {
         let mut held = Held::default();
-        let mut came = self.progress.bytes();
+        let (begun, mut came) = (std::time::Instant::now(), self.progress.bytes());
         loop {
             let next = std::future::poll_fn(|context| self.poll(context));
             match tokio::time::timeout(patience, next).await {
@@ -160,7 +164,12 @@ impl Filtered {
                     Ok(chunk) => held.chunks.push_back(chunk),
                     Err(frame) => held.trailers = frame.into_trailers().ok(),
                 },
-                Err(_) if self.progress.bytes() > came => came = self.progress.bytes(),
+                Err(_) if self.progress.bytes() > came => {
+                    came = self.progress.bytes();
+                    if begun.elapsed() > patience + std::time::Duration::from_secs(came / LEAST_RATE) {
+                        return Err(None);
+                    }
+                }
                 Err(_) => return Err(None),
             }
         }

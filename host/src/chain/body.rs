@@ -100,8 +100,13 @@ impl Tab {
         }
     }
 
-    /// A policy charged more, elsewhere.
-    pub fn charged(&self, position: usize, charges: &[Charge]) {
+    /// A policy charged more in the response phase, beyond what its decision says.
+    pub fn charged_after(&self, position: usize, decision: &Decision, charges: &[Charge]) {
+        self.begin(position, decision);
+        self.charged(position, charges);
+    }
+
+    fn charged(&self, position: usize, charges: &[Charge]) {
         let mut charged = self.charged.borrow_mut();
         let more = most(charges);
         match charged.iter_mut().find(|(of, _)| *of == position) {
@@ -266,6 +271,14 @@ fn following(seats: Vec<Seat>, tab: &Rc<Tab>, bodiless: bool) -> Following {
     Following { holding, flowing: (!line.is_empty()).then(|| followers(line)), transformed }
 }
 
+impl Chain {
+    /// Whether a policy may put other bytes in the place of a response's: then no range of them can be asked for.
+    pub fn changes_responses(&self) -> bool {
+        let changes = |mode| !matches!(mode, None | Some(BodyMode::Inspect));
+        self.steps.iter().any(|step| changes(step.mode(Direction::Response)))
+    }
+}
+
 impl Step {
     fn mode(&self, direction: Direction) -> Option<BodyMode> {
         let declared = &self.policy.component.declared;
@@ -291,7 +304,7 @@ impl Step {
                 let follows = tab.used(begin(&mut lease)?);
                 Ok((lease, follows))
             });
-            pass.saw(begun)
+            pass.saw_a_part(begun)
         });
         match began {
             Ok((lease, true)) => {

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const CACHE_BYTES: u64 = 16 << 20;
+/// What is not flushed before it is acknowledged is on disk this soon, in milliseconds.
+const FLUSH: Option<u64> = Some(500);
 const SEALED: &str = "sealed";
 
 /// An open database; clones are the same one.
@@ -29,7 +31,7 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens the database in this directory, making it where it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(FLUSH);
         // A database that this process has just closed may still be letting go of its files.
         for _ in 0..40 {
             match config.open() {

@@ -259,7 +259,12 @@ fn border(engine: &Engine, compiled: &Compiled) -> Result<Wants, Vec<String>> {
 
 fn import_problem(name: &str) -> Option<String> {
     let Some(rest) = name.strip_prefix("portico:policy/") else {
-        // What of WASI there is, the linker knows.
+        if name.starts_with("wasi:http/") {
+            return Some(format!(
+                "it imports `{name}`, which a policy cannot have; build it without, and ask through the capability `outbound`"
+            ));
+        }
+        // What else of WASI there is, the linker knows.
         return (!name.starts_with("wasi:")).then(|| {
             format!("it imports `{name}`, which a policy cannot have; there are {CONTRACT} and WASI 0.2 without HTTP")
         });

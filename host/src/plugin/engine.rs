@@ -62,7 +62,7 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct Engines {
     pure: Engine,
-    waiting: Arc<OnceLock<Result<Engine, EngineError>>>,
+    waiting: Arc<OnceLock<Engine>>,
 }
 
 impl Engines {
@@ -84,7 +84,12 @@ impl Engines {
         if !wants_to_wait(bytes) {
             return Ok(self.pure.clone());
         }
-        self.waiting.get_or_init(Engine::start_waiting).clone().map_err(|error| error.to_string())
+        if let Some(engine) = self.waiting.get() {
+            return Ok(engine.clone());
+        }
+        // Two that come first at the same moment both set one up, and one of them stays; a failure is tried again next time.
+        let engine = Engine::start_waiting().map_err(|error| error.to_string())?;
+        Ok(self.waiting.get_or_init(|| engine).clone())
     }
 }
 
@@ -110,7 +115,7 @@ fn wants_to_wait(bytes: &[u8]) -> bool {
 }
 
 /// Why there is no engine.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly engine could not be set up: {0}")]
 pub struct EngineError(String);
 
@@ -263,7 +268,9 @@ fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
 fn at_deadline(guest: &mut Guest) -> UpdateDeadline {
     let used = processor_time();
     if let Some(waiting) = &guest.waiting {
-        return if waiting.run.is_over(used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) };
+        // Not at once to the end of the queue, but after the worker has looked at its sockets again.
+        let others = || UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()));
+        return if waiting.run.is_over(used) { UpdateDeadline::Interrupt } else { others() };
     }
     let since = *guest.near_deadline.get_or_insert(used);
     if is_over(since, used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }

@@ -21,7 +21,7 @@ pub enum Failure {
     NoInstance(String),
     /// It waited longer than it may: for the store, for somebody outside, or in WASI.
     WaitedTooLong,
-    /// As many of its calls as may are waiting or running already.
+    /// As many of its calls as may are waiting or running already, or it follows as many bodies as it may.
     Busy,
     /// It was not asked: calls of this caller overran too often, or those of most callers.
     Quarantined {
@@ -125,8 +125,8 @@ impl fmt::Display for Failure {
             Self::Unreadable(why) => write!(f, "its answer could not be read: {why}"),
             Self::NotAllowed(why) => write!(f, "its answer is not allowed: {why}"),
             Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
-            Self::WaitedTooLong => f.write_str("it waited too long"),
-            Self::Busy => f.write_str("as many of its calls as may are waiting already"),
+            Self::WaitedTooLong => f.write_str("it waited longer than `wait` allows"),
+            Self::Busy => f.write_str("it waits in as many calls (`waiting_calls`), or follows as many bodies (`bodies`), as it may on this worker"),
             Self::Quarantined { until } => {
                 write!(f, "it was not asked, since it is in quarantine until {until} at least")
             }

@@ -1,6 +1,7 @@
-//! What the host keeps for one instance: its bounds, its memory count, and the two interfaces that it may import.
+//! What the host keeps for one instance: its bounds, its memory count, and the two interfaces that every policy may import.
 //!
-//! There is no clock, no random source and no input or output here, and there must not be: those are facts.
+//! There is no clock, no random source and no input or output here, and there must not be: those are facts. What guests that wait
+//! have beside that is in [`super::waiting`].
 
 use super::bindings_0_1::portico::policy::{log, metrics, types};
 use super::waiting::Waiting;
@@ -32,7 +33,7 @@ pub struct Guest {
     pub(super) near_deadline: Option<Duration>,
     /// What only guests that wait have.
     pub(super) waiting: Option<Box<Waiting>>,
-    policy: Arc<str>,
+    pub(super) policy: Arc<str>,
     counters: Arc<[Counter]>,
     lines: u32,
     dropped: u32,
@@ -101,13 +102,6 @@ pub(super) fn write_line(policy: &str, level: log::Level, message: &str) {
         log::Level::Info => tracing::info!(target: "portico::policy", policy, "{message}"),
         log::Level::Warn => tracing::warn!(target: "portico::policy", policy, "{message}"),
         log::Level::Error => tracing::error!(target: "portico::policy", policy, "{message}"),
-    }
-}
-
-impl Guest {
-    /// A line of the gateway's about a guest, among its own.
-    pub(super) fn tell(&mut self, message: &str) {
-        log::Host::write(self, log::Level::Warn, message.to_owned());
     }
 }
 

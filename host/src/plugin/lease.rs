@@ -108,7 +108,7 @@ impl Leases {
             let mut of = self.of.borrow_mut();
             let held = of.entry(policy.id).or_default();
             if held.open >= policy.bodies {
-                return Err(Failure::NoInstance(format!("it follows {} bodies on this worker already", held.open)));
+                return Err(Failure::Busy);
             }
             held.idle.pop()
         };
@@ -146,6 +146,8 @@ impl Leases {
             if !serving.iter().any(|policy| policy.id == *id) {
                 held.idle.clear();
             }
+            // Their places are not this worker's alone.
+            held.idle.truncate(1);
             held.open > 0 || !held.idle.is_empty()
         });
     }

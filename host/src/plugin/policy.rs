@@ -88,6 +88,14 @@ impl Record {
     }
 }
 
+/// Why a policy cannot be put to a use.
+enum Unfit {
+    /// All that is wrong with it.
+    Said(Vec<Problem>),
+    /// The guest failed.
+    Failed(Problem),
+}
+
 /// One use of a policy, and what its verdicts may refer to there.
 pub struct Slot {
     /// Where it stands.
@@ -104,7 +112,7 @@ pub struct SlotUse {
     /// The scope that the pillar asks for.
     pub scope: String,
     /// The rules of the pillar.
-    pub routes: Vec<RouteUse>,
+    pub routes: Arc<[RouteUse]>,
     /// The configuration, as JSON.
     pub config: String,
     /// Where in the operator's file the configuration stands.
@@ -182,8 +190,13 @@ impl Policy {
             match policy.slot(number, at) {
                 Ok(slot) => policy.slots.push(slot),
                 // The same mistake in a policy's own configuration shows in each of its slots: say it once.
-                Err(more) => {
+                Err(Unfit::Said(more)) => {
                     problems.extend(more.into_iter().filter(|new| !problems.contains(new)).collect::<Vec<_>>())
+                }
+                // One that hangs would hang in each of thousands of slots, while every other change waits.
+                Err(Unfit::Failed(problem)) => {
+                    problems.push(problem);
+                    break;
                 }
             }
         }
@@ -206,10 +219,10 @@ impl Policy {
             && self.slots.iter().map(|slot| &slot.at).eq(uses)
     }
 
-    fn slot(&self, number: u32, at: SlotUse) -> Result<Slot, Vec<Problem>> {
+    fn slot(&self, number: u32, at: SlotUse) -> Result<Slot, Unfit> {
         let against_schema = super::schema::check(&self.component.declared, &at);
         if !against_schema.is_empty() {
-            return Err(against_schema);
+            return Err(Unfit::Said(against_schema));
         }
         let plan = match plan_of(self, number, &at) {
             Ok(Ok(plan)) => plan,
@@ -220,15 +233,18 @@ impl Policy {
                 });
                 let told: Vec<_> = told.collect();
                 if told.is_empty() {
-                    return Err(vec![Problem::at(at.key, "the policy refused it and gave no reason")]);
+                    return Err(Unfit::Said(vec![Problem::at(at.key, "the policy refused it and gave no reason")]));
                 }
-                return Err(told);
+                return Err(Unfit::Said(told));
             }
             Err(failure) => {
-                return Err(vec![Problem::at(at.key, format!("the policy could not be configured: {failure}"))]);
+                return Err(Unfit::Failed(Problem::at(
+                    at.key,
+                    format!("the policy could not be configured: {failure}"),
+                )));
             }
         };
         let problems = plan::check(&plan, &self.component.declared, &self.grant, &at.key);
-        if problems.is_empty() { Ok(Slot { at, plan }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Slot { at, plan }) } else { Err(Unfit::Said(problems)) }
     }
 }

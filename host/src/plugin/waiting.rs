@@ -40,7 +40,7 @@ pub struct Waiting {
 impl Waiting {
     fn new(policy: &Arc<str>, real: Real, reach: Reach) -> Self {
         let words = [Output::new(policy.clone(), Level::Info), Output::new(policy.clone(), Level::Warn)];
-        let moment = Arc::default();
+        let moment = Arc::new(Moment::new(reach.secret()));
         let (wasi, table) = wasi::context(&moment, real, &words);
         Self { wasi, table, words, moment, reach, run: Arc::default() }
     }

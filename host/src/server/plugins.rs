@@ -2,6 +2,7 @@
 
 use super::change::Changes;
 use crate::api::{Act, ActError, PluginControl};
+use crate::kv::Kv;
 use crate::plugin::shelf::{Card, ShelfError, What};
 use crate::plugin::{Catalog, Kind, Policy, named_powers};
 use serde_json::{Map, Value, json};
@@ -90,6 +91,7 @@ impl Changes {
             "failures": failures,
             "counters": counters,
             "reached": reached,
+            "store": self.space_of(policy),
             "quarantine": {
                 "callers": waits.callers,
                 "with_key_until": waits.with_key,
@@ -97,6 +99,22 @@ impl Changes {
                 "answered": policy.record.failed_as(Kind::Quarantined),
             },
             "refused": last_refusal(&card),
+        })
+    }
+
+    /// What the space of a policy holds, and what it may.
+    fn space_of(&self, policy: &Policy) -> Value {
+        let Some(grant) = &policy.grant.store else { return Value::Null };
+        let spaces = self.kept.outside.store().map(Kv::spaces).unwrap_or_default();
+        let held = spaces.into_iter().find(|space| *space.name == *grant.space);
+        json!({
+            "space": grant.space,
+            "entries": held.as_ref().map_or(0, |space| space.held.entries),
+            "most_entries": grant.entries,
+            "bytes": held.as_ref().map_or(0, |space| space.held.bytes),
+            "most_bytes": grant.bytes,
+            "over_quota": held.as_ref().map_or(0, |space| space.over_quota),
+            "turned_away": held.as_ref().map_or(0, |space| space.turned_away),
         })
     }
 

@@ -178,6 +178,8 @@ fn policy(
 /// Where a policy stands: in a pillar, or in a rule with a configuration of its own for it.
 struct User<'a> {
     pillar: &'a config::Pillar,
+    /// The pillar's rules, once for all uses in it.
+    routes: Arc<[RouteUse]>,
     rule: Option<(usize, &'a config::Rule)>,
 }
 
@@ -198,33 +200,43 @@ fn users<'a>(written: &config::Policy, config: &'a Config) -> Result<Vec<User<'a
     let mut users = Vec::new();
     for pillar in config.pillars.values() {
         let passes = |rule: &&config::Rule| pillar.chain_of(rule).contains(&written.name);
+        if !pillar.rules.iter().any(|rule| passes(&rule)) {
+            continue;
+        }
+        let routes: Arc<[RouteUse]> = pillar.rules.iter().map(|rule| route_use(pillar, rule)).collect();
         let own = |rule: &config::Rule| rule.config.contains_key(&written.name);
         if pillar.rules.iter().filter(passes).any(|rule| !own(rule)) {
-            users.push(User { pillar, rule: None });
+            users.push(User { pillar, routes: routes.clone(), rule: None });
         }
         let rules = pillar.rules.iter().enumerate().filter(|(_, rule)| passes(rule) && own(rule));
-        users.extend(rules.map(|rule| User { pillar, rule: Some(rule) }));
+        users.extend(rules.map(|rule| User { pillar, routes: routes.clone(), rule: Some(rule) }));
     }
     if users.len() > MOST_USES {
-        let message = format!("it is configured in {} ways; {MOST_USES} are possible", users.len());
+        let message = format!(
+            "it is configured in {} ways; {MOST_USES} are possible, so give routes with the same configuration a pillar of their own",
+            users.len()
+        );
         return Err(vec![Problem::at(format!("policies.{}", written.name), message)]);
     }
     Ok(users)
 }
 
-fn slot_use(written: &config::Policy, user: &User<'_>) -> SlotUse {
-    let User { pillar, rule } = *user;
-    let overlaid = pillar.config.contains_key(&written.name);
-    let route = |rule: &config::Rule| RouteUse {
+fn route_use(pillar: &config::Pillar, rule: &config::Rule) -> RouteUse {
+    RouteUse {
         name: rule.name.clone(),
         path: format!("{}{}", pillar.prefix, rule.path.as_deref().unwrap_or("/*")),
         methods: rule.methods.clone(),
         auth: rule.auth,
-    };
+    }
+}
+
+fn slot_use(written: &config::Policy, user: &User<'_>) -> SlotUse {
+    let User { pillar, rule, ref routes } = *user;
+    let overlaid = pillar.config.contains_key(&written.name);
     SlotUse {
         pillar: pillar.name.clone(),
         scope: pillar.scope.clone(),
-        routes: pillar.rules.iter().map(route).collect(),
+        routes: routes.clone(),
         config: serde_json::Value::Object(pillar.configuration(written, rule.map(|(_, rule)| rule))).to_string(),
         key: match rule {
             Some((position, _)) => format!("pillars.{}.routes[{position}].config.{}", pillar.name, written.name),

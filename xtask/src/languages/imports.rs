@@ -4,7 +4,13 @@ use anyhow::{Result, bail};
 use wit_component::DecodedWasm;
 
 /// Imports that every policy may have.
-const OURS: [&str; 3] = ["portico:policy/types@", "portico:policy/log@", "portico:policy/metrics@"];
+const OURS: [&str; 5] = [
+    "portico:policy/types@",
+    "portico:policy/log@",
+    "portico:policy/metrics@",
+    "portico:policy/kv@",
+    "portico:policy/http@",
+];
 /// Packages of WASI of which the gateway has an empty version.
 const EMPTY: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 

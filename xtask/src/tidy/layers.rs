@@ -37,6 +37,7 @@ const BESIDE: &[(&str, &str)] = &[
 /// Crates that are named in one kind of place only, so that they can be exchanged there.
 const CONFINED: &[(&str, Place, &str)] = &[
     ("wasmtime", |path| path == "plugin.rs" || path.starts_with("plugin/"), "under plugin/"),
+    ("wasmtime_wasi", |path| path.starts_with("plugin/"), "under plugin/"),
     ("sled", |path| path.ends_with("/sled.rs"), "in */sled.rs"),
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
     ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),

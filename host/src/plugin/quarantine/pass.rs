@@ -11,6 +11,8 @@ pub struct Pass<'a> {
     caller: Caller,
     clock: &'a Clock,
     probes: Probes,
+    /// Since when it runs, where it can hold a place by waiting.
+    since: Option<Millis>,
 }
 
 impl Policy {
@@ -20,7 +22,8 @@ impl Policy {
     /// [`Failure::Quarantined`].
     pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
         let quarantine = &self.record.quarantine;
-        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default() };
+        let since = self.component.waits().then(|| clock.now());
+        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since };
         if self.quarantine && quarantine.is_watching() {
             let now = clock.now();
             pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
@@ -38,7 +41,7 @@ impl Pass<'_> {
         let outcome = match &result {
             Err(failure) if failure.is_overrun() => Outcome::Overran,
             // The guest did not get to run.
-            Err(Failure::NoInstance(_)) => Outcome::Unknown,
+            Err(Failure::NoInstance(_) | Failure::Busy) => Outcome::Unknown,
             _ => Outcome::Kept,
         };
         let policy = self.policy;
@@ -46,7 +49,25 @@ impl Pass<'_> {
             self.ended(outcome);
         }
         self.probes = Probes::default();
+        self.since = None;
         result
+    }
+
+    /// As [`Self::saw`], for one of several calls about the same exchange: that it went well says nothing yet.
+    ///
+    /// # Errors
+    /// What the call ended with.
+    pub fn saw_a_part<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if result.is_ok() && !self.probes.any() {
+            return result;
+        }
+        self.saw(result)
+    }
+
+    /// Whether whoever left made it wait for so long that it held its place from others.
+    fn held_a_place(&self) -> bool {
+        let long = self.policy.waits.time / 2;
+        self.since.is_some_and(|since| self.policy.quarantine && self.clock.now().since(since) >= long)
     }
 
     fn ended(&self, outcome: Outcome) {
@@ -98,7 +119,9 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.probes.any() {
+        if self.held_a_place() {
+            self.ended(Outcome::Overran);
+        } else if self.probes.any() {
             self.ended(Outcome::Unknown);
         }
     }

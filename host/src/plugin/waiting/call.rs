@@ -23,6 +23,9 @@ use std::sync::{Arc, Weak};
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
+/// Instances of one policy that stay warm on a worker: after a burst, memory goes back.
+const MOST_IDLE: usize = 8;
+
 /// What a component that waits exports.
 pub struct Exports {
     pub(super) policy: WaitingPolicyIndices,
@@ -90,7 +93,9 @@ impl Pool {
 
     fn give_back(&mut self, policy: &Policy, live: Live) {
         // A policy that was replaced meanwhile has no place any more.
-        if let Some(place) = self.places.get_mut(&policy.id) {
+        if let Some(place) = self.places.get_mut(&policy.id)
+            && place.idle.len() < MOST_IDLE
+        {
             place.idle.push(live);
         }
     }
@@ -166,7 +171,7 @@ async fn call<T>(
     let asked = async {
         let mut live = match idle {
             Some(live) => live,
-            None => make(instances, policy).await?,
+            None => make(instances, policy, (now, seed)).await?,
         };
         live.at(now, seed);
         let run = live.store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
@@ -185,23 +190,26 @@ async fn call<T>(
 }
 
 /// A new instance; where there is no room, those that idle make some.
-async fn make(instances: &RefCell<Instances>, policy: &Policy) -> Result<Live, Failure> {
-    match Live::of(policy).await {
+async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64)) -> Result<Live, Failure> {
+    match Live::of(policy, at).await {
         Err(Failure::NoInstance(_)) => {
             instances.borrow_mut().waiting.make_room();
-            Live::of(policy).await
+            Live::of(policy, at).await
         }
         made => made,
     }
 }
 
 impl Live {
-    pub(super) async fn of(policy: &Policy) -> Result<Self, Failure> {
+    /// An instance of a policy, which begins at a moment of a request.
+    pub(super) async fn of(policy: &Policy, (now, seed): (u64, u64)) -> Result<Self, Failure> {
         let component = &policy.component;
         let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
         let real = Real { clock: granted("clock"), random: granted("random") };
         let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
-        let guest = guest.waiting(Waiting::new(&policy.name, real, policy.reach()));
+        let waiting = Waiting::new(&policy.name, real, policy.reach());
+        waiting.at(now, seed);
+        let guest = guest.waiting(waiting);
         let mut live = Self::new(component, guest).await?;
         live.configured = vec![false; policy.slots.len()];
         Ok(live)

@@ -39,7 +39,7 @@ pub(in crate::plugin) fn plan(
     at: &SlotUse,
 ) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
     wait_for(async {
-        let mut live = Live::of(policy).await?;
+        let mut live = Live::of(policy, (0, 0)).await?;
         start_clock_of_load(&mut live.store);
         live.configure(number, at).await
     })

@@ -3,28 +3,37 @@
 //! Only in calls about requests and responses. What a policy is and what a configuration comes to must not depend on it.
 
 use crate::config::Grant;
+use crate::id::NoRandomness;
 use crate::kv::{self, Kv};
 use crate::outbound::{self, Call, Outbound, Spent};
 use crate::plugin::bindings_0_1::portico::policy::types::OtherFieldResult as OtherField;
 use crate::plugin::bindings_0_1_waiting::policy_world::portico::policy::{http, kv as contract};
-use crate::plugin::guest::Guest;
+use crate::plugin::guest::{Guest, LINES_A_CALL};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
+/// Store operations in one call; what is beyond is `unavailable`. All policies write to one disk.
+const MOST_KEPT: u32 = 256;
+
 /// What there is for policies to reach. Nothing, until it is opened.
 #[derive(Default)]
 pub struct Outside {
     control: Option<Handle>,
+    /// What randomness of guests is derived from, beside the request's seed: nobody outside can tell one from the other.
+    pub(super) secret: [u8; 32],
     store: OnceLock<Kv>,
     outbound: OnceLock<Option<Outbound>>,
 }
 
 impl Outside {
     /// With the runtime on which all of it happens.
-    pub fn on(control: Handle) -> Self {
-        Self { control: Some(control), ..Self::default() }
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn on(control: Handle) -> Result<Self, NoRandomness> {
+        Ok(Self { control: Some(control), secret: crate::id::random()?, ..Self::default() })
     }
 
     /// From now on there is a store.
@@ -87,11 +96,19 @@ pub(super) struct Reach {
     spent: Spent,
     /// Whether this is a call in which it may.
     open: bool,
+    /// Store operations of this call.
+    kept: u32,
+    /// Failed requests of this call that the log was told.
+    told: u32,
 }
 
 impl Reach {
     pub(super) fn new(outside: Arc<Outside>, grant: Arc<Grant>, reached: Arc<Reached>) -> Self {
-        Self { outside, grant, reached, spent: Spent::default(), open: false }
+        Self { outside, grant, reached, spent: Spent::default(), open: false, kept: 0, told: 0 }
+    }
+
+    pub(super) fn secret(&self) -> [u8; 32] {
+        self.outside.secret
     }
 
     /// Of a component that nobody granted anything yet.
@@ -102,6 +119,7 @@ impl Reach {
     /// Another call may reach what is granted, with a new budget.
     pub(super) fn open(&mut self) {
         self.spent = Spent::default();
+        (self.kept, self.told) = (0, 0);
         self.open = true;
     }
 
@@ -109,8 +127,9 @@ impl Reach {
         self.open = false;
     }
 
-    fn store(&self) -> Option<(Kv, &crate::config::StoreGrant)> {
-        let store = self.outside.store.get().filter(|_| self.open)?;
+    fn store(&mut self) -> Option<(Kv, &crate::config::StoreGrant)> {
+        self.kept += 1;
+        let store = self.outside.store.get().filter(|_| self.open && self.kept <= MOST_KEPT)?;
         Some((store.clone(), self.grant.store.as_ref()?))
     }
 
@@ -125,6 +144,15 @@ impl Reach {
                 contract::Error::Unavailable
             }
         })
+    }
+
+    /// Why a request brought no answer is for the operator, not for the policy.
+    fn tell(&mut self, policy: &str, asked: &str, error: outbound::Error) {
+        self.told += 1;
+        if self.told <= LINES_A_CALL {
+            let (outcome, reason) = (error.outcome(), error.reason());
+            tracing::warn!(policy, asked, outcome, reason, "a request of a policy brought no answer: {error}");
+        }
     }
 
     async fn send(&mut self, call: Call) -> Result<outbound::Answer, outbound::Error> {
@@ -142,21 +170,21 @@ impl Guest {
 
 impl contract::Host for Guest {
     async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, contract::Error> {
-        let reach = self.reach();
-        let Some((store, grant)) = reach.store() else { return Err(contract::Error::Unavailable) };
-        reach.kept(store.get(grant, key).await)
+        let Some((store, grant)) = self.reach().store() else { return Err(contract::Error::Unavailable) };
+        let answer = store.get(grant, key).await;
+        self.reach().kept(answer)
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_seconds: u32) -> Result<(), contract::Error> {
-        let reach = self.reach();
-        let Some((store, grant)) = reach.store() else { return Err(contract::Error::Unavailable) };
-        reach.kept(store.set(grant, key, value, ttl_seconds).await)
+        let Some((store, grant)) = self.reach().store() else { return Err(contract::Error::Unavailable) };
+        let answer = store.set(grant, key, value, ttl_seconds).await;
+        self.reach().kept(answer)
     }
 
     async fn remove(&mut self, key: String) -> Result<(), contract::Error> {
-        let reach = self.reach();
-        let Some((store, grant)) = reach.store() else { return Err(contract::Error::Unavailable) };
-        reach.kept(store.remove(grant, key).await)
+        let Some((store, grant)) = self.reach().store() else { return Err(contract::Error::Unavailable) };
+        let answer = store.remove(grant, key).await;
+        self.reach().kept(answer)
     }
 }
 
@@ -169,12 +197,13 @@ impl http::Host for Guest {
             body: call.body,
             timeout: Duration::from_millis(call.timeout.into()),
         };
+        let policy = self.policy.clone();
         let asked = format!("{} {}", call.method, without_query(&call.url));
         let answer = self.reach().send(call).await;
         let outcome = answer.as_ref().map_or_else(|error| error.outcome(), |_| "answered");
         self.reach().reached.count("outbound", outcome);
         answer.map(answered).map_err(|error| {
-            self.tell(&format!("its request {asked} brought no answer: {error}"));
+            self.reach().tell(&policy, &asked, error);
             match error {
                 outbound::Error::NotGranted(_) => http::Error::NotGranted,
                 outbound::Error::BudgetExceeded => http::Error::BudgetExceeded,

@@ -19,19 +19,40 @@ const MOST_RESOURCES: usize = 256;
 const MOST_RANDOM: u64 = 64 << 10;
 
 /// The moment of one request, as a guest without clock and randomness sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Moment {
+    secret: [u8; 32],
     /// Milliseconds since 1970.
     now: AtomicU64,
-    /// The state of its randomness.
-    random: AtomicU64,
+    /// The request's seed.
+    seed: AtomicU64,
+    /// Blocks of randomness that were drawn.
+    drawn: AtomicU64,
 }
 
 impl Moment {
+    /// A moment whose randomness follows from this secret too.
+    pub(super) fn new(secret: [u8; 32]) -> Self {
+        Self { secret, now: 0.into(), seed: 0.into(), drawn: 0.into() }
+    }
+
     /// Another request.
     pub(super) fn set(&self, now: u64, seed: u64) {
         self.now.store(now, Ordering::Relaxed);
-        self.random.store(seed, Ordering::Relaxed);
+        self.seed.store(seed, Ordering::Relaxed);
+        self.drawn.store(0, Ordering::Relaxed);
+    }
+
+    /// The next block: SHA-256 over secret, seed and number, so that neither another request's blocks nor the seed follow
+    /// from it.
+    fn block(&self) -> [u8; 32] {
+        let mut input = [0; 48];
+        input[..32].copy_from_slice(&self.secret);
+        input[32..40].copy_from_slice(&self.seed.load(Ordering::Relaxed).to_le_bytes());
+        input[40..].copy_from_slice(&self.drawn.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        let mut block = [0; 32];
+        block.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &input).as_ref());
+        block
     }
 }
 
@@ -91,7 +112,7 @@ impl HostMonotonicClock for Still {
     }
 }
 
-/// Numbers that follow from the request's seed (SplitMix64).
+/// Numbers that follow from the request.
 struct Seeded(Arc<Moment>);
 
 impl TryRng for Seeded {
@@ -102,17 +123,13 @@ impl TryRng for Seeded {
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let state = self.0.random.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.random.store(state, Ordering::Relaxed);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(mixed ^ (mixed >> 31))
+        let [a, b, c, d, e, f, g, h, ..] = self.0.block();
+        Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        for chunk in bytes.chunks_mut(8) {
-            let random = self.try_next_u64()?.to_le_bytes();
-            chunk.copy_from_slice(&random[..chunk.len()]);
+        for chunk in bytes.chunks_mut(32) {
+            chunk.copy_from_slice(&self.0.block()[..chunk.len()]);
         }
         Ok(())
     }
