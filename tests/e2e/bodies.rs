@@ -334,3 +334,21 @@ fn what_bodies_cost_is_charged_and_counted_as_on_the_wire() {
     assert_eq!(total["gas"], "0.000005", "{total}");
     assert!(total["fuel"].as_u64().is_some_and(|fuel| fuel > 1000), "{total}");
 }
+
+/// A part of what the upstream has is no part of what the client gets.
+#[test]
+fn no_range_is_asked_for_where_bytes_may_change() {
+    let origin = Origin::echo();
+    let asked_for = |mode: &str| {
+        let link = Link::new("looks", json!({ "response_body": mode }), json!({ "response": {} }));
+        let gateway = gateway(origin.address, &[link], "");
+        let key = gateway.key(&["connect"]);
+        let call = gateway.get("/v1/connect/x").key(&key).field("range", "bytes=0-9").field("if-range", "\"a\"");
+        let answer = call.send();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let fields = answer.json()["fields"].as_array().expect("fields").clone();
+        fields.iter().filter(|field| field[0] == "range" || field[0] == "if-range").count()
+    };
+    assert_eq!(asked_for("transform"), 0);
+    assert_eq!(asked_for("inspect"), 2);
+}
