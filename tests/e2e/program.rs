@@ -97,7 +97,8 @@ impl Serving {
     }
 
     fn terminate(mut self) -> Option<i32> {
-        let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
+        // The shell's own: a bare machine has no program of that name.
+        let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]).status().unwrap();
         assert!(told.success());
         self.child.wait().unwrap().code()
     }
