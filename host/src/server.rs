@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 mod background;
 mod change;
 mod plugins;
+mod priming;
 
 use change::Changes;
 
@@ -225,6 +226,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
     }
     change::note_shipped(changes.shelf(), &outcomes, gateway.clock.now());
+    changes.priming.hand_in(&gateway.live.load(), &outcomes);
     let running = Running {
         public: public_address,
         admin: admin_address,

@@ -18,6 +18,7 @@ mod load;
 mod malformed;
 mod places;
 mod powers;
+mod priming;
 mod program;
 mod quarantine;
 mod reaching;
