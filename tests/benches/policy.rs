@@ -5,7 +5,7 @@
 use portico::clock::Clock;
 use portico::config::{self, Bounds, Failure, Grant, Instance, Waits};
 use portico::plugin::contract::{Credential, FieldValue, Method, Mode, Request, Scheme, Standing};
-use portico::plugin::{Caller, Component, Engines, Instances, Policy, RouteUse, SlotUse};
+use portico::plugin::{Caller, Compiler, Component, Engines, Instances, Order, Policy, RouteUse, SlotUse};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const MOST_POOLED: f64 = 2.5;
 
 fn main() -> ExitCode {
-    let engine = Engines::start(64).expect("an engine");
+    let engine = Engines::start(64, Compiler::here()).expect("an engine");
     let bytes = |kind: &str, name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/portico/{kind}/{name}.wasm"));
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))
@@ -44,7 +44,9 @@ fn main() -> ExitCode {
 fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
     let bounds =
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
-    let component = Component::load(engine, bytes, bounds, None).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let compile = config::Compile { time: Duration::from_secs(60), memory: 1 << 30 };
+    let order = Order { bounds: compile, given_up: &|| None };
+    let component = Component::load(engine, bytes, bounds, None, &order).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

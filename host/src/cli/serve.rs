@@ -1,6 +1,7 @@
 //! `portico serve`: runs the gateway until it is told to stop.
 
 use super::Exit;
+use crate::plugin::Compiler;
 use crate::{config, server, telemetry};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +47,7 @@ async fn until_told(config: config::Config) -> Exit {
             return Exit::Refused;
         }
     };
-    let running = match server::start(config).await {
+    let running = match server::start(config, Compiler::own()).await {
         Ok(running) => running,
         Err(error) => {
             eprintln!("{error}");

@@ -231,6 +231,7 @@ impl Kept {
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),
+            ending: &self.ending,
             outside: &self.outside,
             earlier,
         };
