@@ -46,7 +46,8 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
     let compile = config::Compile { time: Duration::from_secs(60), memory: 1 << 30 };
     let order = Order { bounds: compile, given_up: &|| None };
-    let component = Component::load(engine, bytes, bounds, None, &order).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let component =
+        Component::load(engine, bytes, bounds, None, &order).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

@@ -157,12 +157,21 @@ impl Gateway {
     }
 
     /// As [`Self::restart_after`], as a new process would: with nothing compiled yet.
-    pub fn restart_cold_after(mut self, meanwhile: impl FnOnce()) -> Self {
+    pub fn restart_cold_after(self, meanwhile: impl FnOnce()) -> Self {
+        self.restart_compiling_with(compiler(), meanwhile)
+    }
+
+    /// As [`Self::restart_cold_after`], where nothing can be compiled.
+    pub fn restart_without_compiler(self) -> Self {
+        self.restart_compiling_with(Compiler::at("/nowhere/portico".into()), || {})
+    }
+
+    fn restart_compiling_with(mut self, compiler: Compiler, meanwhile: impl FnOnce()) -> Self {
         self.stop();
         meanwhile();
         let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
         let path = directory.path().join("gateway.toml");
-        let own = Arc::new(Catalog::new(Engines::start(64, compiler()).expect("an engine")));
+        let own = Arc::new(Catalog::new(Engines::start(64, compiler).expect("an engine")));
         Self::run_with(directory, &path, own).unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -129,7 +129,7 @@ fn data(mut table: Table<'_>, base: &Path) -> Option<Data> {
 
 fn plugins(mut table: Table<'_>, base: &Path) -> Option<Plugins> {
     let directory = table.text("directory", "plugins", path_from(base));
-    let time = table.text("compile_time", "60s", form::duration(COMPILE_TIME));
+    let time = table.text("compile_time", "2m", form::duration(COMPILE_TIME));
     let memory = table.text("compile_memory", "1GiB", form::size(COMPILE_MEMORY));
     table.finish();
     Some(Plugins { directory: directory?, compile: Compile { time: time?, memory: memory? } })

@@ -28,10 +28,10 @@ const COMMAND: &str = "compile-one";
 const LARGEST_CODE: u64 = 512 << 20;
 /// By the wall clock, so many times the processor time: others are served first.
 const WALL: u32 = 4;
-/// A compilation that goes on for longer than this leaves the processors to others.
-const SOON: Duration = Duration::from_secs(1);
+/// What takes longer than this leaves the processors to others; a small component is compiled by then, and does not wait.
+const SOON: Duration = Duration::from_secs(2);
 /// How far it steps back then.
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 /// How often it is looked at whether the result is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 /// Bytes of what a child says on standard error that are looked at.
@@ -58,10 +58,14 @@ pub(super) enum CompileError {
     #[error("it was not compiled to the end: {0}")]
     GivenUp(&'static str),
     /// The process ended without an answer.
-    #[error("it could not be compiled: the compiler's process {0}; the gateway tries again with the next change or reload")]
+    #[error(
+        "it could not be compiled: the compiler's process {0}; the gateway tries again with the next change or reload"
+    )]
     Died(String),
     /// The process answered, and not as the compiler does.
-    #[error("it could not be compiled: what the compiler's process answered makes no sense; is the gateway's program whole?")]
+    #[error(
+        "it could not be compiled: what the compiler's process answered makes no sense; is the gateway's program whole?"
+    )]
     Nonsense,
     /// The process did not start.
     #[error("it could not be compiled: the compiler's process cannot be started: {0}")]
@@ -190,10 +194,9 @@ fn talk(child: &mut Child, component: &[u8], order: &Order<'_>) -> io::Result<(H
         let talked = pipes.ok_or_else(missing).and_then(|((mut input, output), errors)| {
             let thread = || thread::Builder::new().name("portico-compile".into());
             let (tell, answers) = sync_channel(1);
+            // A child that does not want it all has its reason, and tells it.
+            thread().spawn_scoped(scope, move || input.write_all(component))?;
             thread().spawn_scoped(scope, move || {
-                // A child that does not want it all has its reason, and tells it.
-                let _ = input.write_all(component);
-                drop(input);
                 let _ = tell.send(Answer::read(output, LARGEST_CODE));
             })?;
             let words = thread().spawn_scoped(scope, move || first_words(errors))?;
@@ -252,3 +255,6 @@ fn first_words(mut errors: impl Read) -> String {
     let _ = io::copy(&mut errors, &mut io::sink());
     String::from_utf8_lossy(&words).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
