@@ -7,6 +7,7 @@ mod bindings_0_1;
 mod bindings_0_1_waiting;
 mod cache;
 mod catalog;
+mod compiler;
 mod component;
 mod declared;
 mod engine;
@@ -27,6 +28,7 @@ mod waiting;
 
 pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
+pub use compiler::{Compiler, Order, compile_one};
 pub use component::{Component, Wants, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
 pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};

@@ -5,7 +5,7 @@
 use portico::clock::Clock;
 use portico::config::{self, Bounds, Failure, Grant, Instance, Waits};
 use portico::plugin::contract::{Credential, FieldValue, Method, Mode, Request, Scheme, Standing};
-use portico::plugin::{Beginning, Caller, Component, Engines, Instances, Policy, RouteUse, SlotUse};
+use portico::plugin::{Beginning, Caller, Compiler, Component, Engines, Instances, Order, Policy, RouteUse, SlotUse};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,8 +19,11 @@ const MOST_POOLED: f64 = 2.5;
 /// The same for one in an instance of its own.
 const MOST_FRESH: f64 = 20.0;
 
+const ORDER: Order<'_> =
+    Order { bounds: config::Compile { time: Duration::from_secs(60), memory: 1 << 30 }, given_up: &|| None };
+
 fn main() -> ExitCode {
-    let engine = Engines::start(64).expect("an engine");
+    let engine = Engines::start(64, Compiler::here()).expect("an engine");
     let bytes = |kind: &str, name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/portico/{kind}/{name}.wasm"));
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask components`", path.display()))
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
         let costs = [("reads one field and lets pass", &reader), ("key-auth", &key_auth)].map(|(what, bytes)| {
             let policy = policy(&engine, bytes, instance, "{}");
             if primed {
-                policy.prime(bytes, None);
+                policy.prime(bytes, None, &ORDER);
                 assert_eq!(policy.beginning(), Beginning::Primed, "{what}");
             }
             report(&format!("{what}, {name}"), &policy)
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
 fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
     let bounds =
         Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
-    let component = Component::load(engine, bytes, bounds, None).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let component =
+        Component::load(engine, bytes, bounds, None, &ORDER).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

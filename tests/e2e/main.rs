@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod bodies;
 mod chain;
+mod compiling;
 mod data_path;
 mod ending;
 mod hostile;

@@ -3,6 +3,7 @@
 //! All or nothing, and all reasons at once: what cannot be run is refused here, before any operator's grant is looked at.
 
 use super::cache::CodeCache;
+use super::compiler::Order;
 use super::contract::Descriptor;
 use super::declared::Declared;
 use super::engine::{Engine, Engines};
@@ -30,7 +31,7 @@ pub struct Component {
     pub wants: Wants,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
-    /// Whether its code was compiled in this process, and not found in the cache.
+    /// Whether its code was compiled for this process, and not found in the cache.
     pub compiled: bool,
 }
 
@@ -54,6 +55,7 @@ impl Component {
         bytes: &[u8],
         bounds: Bounds,
         cache: Option<&CodeCache>,
+        order: &Order<'_>,
     ) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
         let digest = digest(bytes);
@@ -63,8 +65,7 @@ impl Component {
         let compiled = match known {
             Some(code) => code,
             None => {
-                let code = engine.compile(bytes);
-                let code = code.map_err(|error| vec![format!("it does not compile: {}", error.root_cause())])?;
+                let code = engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?;
                 if let Some(cache) = cache {
                     // What was found there was of no use.
                     cache.forget(engine, &digest);

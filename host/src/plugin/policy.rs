@@ -3,6 +3,7 @@
 //! Exists only if everything fits: grant, schema, `configure` of every slot, and every plan.
 
 use super::cache::CodeCache;
+use super::compiler::Order;
 use super::component::Component;
 use super::contract::{self, Auth};
 use super::failure::Kind;
@@ -11,7 +12,7 @@ use super::guest::Counter;
 use super::instance::plan_of;
 use super::linked::Linked;
 use super::plan::{self, Plan};
-use super::primed;
+use super::primed::{self, Unprimed};
 use super::quarantine::Quarantine;
 use super::waiting::{Outside, Reached};
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
@@ -223,11 +224,18 @@ impl Policy {
     }
 
     /// Has its fresh instances begin configured from now on, if it has such. Compiles and runs `configure`: never called on
-    /// a worker.
-    pub fn prime(&self, bytes: &[u8], cache: Option<&CodeCache>) {
-        if self.wants_priming() {
-            self.primed.get_or_init(|| primed::prime(self, bytes, cache));
+    /// a worker. What is given up meanwhile can be tried again.
+    pub fn prime(&self, bytes: &[u8], cache: Option<&CodeCache>, order: &Order<'_>) {
+        if !self.wants_priming() {
+            return;
         }
+        let primed = match primed::prime(self, bytes, cache, order) {
+            Err(Unprimed::Now) => return,
+            Err(Unprimed::Never(reason)) => Err(reason),
+            Ok(linked) => Ok(linked),
+        };
+        // Nobody else primes it.
+        let _ = self.primed.set(primed);
     }
 
     /// Whether [`Self::prime`] has something to do.

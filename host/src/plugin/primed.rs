@@ -5,6 +5,7 @@
 //! what a guest has in tables cannot be taken over, and one that changes them stays as it was written.
 
 use super::cache::CodeCache;
+use super::compiler::{CompileError, Order};
 use super::component::digest;
 use super::engine::{refuel, start_clock_of_load};
 use super::failure::Failure;
@@ -23,26 +24,42 @@ use wasmtime_wizer::{ComponentInstanceState, Wizer};
 /// What reading an instance adds to its memories: a page for each time that one is read.
 const READING: usize = 1 << 20;
 
-/// Makes fresh instances of a policy begin configured. Compiles, and runs `configure`: never called on a worker.
+/// Why a policy is not primed.
+pub(super) enum Unprimed {
+    /// It cannot be, as this sentence says that begins with "it" or "its".
+    Never(String),
+    /// It was given up for something else.
+    Now,
+}
+
+/// Makes fresh instances of a policy begin configured. Compiles, and runs `configure`: never called on a worker. Gives way to
+/// components that are to serve.
 ///
 /// # Errors
-/// Why that cannot be, as a sentence that begins with "it" or "its".
-pub(super) fn prime(policy: &Policy, bytes: &[u8], cache: Option<&CodeCache>) -> Result<Arc<Linked>, String> {
+/// Why that is not so.
+pub(super) fn prime(
+    policy: &Policy,
+    bytes: &[u8],
+    cache: Option<&CodeCache>,
+    order: &Order<'_>,
+) -> Result<Arc<Linked>, Unprimed> {
     let engine = &policy.component.engine;
     if engine.waits() {
-        return Err("it can wait, and what such a guest holds open cannot be written down".into());
+        return Err(never("it can wait, and what such a guest holds open cannot be written down"));
     }
+    let given_up = || (order.given_up)().or_else(|| engine.compiler().is_wanted().then_some("another one is to serve"));
+    let order = Order { bounds: order.bounds, given_up: &given_up };
     let name = name(policy);
-    let linked = |code| Linked::of(engine, code).map(Arc::new).map_err(|error| format!("{error:#}"));
+    let linked = |code| Linked::of(engine, code).map(Arc::new).map_err(|error| root(&error));
     if let Some(code) = cache.and_then(|cache| cache.find(engine, &name)) {
         let known = linked(&code)?;
         try_out(policy, &known)?;
         return Ok(known);
     }
     // A component that passed every check can still be one that its reader did not expect.
-    let configured = catch_unwind(AssertUnwindSafe(|| configured(policy, bytes)));
-    let configured = configured.unwrap_or_else(|_| Err("it is built in a way that cannot be written back".into()))?;
-    let code = engine.compile(&configured).map_err(|error| root(&error))?;
+    let configured = catch_unwind(AssertUnwindSafe(|| configured(policy, bytes, &order)));
+    let configured = configured.unwrap_or_else(|_| Err(never("it is built in a way that cannot be written back")))?;
+    let code = engine.compile(&configured, &order).map_err(uncompiled)?;
     let primed = linked(&code)?;
     try_out(policy, &primed)?;
     if let Some(cache) = cache {
@@ -60,12 +77,12 @@ fn name(policy: &Policy) -> String {
 }
 
 /// The component with the state that it has once each use is configured.
-fn configured(policy: &Policy, bytes: &[u8]) -> Result<Vec<u8>, String> {
+fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8>, Unprimed> {
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);
     let (context, readable) = wizer.instrument_component(bytes).map_err(|error| root(&error))?;
     let engine = &policy.component.engine;
-    let code = engine.compile(&readable).map_err(|error| root(&error))?;
+    let code = engine.compile(&readable, order).map_err(uncompiled)?;
     let linked = Arc::new(Linked::of(engine, &code).map_err(|error| root(&error))?);
     let mut bounds = policy.bounds;
     bounds.memory = bounds.memory.saturating_add(READING);
@@ -78,15 +95,15 @@ fn configured(policy: &Policy, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut state = Reading { instance: live.made, store: &mut live.store, failed: None };
     let written = at_once(wizer.snapshot_component(&context, &mut state));
     match (state.failed, written) {
-        (Some(error), _) => Err(format!("its memory could not be read: {error}")),
+        (Some(error), _) => Err(never(format!("its memory could not be read: {error}"))),
         (None, Some(Ok(component))) => Ok(component),
         (None, Some(Err(error))) => Err(root(&error)),
-        (None, None) => Err("reading it took another way than expected".into()),
+        (None, None) => Err(never("reading it took another way than expected")),
     }
 }
 
 /// Whether an instance begins at all, and still is what it was.
-fn try_out(policy: &Policy, linked: &Arc<Linked>) -> Result<(), String> {
+fn try_out(policy: &Policy, linked: &Arc<Linked>) -> Result<(), Unprimed> {
     let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
     let again = Live::new(&policy.component.engine, linked, guest).and_then(|mut live| {
         start_clock_of_load(&mut live.store);
@@ -95,16 +112,27 @@ fn try_out(policy: &Policy, linked: &Arc<Linked>) -> Result<(), String> {
     let again = again.map_err(|failure| told(&failure))?;
     match super::declared::Declared::check(&again) {
         Ok(declared) if format!("{declared:?}") == format!("{:?}", policy.component.declared) => Ok(()),
-        _ => Err("it describes itself differently once it is configured".into()),
+        _ => Err(never("it describes itself differently once it is configured")),
     }
 }
 
-fn told(failure: &Failure) -> String {
-    format!("its configured instance is of no use: {failure}")
+fn never(why: impl Into<String>) -> Unprimed {
+    Unprimed::Never(why.into())
 }
 
-fn root(error: &wasmtime::Error) -> String {
-    format!("it cannot be written back: {}", error.root_cause())
+fn told(failure: &Failure) -> Unprimed {
+    never(format!("its configured instance is of no use: {failure}"))
+}
+
+fn root(error: &wasmtime::Error) -> Unprimed {
+    never(format!("it cannot be written back: {}", error.root_cause()))
+}
+
+fn uncompiled(error: CompileError) -> Unprimed {
+    match error {
+        CompileError::GivenUp(_) => Unprimed::Now,
+        error => never(format!("its configured form is of no use: {error}")),
+    }
 }
 
 /// An instance whose state is read through what was added to its exports. The first failure ends all reading; what is

@@ -235,6 +235,7 @@ impl Kept {
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),
+            ending: &self.ending,
             outside: &self.outside,
             earlier,
         };

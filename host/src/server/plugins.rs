@@ -34,6 +34,9 @@ impl PluginControl for Changes {
         let before = self.card(policy);
         let (shelf, now) = (self.shelf(), self.gateway.clock.now());
         let reloading = act == Act::Reload;
+        if reloading {
+            self.kept.catalog.try_again();
+        }
         let wished = match act {
             Act::Reload => shelf.set_hold(policy, None),
             Act::Disable => shelf.disable(policy, Some(&written.plugin), now),

@@ -4,8 +4,10 @@
 //! was replaced meanwhile is passed over, so that many changes in a row cost nothing.
 
 use super::Kept;
-use crate::plugin::{Beginning, Policy};
+use crate::config;
+use crate::plugin::{Beginning, Order, Policy};
 use crate::snapshot::{Outcome, Snapshot};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 struct Job {
     policy: Weak<Policy>,
     component: Vec<u8>,
+    bounds: config::Compile,
     since: Instant,
 }
 
@@ -41,7 +44,9 @@ impl Priming {
         for policy in serving.policies.iter().filter(|policy| policy.wants_priming()) {
             let outcome = outcomes.iter().find(|outcome| *outcome.policy == *policy.name);
             let Some(Ok(component)) = outcome.map(|outcome| &outcome.serving.bytes) else { continue };
-            let job = Job { policy: Arc::downgrade(policy), component: component.clone(), since: Instant::now() };
+            let (policy, component, bounds) =
+                (Arc::downgrade(policy), component.clone(), serving.config.plugins.compile);
+            let job = Job { policy, component, bounds, since: Instant::now() };
             // Its thread is there for as long as this end of the channel.
             let _ = jobs.send(job);
         }
@@ -49,12 +54,22 @@ impl Priming {
 }
 
 fn work(kept: &Kept, handed_in: &Receiver<Job>) {
-    for Job { policy, component, since } in handed_in {
+    for Job { policy, component, bounds, since } in handed_in {
         if policy.strong_count() > 0 {
             std::thread::sleep(SETTLED.saturating_sub(since.elapsed()));
         }
-        let Some(policy) = policy.upgrade().filter(|policy| policy.wants_priming()) else { continue };
-        policy.prime(&component, kept.cache());
+        let Some(policy) = policy.upgrade() else { continue };
+        // This thread alone holds one that was replaced.
+        let given_up = || {
+            let ends = kept.ending.load(Ordering::Relaxed);
+            (ends || Arc::strong_count(&policy) == 1).then_some("it serves no more")
+        };
+        while policy.wants_priming() && given_up().is_none() {
+            policy.prime(&component, kept.cache(), &Order { bounds, given_up: &given_up });
+            if policy.wants_priming() {
+                std::thread::sleep(SETTLED);
+            }
+        }
         if let Beginning::Refused(reason) = policy.beginning() {
             tracing::info!(policy = &*policy.name, "each fresh instance is configured anew: {reason}");
         }
