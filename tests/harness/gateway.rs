@@ -61,7 +61,7 @@ pub fn catalog() -> Arc<Catalog> {
         let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
         let find = |policy: &config::Policy| {
             let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
-            let offer = catalog.offers(&built(kind), policy, None, true).pop().expect("an offer");
+            let offer = catalog.offers(&built(kind), policy, None, true).1.next().expect("an offer");
             let order = Order { bounds: config.plugins.compile, given_up: &|| None };
             catalog.load(&offer, policy, None, &order).expect("a component; run `cargo xtask components`")
         };

@@ -142,7 +142,8 @@ impl Changes {
     }
 }
 
-/// Keeps what is about to serve, so that there is something to go back to.
+/// Keeps what is about to serve, so that there is something to go back to. Durable it is only when it was noted: the disk's time
+/// for that is not to be waited for, and until then the versions before are there.
 pub(super) fn keep(shelf: &Shelf, outcomes: &[Outcome]) -> Result<(), ShelfError> {
     for Outcome { policy, serving, .. } in outcomes {
         let (Some(digest), Ok(bytes)) = (&serving.digest, &serving.bytes) else { continue };
@@ -165,6 +166,11 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
             version: outcome.version.clone(),
             since: now,
         };
+        if before.as_ref() != Some(digest)
+            && let Err(error) = shelf.settle(digest)
+        {
+            told(&outcome.policy, &error);
+        }
         if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }
