@@ -11,6 +11,7 @@ use crate::snapshot::{Outcome, Snapshot};
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
@@ -63,7 +64,9 @@ impl Changes {
     /// Looks at the components again, and says in the log what did not go well.
     pub(super) fn components(&self) {
         let _one = self.one_at_a_time();
-        if let Err(error) = self.look_again() {
+        if let Err(error) = self.look_again()
+            && !self.kept.ending.load(Ordering::Relaxed)
+        {
             tracing::error!("the components do not fit the running configuration, what serves goes on:\n{error}");
         }
     }
@@ -107,6 +110,10 @@ impl Changes {
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
+        if self.kept.ending.load(Ordering::Relaxed) {
+            // What was broken off for that is nobody's fault, and not noted as such.
+            return Err(StartError::Cannot("the gateway ends".into()));
+        }
         let now = self.gateway.clock.now();
         let refused = note_refusals(self.shelf(), &outcomes, now, false);
         let same = |before: &Snapshot| {
