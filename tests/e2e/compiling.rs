@@ -34,12 +34,30 @@ fn bomb(functions: usize, loops: usize) -> Vec<u8> {
     // Back to the head of each loop, as long as the argument says so.
     body.extend([0x20, 0x00, 0x0d, 0x00, 0x0b].repeat(loops));
     body.extend([0x20, 0x01, 0x0b]);
-    let code = [number(body.len()), body].concat();
+    component(functions, &body)
+}
+
+/// A component that holds a module with so many functions of one body, from a number to a number.
+fn component(functions: usize, body: &[u8]) -> Vec<u8> {
+    let code = [&number(body.len()), body].concat();
     let types = section(1, &[1, 0x60, 1, 0x7f, 1, 0x7f]);
     let declared = section(3, &[number(functions), vec![0; functions]].concat());
     let bodies = section(10, &[number(functions), code.repeat(functions)].concat());
     let module = [b"\0asm\x01\0\0\0", &types[..], &declared, &bodies].concat();
     [b"\0asm\x0d\0\x01\0", &section(1, &module)[..]].concat()
+}
+
+/// A valid component with one function of so many branches, each within the one before, around as many variables: small, and
+/// the compiler keeps all of them apart.
+fn memory_bomb(branches: usize, variables: usize) -> Vec<u8> {
+    let mut body = [number(1), number(variables), vec![0x7f]].concat();
+    for at in 0..branches {
+        // local.get 0, if; local.get 0, local.set of one of them
+        body.extend([&[0x20, 0x00, 0x04, 0x40, 0x20, 0x00, 0x21][..], &number(1 + at % variables)].concat());
+    }
+    body.extend(vec![0x0b; branches]);
+    body.extend([0x20, 0x01, 0x0b]);
+    component(1, &body)
 }
 
 /// Takes more than a minute of processor time to compile, also where the compiler was built to be quick.
@@ -114,7 +132,7 @@ fn what_takes_too_much_is_refused_and_the_old_version_serves() {
         ),
         (
             "compile_memory = \"128MiB\"",
-            bomb(1, 1500),
+            memory_bomb(10_000, 40_000),
             "`numbered.wasm` cannot be used: it takes more than 128 MiB of memory to compile; make",
         ),
     ] {

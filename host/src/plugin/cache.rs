@@ -63,7 +63,7 @@ impl CodeCache {
         }
         let kept = compiled.serialize().map_err(|error| error.to_string()).and_then(|code| {
             let entry = [self.tag(&name, &code).as_ref(), &code].concat();
-            data::write_private(&place, &entry).map_err(|error| error.to_string())
+            data::write_verified(&place, &entry).map_err(|error| error.to_string())
         });
         match kept {
             Ok(()) => self.sweep(),

@@ -54,14 +54,15 @@ impl Catalog {
 
     /// What a policy's component may be made from, the best first: what is in the directory, then what served last. For a
     /// policy that an operator holds: what it is held to, after anything new in the directory; never what was gone back from,
-    /// unless nothing else is left to start with.
-    pub fn offers(
+    /// unless nothing else is left to start with. Kept ones are read when they are come to. Also the digest of what is in the
+    /// directory, where that is among them.
+    pub fn offers<'a>(
         &self,
         directory: &Path,
         written: &config::Policy,
-        shelf: Option<&Shelf>,
+        shelf: Option<&'a Shelf>,
         starting: bool,
-    ) -> Vec<Offer> {
+    ) -> (Option<String>, impl Iterator<Item = Offer> + use<'a>) {
         let key = format!("policies.{}", written.name);
         let (there, place) = match read(directory, &written.plugin, &key) {
             // A start takes what it finds: nobody would begin again for it.
@@ -69,24 +70,20 @@ impl Catalog {
             Err(problem) => (Err(problem), None),
         };
         let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false, place };
-        let Some(shelf) = shelf else { return vec![there] };
-        let kept = |digest: String| {
-            let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
-            Offer { bytes: shelf.component(&digest).ok_or_else(gone), digest: Some(digest), kept: true, place: None }
-        };
-        let card = shelf.card(&written.name);
-        let Some(held) = card.held.filter(|held| held.plugin == written.plugin) else {
-            let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
-            let last = last.filter(|last| there.digest.as_ref() != Some(last)).map(kept);
-            return std::iter::once(there).chain(last).collect();
-        };
-        let is_new = there.digest.as_ref().is_some_and(|digest| !held.instead_of.contains(digest));
-        let (first, last) = if is_new { (Some(there), None) } else { (None, Some(there)) };
-        let others = card.versions.into_iter().rev().filter(|version| version.plugin == written.plugin);
-        let others = others.map(|version| version.digest).filter(|digest| *digest != held.digest);
-        let others: Vec<Offer> = others.filter(|digest| !held.instead_of.contains(digest)).map(kept).collect();
-        let held = kept(held.digest);
-        first.into_iter().chain([held]).chain(others).chain(last.filter(|_| starting)).collect()
+        let candidates = candidates(there, written, shelf, starting);
+        let in_directory = candidates.iter().find_map(|candidate| match candidate {
+            Candidate::There(offer) => offer.digest.clone(),
+            Candidate::Kept(_) => None,
+        });
+        let offers = candidates.into_iter().map(move |candidate| match candidate {
+            Candidate::There(offer) => offer,
+            Candidate::Kept(digest) => {
+                let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
+                let bytes = shelf.and_then(|shelf| shelf.component(&digest)).ok_or_else(gone);
+                Offer { bytes, digest: Some(digest), kept: true, place: None }
+            }
+        });
+        (in_directory, offers)
     }
 
     /// The digest of what is in the directory for a policy, where something can be read.
@@ -134,6 +131,32 @@ impl Catalog {
         compiled.insert(name, Arc::downgrade(&component));
         Ok(component)
     }
+}
+
+/// What may be offered, before it is read.
+enum Candidate {
+    /// What is in the directory.
+    There(Offer),
+    /// A version that was kept, by its digest.
+    Kept(String),
+}
+
+fn candidates(there: Offer, written: &config::Policy, shelf: Option<&Shelf>, starting: bool) -> Vec<Candidate> {
+    let Some(shelf) = shelf else { return vec![Candidate::There(there)] };
+    let card = shelf.card(&written.name);
+    let Some(held) = card.held.filter(|held| held.plugin == written.plugin) else {
+        let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
+        let last = last.filter(|last| there.digest.as_ref() != Some(last)).map(Candidate::Kept);
+        return std::iter::once(Candidate::There(there)).chain(last).collect();
+    };
+    let is_new = there.digest.as_ref().is_some_and(|digest| !held.instead_of.contains(digest));
+    let there = Candidate::There(there);
+    let (first, last) = if is_new { (Some(there), None) } else { (None, Some(there)) };
+    let others = card.versions.into_iter().rev().filter(|version| version.plugin == written.plugin);
+    let others = others.map(|version| version.digest).filter(|digest| *digest != held.digest);
+    let others = others.filter(|digest| !held.instead_of.contains(digest)).map(Candidate::Kept).collect::<Vec<_>>();
+    let held = Candidate::Kept(held.digest);
+    first.into_iter().chain([held]).chain(others).chain(last.filter(|_| starting)).collect()
 }
 
 /// Bytes that a component may be made from.

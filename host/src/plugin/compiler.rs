@@ -176,14 +176,14 @@ fn in_child(program: &Path, component: &[u8], order: &Order<'_>) -> Result<Vec<u
     let unstarted = |error: io::Error| CompileError::Unstarted(error.to_string());
     let mut child = started.map_err(unstarted)?;
     let talked = talk(&mut child, component, order);
-    let status = child.wait().map_err(unstarted)?;
+    let status = child.wait();
     let (heard, said) = talked.map_err(unstarted)?;
     match heard {
         Heard::Answer(Answer::Code(code)) => Ok(code),
         Heard::Answer(Answer::Refused(reason)) => Err(CompileError::Invalid(reason)),
         Heard::Answer(Answer::TooLarge) => Err(CompileError::Code),
         Heard::Answer(Answer::Nonsense) => Err(CompileError::Nonsense),
-        Heard::Answer(Answer::Nothing) => Err(because(status, &said, order.bounds)),
+        Heard::Answer(Answer::Nothing) => Err(because(status.ok(), &said, order.bounds)),
         Heard::TooLong => Err(CompileError::Time(time)),
         Heard::GivenUp(reason) => Err(CompileError::GivenUp(reason)),
     }
@@ -243,18 +243,20 @@ fn wait(child: &Child, order: &Order<'_>, answers: &Receiver<Answer>) -> Heard {
 }
 
 /// Why a child ended without an answer.
-fn because(status: ExitStatus, said: &str, bounds: config::Compile) -> CompileError {
-    // The words with which Rust's standard library ends a process that has no memory left.
-    if said.contains("memory allocation of") {
+fn because(status: Option<ExitStatus>, said: &str, bounds: config::Compile) -> CompileError {
+    // The words with which Rust's standard library ends a process that has no memory left, and ours.
+    if said.contains("memory allocation of") || said.contains(child::NO_MEMORY) {
         return CompileError::Memory(bounds.memory);
     }
     if !said.is_empty() {
         tracing::warn!("the compiler's process said: {said}");
     }
-    match (status.signal(), status.code()) {
+    let signal = status.and_then(|status| status.signal());
+    match (signal, status.and_then(|status| status.code())) {
         (Some(signal), _) if signal == rustix::process::Signal::XCPU.as_raw() => CompileError::Time(bounds.time),
         (Some(signal), _) => CompileError::Died(format!("was ended by signal {signal}")),
-        (None, code) => CompileError::Died(format!("ended with exit code {} and no answer", code.unwrap_or_default())),
+        (None, Some(code)) => CompileError::Died(format!("ended with exit code {code} and no answer")),
+        (None, None) => CompileError::Died("ended without an answer".into()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::snapshot::{Outcome, Snapshot};
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
@@ -66,7 +67,9 @@ impl Changes {
     /// Looks at the components again, and says in the log what did not go well.
     pub(super) fn components(&self) {
         let _one = self.one_at_a_time();
-        if let Err(error) = self.look_again() {
+        if let Err(error) = self.look_again()
+            && !self.kept.ending.load(Ordering::Relaxed)
+        {
             tracing::error!("the components do not fit the running configuration, what serves goes on:\n{error}");
         }
     }
@@ -110,6 +113,10 @@ impl Changes {
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
+        if self.kept.ending.load(Ordering::Relaxed) {
+            // What was broken off for that is nobody's fault, and not noted as such.
+            return Err(StartError::Cannot("the gateway ends".into()));
+        }
         let now = self.gateway.clock.now();
         let refused = note_refusals(self.shelf(), &outcomes, now, false);
         let same = |before: &Snapshot| {
@@ -146,7 +153,8 @@ impl Changes {
     }
 }
 
-/// Keeps what is about to serve, so that there is something to go back to.
+/// Keeps what is about to serve, so that there is something to go back to. Durable it is only when it was noted: the disk's time
+/// for that is not to be waited for, and until then the versions before are there.
 pub(super) fn keep(shelf: &Shelf, outcomes: &[Outcome]) -> Result<(), ShelfError> {
     for Outcome { policy, serving, .. } in outcomes {
         let (Some(digest), Ok(bytes)) = (&serving.digest, &serving.bytes) else { continue };
@@ -169,6 +177,11 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
             version: outcome.version.clone(),
             since: now,
         };
+        if before.as_ref() != Some(digest)
+            && let Err(error) = shelf.settle(digest)
+        {
+            told(&outcome.policy, &error);
+        }
         if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }

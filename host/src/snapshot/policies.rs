@@ -75,8 +75,8 @@ pub(super) fn prepare(
         let mut refused: Option<(Option<String>, Vec<Problem>)> = None;
         let mut found = None;
         let mut all = Vec::new();
-        let offers = from.catalog.offers(&config.plugins.directory, written, from.shelf, from.earlier.is_none());
-        let in_directory = offers.iter().find(|offer| !offer.kept).and_then(|offer| offer.digest.clone());
+        let starting = from.earlier.is_none();
+        let (in_directory, offers) = from.catalog.offers(&config.plugins.directory, written, from.shelf, starting);
         for offer in offers {
             match attempt(&offer, written, config, from, upstreams) {
                 Ok(fitting) => {

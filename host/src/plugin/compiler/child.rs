@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 
 /// All of its environment: the allocator takes memory as it is used, so that what counts against the bound is what is needed.
 pub(super) const ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
+/// What is said where memory runs out and somebody notices.
+pub(super) const NO_MEMORY: &str = "there is no memory left";
 /// The most files: its pipes, and what is looked up about the machine.
 const FILES: u64 = 16;
 
@@ -20,8 +22,20 @@ const FILES: u64 = 16;
 pub fn run(seconds: u64, memory: u64, from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     bound(seconds, memory)?;
     let mut component = Vec::new();
-    from.take(LARGEST_COMPONENT + 1).read_to_end(&mut component)?;
-    answer::write(&machine_code(&component), to)
+    from.take(LARGEST_COMPONENT + 1).read_to_end(&mut component).map_err(|error| match error.kind() {
+        io::ErrorKind::OutOfMemory => io::Error::other(NO_MEMORY),
+        _ => error,
+    })?;
+    let code = compiled(&component);
+    if code.as_ref().is_err_and(is_no_memory) {
+        return Err(io::Error::other(NO_MEMORY));
+    }
+    answer::write(&code.map_err(|error| error.root_cause().to_string()), to)
+}
+
+fn is_no_memory(error: &wasmtime::Error) -> bool {
+    let by_system = error.root_cause().downcast_ref::<io::Error>();
+    by_system.is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory) || error.is::<wasmtime::OutOfMemory>()
 }
 
 fn bound(seconds: u64, memory: u64) -> io::Result<()> {
@@ -40,6 +54,9 @@ fn bound(seconds: u64, memory: u64) -> io::Result<()> {
 
 /// The machine code of a component, for every engine of this gateway; or what is wrong with it.
 pub(super) fn machine_code(component: &[u8]) -> Result<Vec<u8>, String> {
-    let engine = wasmtime::Engine::new(&code_settings()).map_err(|error| format!("{error:#}"))?;
-    engine.precompile_component(component).map_err(|error| error.root_cause().to_string())
+    compiled(component).map_err(|error| error.root_cause().to_string())
+}
+
+fn compiled(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    wasmtime::Engine::new(&code_settings())?.precompile_component(component)
 }

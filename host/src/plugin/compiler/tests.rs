@@ -58,6 +58,7 @@ fn the_end_of_a_child_says_why() {
         scripted("echo 'memory allocation of 512 bytes failed' >&2; kill -ABRT $$"),
         CompileError::Memory(BOUNDS.memory)
     );
+    assert_eq!(scripted("echo 'portico: there is no memory left' >&2; exit 1"), CompileError::Memory(BOUNDS.memory));
     // However much it says, nothing waits for it to be read.
     assert_eq!(
         scripted("yes | head -c 300000 >&2; exit 7"),
