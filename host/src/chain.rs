@@ -28,7 +28,7 @@ mod after;
 mod body;
 
 pub use after::Head;
-pub use body::{Announced, Followers, Following, Refusal, Tab};
+pub use body::{Announced, Followers, Following, Refusal, Side, Tab};
 
 /// The policies of one pillar, in order.
 #[derive(Default)]

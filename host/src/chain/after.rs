@@ -122,12 +122,12 @@ impl Step {
         self.policy.admit(head.caller, head.clock)
     }
 
-    fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
+    pub(super) fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
         let reads = &self.policy.component.declared.response_reads;
         (named(reads, head.headers), others(reads, head.headers))
     }
 
-    fn response<'a>(
+    pub(super) fn response<'a>(
         &self,
         head: &Head<'_>,
         fields: &'a Named<'_>,

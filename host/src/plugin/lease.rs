@@ -242,7 +242,6 @@ impl Lease {
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>) -> Result<Answer<T>, Failure> {
-        self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let Some((live, _)) = &mut self.live else {
             return Err(Failure::NoInstance("it was given back".into()));
         };
