@@ -120,7 +120,7 @@ impl Followers {
         seat.lease = None;
         // A call on the way counts for quarantine as any other; whoever waits since this body began is not let through.
         if failure.is_overrun()
-            && let Ok(pass) = seat.policy.admit(self.tab.caller, &self.tab.clock)
+            && let Ok(pass) = seat.policy.admit_later(self.tab.caller, &self.tab.clock, self.tab.began)
         {
             let _ = pass.saw::<()>(Err(failure.clone()));
         }

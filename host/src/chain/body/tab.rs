@@ -5,7 +5,7 @@
 
 use crate::body::Refused;
 use crate::chain::Passed;
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::plugin::contract::{self, Charge};
 use crate::plugin::{Action, Afterthought, Answer, Caller, Decision, Direction, Reply};
 use smallvec::SmallVec;
@@ -17,6 +17,8 @@ pub struct Tab {
     pub(super) request_id: Box<str>,
     pub(super) caller: Caller,
     pub(super) clock: Clock,
+    /// When the request came.
+    pub(super) began: Millis,
     fuel: Cell<u64>,
     charges: RefCell<SmallVec<[Charge; 2]>>,
     /// The most that each policy charged so far, by position.
@@ -72,11 +74,12 @@ pub enum Refusal {
 
 impl Tab {
     /// Nothing came of them yet.
-    pub(in crate::chain) fn new(request_id: &str, caller: Caller, clock: &Clock) -> Self {
+    pub(in crate::chain) fn new(request_id: &str, caller: Caller, clock: &Clock, began: Millis) -> Self {
         Self {
             request_id: request_id.into(),
             caller,
             clock: clock.clone(),
+            began,
             fuel: Cell::default(),
             charges: RefCell::default(),
             charged: RefCell::default(),
