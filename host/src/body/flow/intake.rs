@@ -9,9 +9,11 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 /// Frames without a byte that are passed over in one go.
 const EMPTY_IN_ONE_GO: u32 = 64;
@@ -47,15 +49,15 @@ pub(super) struct Intake {
     /// What comes after all of it, where that is known.
     then: Option<Came>,
     trailers: Option<HeaderMap>,
-    /// Whether whoever brings more had its turn since the last chunk came.
-    had_turn: bool,
+    /// What has to pass before it is sure that no more is there.
+    turn: Option<Arc<Turn>>,
     progress: Rc<Progress>,
 }
 
 impl Intake {
     pub(super) fn new(source: Source, progress: Rc<Progress>) -> Self {
-        let (joined, rest, then, trailers, had_turn) = Default::default();
-        Self { source, joined, rest, then, trailers, had_turn, progress }
+        let (joined, rest, then, trailers, turn) = Default::default();
+        Self { source, joined, rest, then, trailers, turn, progress }
     }
 
     /// The next chunk of at most [`CHUNK`] bytes; where `joins`, as much as there is at once.
@@ -81,17 +83,11 @@ impl Intake {
                 Poll::Ready(Some(Err(error))) => self.then = Some(Came::Broken(error)),
                 Poll::Ready(None) => self.then = Some(Came::End),
                 Poll::Pending if self.gathered() == 0 => return Poll::Pending,
-                // A connection hands over one chunk at a time. It is asked for the next one once, in its turn on this
-                // worker, and nobody waits for the network here.
-                Poll::Pending if !self.had_turn => {
-                    self.had_turn = true;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                Poll::Pending if self.may_bring_more(context.waker()) => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
-        self.had_turn = false;
+        self.turn = None;
         if self.gathered() > 0 {
             let chunk = match self.joined.is_empty() {
                 true => self.rest.split_to(self.rest.len().min(CHUNK)),
@@ -128,8 +124,19 @@ impl Intake {
         self.joined.len() + self.rest.len()
     }
 
+    /// Whether there may be more at once: a connection hands over one chunk at a time, and the next one when it had its turn
+    /// on this worker. Nobody waits for the network here.
+    fn may_bring_more(&mut self, waker: &Waker) -> bool {
+        match &self.turn {
+            Some(turn) if turn.has_passed() => return false,
+            Some(turn) if turn.waits.will_wake(waker) => {}
+            _ => self.turn = Some(Turn::begin(waker.clone())),
+        }
+        true
+    }
+
     fn came(&mut self, mut chunk: Bytes) {
-        self.had_turn = false;
+        self.turn = None;
         if !matches!(self.source, Source::Held(_)) {
             self.progress.came(chunk.len());
         }
@@ -143,6 +150,34 @@ impl Intake {
         let fits = chunk.split_to(chunk.len().min(CHUNK - self.joined.len()));
         self.joined.extend_from_slice(&fits);
         self.rest = chunk;
+    }
+}
+
+/// One turn of all that is ready on this worker. Being asked again does not mean that it has passed: whoever sends a body
+/// asks for more of it twice in one turn.
+struct Turn {
+    passed: AtomicBool,
+    waits: Waker,
+}
+
+impl Turn {
+    fn begin(waits: Waker) -> Arc<Self> {
+        let turn = Arc::new(Self { passed: AtomicBool::new(false), waits });
+        let waker = Waker::from(turn.clone());
+        // The first time that it is asked, it has this waker woken at the end of the turn.
+        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+        turn
+    }
+
+    fn has_passed(&self) -> bool {
+        self.passed.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.passed.store(true, Ordering::Relaxed);
+        self.waits.wake_by_ref();
     }
 }
 
