@@ -100,7 +100,9 @@ fn who_makes_a_policy_overrun_in_a_later_phase_waits_and_nobody_else() {
             answered(&gateway) >= 3
         });
         let shown = policy(&gateway);
-        assert!(shown["failures"]["out_of_fuel"].as_u64() >= Some(5), "{path} {body}: {shown}");
+        // Before the bound that holds whatever else a caller does: what went well in the same exchange does not count.
+        let overran = shown["failures"]["out_of_fuel"].as_u64().expect("a number");
+        assert!((5..25).contains(&overran), "{path} {body}: {shown}");
         assert_eq!(shown["quarantine"]["callers"], 1, "{path} {body}: {shown}");
         assert_eq!(ask(&gateway, 3, "POST", "/v1/connect/x", "good"), 200, "{path} {body}");
         until("the caller is back", || ask(&gateway, 2, "POST", "/v1/connect/x", "good") == 200);

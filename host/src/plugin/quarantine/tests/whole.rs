@@ -144,6 +144,27 @@ fn overruns_in_later_phases_bring_it_down_as_those_in_the_first() {
     assert!(down >= first && down.since(first) <= Duration::from_secs(1), "{first:?} {down:?}");
 }
 
+/// The first call of a probe's exchange keeps its bounds, and so ends the wait too soon: the next one is longer.
+#[test]
+fn a_whole_that_overruns_in_later_phases_waits_ever_longer() {
+    let quarantine = Quarantine::new(1);
+    let mut waits: Vec<(Millis, Duration)> = Vec::new();
+    for (step, now) in (0..60_000).step_by(100).map(after).enumerate() {
+        for number in 0..8 {
+            // Ever other ones: those that come again wait each for itself.
+            later_overrun(&quarantine, address((step as u32 * 8 + number) % 400), now);
+        }
+        if let Some(until) = quarantine.shown(now).without_key
+            && waits.last().is_none_or(|(known, _)| *known != until)
+        {
+            waits.push((until, until.since(now)));
+        }
+    }
+    let waits: Vec<Duration> = waits.into_iter().map(|(_, wait)| wait).collect();
+    assert!(waits.len() >= 3, "{waits:?}");
+    assert!(waits.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{waits:?}");
+}
+
 #[test]
 fn overruns_in_later_phases_of_a_few_are_not_held_against_all() {
     let quarantine = Quarantine::new(1);
