@@ -28,7 +28,7 @@ mod after;
 mod body;
 
 pub use after::Head;
-pub use body::{Announced, Followers, Following, Refusal, Tab};
+pub use body::{Announced, Followers, Following, Refusal, Side, Tab};
 
 /// The policies of one pillar, in order.
 #[derive(Default)]
@@ -105,7 +105,7 @@ impl Chain {
     /// Asks each policy in turn, until one refuses or answers. Only a policy that waits makes the request wait.
     pub async fn run(&self, instances: &RefCell<Instances>, facts: &Facts<'_>) -> Passed {
         let caller = facts.caller();
-        let bodies = self.follows_bodies().then(|| Rc::new(Tab::new(facts.request_id, caller, facts.clock)));
+        let bodies = self.follows_bodies().then(|| Rc::new(Tab::new(facts.request_id, caller, facts.clock, facts.now)));
         let decisions = Vec::with_capacity(self.steps.len());
         let mut passed = Passed { decisions, end: End::Through, fuel: 0, bodies, caller };
         for (position, step) in self.steps.iter().enumerate() {

@@ -165,6 +165,8 @@ pub enum Failure {
 pub struct Bounds {
     /// Units of fuel, about one for each Wasm instruction.
     pub fuel: u64,
+    /// Of fuel, for all calls about one body together: so many units for each KiB of it, beside what eight calls may use.
+    pub fuel_per_kib: u64,
     /// Wall clock. Checked every 5 ms.
     pub deadline: Duration,
     /// Bytes over all memories of an instance.

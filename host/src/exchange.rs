@@ -150,7 +150,7 @@ impl Exchange<'_> {
                 Answer::whole(respond::to(&denial, self.id), Source::Gateway, None)
             }
         };
-        self.finish(chain, answer, &mut passed, meter).await
+        self.finish(finish::Course { pillar, chain }, answer, &mut passed, meter).await
     }
 
     /// What the chain came to: an answer of its own, or the upstream's.

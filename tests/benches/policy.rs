@@ -57,10 +57,14 @@ fn main() -> ExitCode {
 }
 
 fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> Arc<Policy> {
-    let bounds =
-        Bounds { fuel: 2_000_000, deadline: Duration::from_millis(20), memory: 16 << 20, copied_out: 128 << 10 };
-    let component =
-        Component::load(engine, bytes, bounds, None, &ORDER).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let bounds = Bounds {
+        fuel: 2_000_000,
+        fuel_per_kib: 1_000_000,
+        deadline: Duration::from_millis(20),
+        memory: 16 << 20,
+        copied_out: 128 << 10,
+    };
+    let component = Component::load(engine, bytes, bounds, None, &ORDER).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

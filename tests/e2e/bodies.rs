@@ -7,9 +7,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+mod both;
 mod ending;
 mod large;
 mod refused;
+mod work;
 
 /// A policy of the chain: the guest `follower`, with this configuration.
 pub struct Link {
@@ -105,11 +107,16 @@ pub fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
 
 /// The connection on which a request with this in it comes; those that only ask whether somebody is there are passed over.
 pub fn accept(listener: &TcpListener, wanted: &str) -> TcpStream {
+    accept_and_read(listener, wanted).0
+}
+
+/// As [`accept`], with what came.
+pub fn accept_and_read(listener: &TcpListener, wanted: &str) -> (TcpStream, String) {
     loop {
         let (mut stream, _) = listener.accept().expect("a connection");
         if stream.peek(&mut [0]).is_ok_and(|read| read > 0) {
-            read_until(&mut stream, wanted);
-            return stream;
+            let seen = read_until(&mut stream, wanted);
+            return (stream, seen);
         }
     }
 }
@@ -333,6 +340,38 @@ fn what_bodies_cost_is_charged_and_counted_as_on_the_wire() {
     assert_eq!((&total["bytes_in"], &total["bytes_out"]), (&json!(5), &json!(5)), "{total}");
     assert_eq!(total["gas"], "0.000005", "{total}");
     assert!(total["fuel"].as_u64().is_some_and(|fuel| fuel > 1000), "{total}");
+}
+
+/// One policy charges for the head, for what is sent and for what comes back: the maximum of its plan is that of the sum.
+#[test]
+fn charges_of_all_phases_together_stay_within_the_plan() {
+    let origin = Origin::echo();
+    for mode in [json!("transform"), json!({ "buffered": 10_000 })] {
+        let descriptor = json!({ "request_body": mode, "response_body": mode, "powers": ["charge"] });
+        let gateway = |maximum: u64| {
+            let config = json!({
+                "maximum_charge": maximum, "charge": 1, "request": { "charge": 2 }, "response": { "charge": 3 },
+            });
+            gateway(origin.address, &[Link::new("counts", descriptor.clone(), config)], "")
+        };
+        let within = gateway(6);
+        let key = within.key(&["connect"]);
+        assert_eq!(within.call("POST", "/v1/connect/x").key(&key).body("hello").send().status, 200, "{mode}");
+        let org = within.admin("GET", "/v1/orgs").send().json()["orgs"][0]["id"].as_str().expect("an org").to_owned();
+        let usage = || within.admin("GET", &format!("/v1/usage?org={org}")).send().json()["total"].clone();
+        until("usage is kept", || usage()["calls"] == 1);
+        assert_eq!(usage()["gas"], "0.000006", "{mode}");
+        // The last word of the three goes beyond it.
+        let beyond = gateway(5);
+        let mut stream =
+            open(&beyond, "POST /v1/connect/x HTTP/1.1\r\nhost: g\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert_eq!(answer.starts_with("HTTP/1.1 503 "), mode.is_object(), "{mode}: {answer}");
+        assert!(!answer.contains("\r\n0\r\n\r\n"), "{mode}: it does not look whole: {answer}");
+        let policy = beyond.admin("GET", "/v1/plugins").send().json()["policies"][0].clone();
+        assert_eq!(policy["failures"], json!({ "not_allowed": 1 }), "{mode}");
+    }
 }
 
 /// A part of what the upstream has is no part of what the client gets.

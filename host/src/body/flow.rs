@@ -3,11 +3,16 @@
 //! Holds at most one chunk on its way in and what the filter made of it: whoever reads slowly is waited for. Never ends a
 //! body that its filter refused: it breaks off.
 
+mod intake;
+
+pub use intake::Source;
+
 use super::Progress;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use intake::{Came, Intake};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -52,13 +57,11 @@ pub trait Filter {
     fn end(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), Refused>;
 }
 
-/// A body that is whole already.
+/// A body that is whole already. Its trailers are gone: it goes on with a length, and then there is no place for them.
 #[derive(Default)]
 pub struct Held {
     /// Its chunks, none of them empty.
     pub chunks: VecDeque<Bytes>,
-    /// Its trailers.
-    pub trailers: Option<HeaderMap>,
     /// Whoever had it held: bounds count it for as long as it takes memory.
     holder: Option<Box<dyn Filter>>,
 }
@@ -68,14 +71,6 @@ impl Held {
     pub fn length(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
     }
-}
-
-/// Where a body comes from.
-pub enum Source {
-    /// A connection.
-    Incoming(Incoming),
-    /// It was held.
-    Held(Held),
 }
 
 /// A body on its way.
@@ -88,12 +83,10 @@ pub enum Flow {
 
 /// A body that was held, or that passes a filter.
 pub struct Filtered {
-    source: Source,
+    intake: Intake,
     /// `None` once it had its last word.
     filter: Option<Box<dyn Filter>>,
     spent: Option<Box<dyn Filter>>,
-    /// What came and was not filtered yet.
-    rest: Bytes,
     /// What was filtered and did not go on yet.
     out: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
@@ -129,16 +122,15 @@ impl Filtered {
     /// since nobody asks for the chunks of an empty body.
     pub fn new(source: Source, filter: Option<Box<dyn Filter>>, progress: Rc<Progress>) -> Self {
         let mut filtered = Self {
-            source,
+            intake: Intake::new(source, progress.clone()),
             filter,
             spent: None,
-            rest: Bytes::new(),
             out: VecDeque::new(),
             trailers: None,
             state: State::Open,
             progress,
         };
-        if filtered.source.is_end_stream() {
+        if filtered.intake.is_over() {
             filtered.end();
         }
         filtered
@@ -160,10 +152,7 @@ impl Filtered {
                     return Ok(held);
                 }
                 Ok(Some(Err(error))) => return Err(Some(error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(chunk) => held.chunks.push_back(chunk),
-                    Err(frame) => held.trailers = frame.into_trailers().ok(),
-                },
+                Ok(Some(Ok(frame))) => held.chunks.extend(frame.into_data()),
                 Err(_) if self.progress.bytes() > came => {
                     came = self.progress.bytes();
                     if begun.elapsed() > patience + std::time::Duration::from_secs(came / LEAST_RATE) {
@@ -187,30 +176,14 @@ impl Filtered {
             if self.state == State::Over {
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            if !self.rest.is_empty() {
-                self.pass();
-                continue;
-            }
-            match ready!(self.source.poll_frame(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(chunk) => {
-                        if matches!(self.source, Source::Incoming(_)) {
-                            self.progress.came(chunk.len());
-                        }
-                        self.rest = chunk;
-                        self.pass();
-                    }
-                    Err(frame) => {
-                        self.trailers = frame.into_trailers().ok();
-                        self.end();
-                    }
-                },
-                Some(Err(error)) => {
+            match ready!(self.intake.poll(context, self.filter.is_some())) {
+                Came::Chunk(chunk) => self.pass(chunk),
+                Came::End => self.end(),
+                Came::Broken(error) => {
                     // What follows the body learns that it is cut off by being dropped.
-                    self.filter = None;
+                    self.refuse();
                     return Poll::Ready(Some(Err(Error::Transport(error))));
                 }
-                None => self.end(),
             }
         }
         // Others on this worker have their turn.
@@ -220,10 +193,8 @@ impl Filtered {
 
     /// Filters one chunk of what came. Together with the last one the end is known, before that chunk goes on: where the
     /// length was announced, nobody asks for anything after it.
-    fn pass(&mut self) {
-        let chunk = self.rest.split_to(self.rest.len().min(CHUNK));
+    fn pass(&mut self, chunk: Bytes) {
         match &mut self.filter {
-            _ if chunk.is_empty() => {}
             Some(filter) => {
                 if filter.pass(chunk, &mut self.out).is_err() {
                     self.refuse();
@@ -231,7 +202,7 @@ impl Filtered {
             }
             None => self.out.push_back(chunk),
         }
-        if self.state == State::Open && self.rest.is_empty() && self.source.is_end_stream() {
+        if self.state == State::Open && self.intake.is_over() {
             self.end();
         }
     }
@@ -240,9 +211,7 @@ impl Filtered {
         if self.state != State::Open {
             return;
         }
-        if let Source::Held(held) = &mut self.source {
-            self.trailers = held.trailers.take();
-        }
+        self.trailers = self.intake.take_trailers();
         self.state = State::Over;
         if let Some(mut filter) = self.filter.take() {
             match filter.end(&mut self.out) {
@@ -260,23 +229,6 @@ impl Filtered {
 
     fn is_over(&self) -> bool {
         self.state == State::Over && self.out.is_empty() && self.trailers.is_none()
-    }
-}
-
-impl Source {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self {
-            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(context),
-            Self::Held(held) => Poll::Ready(held.chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
-        }
-    }
-
-    /// Whether nothing more comes; trailers of what was held are taken at the end.
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Incoming(incoming) => incoming.is_end_stream(),
-            Self::Held(held) => held.chunks.is_empty(),
-        }
     }
 }
 
@@ -303,11 +255,11 @@ impl HttpBody for Flow {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Plain(incoming) => incoming.size_hint(),
-            Self::Filtered(filtered) => match (&filtered.source, &filtered.filter) {
+            Self::Filtered(filtered) => match (filtered.intake.left(), &filtered.filter) {
                 // Also what is over already: it is all in `out`.
-                (Source::Held(held), None) => {
+                (Some(left), None) => {
                     let out: u64 = filtered.out.iter().map(|chunk| chunk.len() as u64).sum();
-                    SizeHint::with_exact(out + filtered.rest.len() as u64 + held.length())
+                    SizeHint::with_exact(out + left)
                 }
                 _ => SizeHint::default(),
             },

@@ -20,7 +20,7 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// Position of the rule in the pillar.
     pub route: u32,
-    /// The time.
+    /// When the request came.
     pub now: Millis,
     /// The request's id.
     pub request_id: &'a str,
@@ -119,15 +119,15 @@ impl Step {
 
     fn admit_response<'a>(&'a self, head: &Head<'a>) -> Result<Pass<'a>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
-        self.policy.admit(head.caller, head.clock)
+        self.policy.admit_later(head.caller, head.clock, head.now)
     }
 
-    fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
+    pub(super) fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {
         let reads = &self.policy.component.declared.response_reads;
         (named(reads, head.headers), others(reads, head.headers))
     }
 
-    fn response<'a>(
+    pub(super) fn response<'a>(
         &self,
         head: &Head<'_>,
         fields: &'a Named<'_>,

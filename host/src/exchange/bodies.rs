@@ -3,15 +3,16 @@
 //! Where nobody follows a body it streams past as it comes. Where somebody has it held, the head waits here; a refusal
 //! that comes before the head has gone becomes an answer.
 
+use super::finish::Course;
 use super::{Answer, Exchange, Routed, guard, reply_response};
 use crate::body::{Body, Error, Filter, Filtered, Flow, Progress, Source as From, Upload};
-use crate::chain::{Announced, Chain, Following, Head, Passed, Refusal, Tab};
+use crate::chain::{Announced, Following, Head, Passed, Refusal, Side, Tab};
 use crate::denial::Denial;
 use crate::effect::{self, Told};
 use crate::head;
 use crate::meter::Meter;
-use crate::plugin::Reply;
 use crate::plugin::contract::Source;
+use crate::plugin::{Direction, Reply};
 use crate::respond;
 use crate::snapshot::Pillar;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -99,11 +100,12 @@ impl Exchange<'_> {
         };
         let Some(tab) = passed.bodies.clone() else { return Ok(plain(incoming)) };
         meter.follow(tab.clone());
+        let side = tab.side(Direction::Request);
         let length = incoming.size_hint().exact();
         let announced = Announced { route: u32::from(routed.target.rule), now: self.now, length };
         let chain = routed.pillar.chain(routed.target);
         let following = chain.follow_request(&self.worker.leases, &passed.decisions, announced, &tab);
-        let following = following.map_err(|_| ended(tab.refusal().expect(SAYS_WHY), routed.pillar))?;
+        let following = following.map_err(|_| ended(side.refusal().expect(SAYS_WHY), routed.pillar))?;
         if following.is_nobody() {
             return Ok(plain(incoming));
         }
@@ -119,31 +121,31 @@ impl Exchange<'_> {
             let filtered = Filtered::new(source, Some(Box::new(followers)), progress.clone());
             source = From::Held(match filtered.hold(patience).await {
                 Ok(held) => held,
-                Err(Some(Error::Refused)) => return Err(ended(tab.refusal().expect(SAYS_WHY), routed.pillar)),
+                Err(Some(Error::Refused)) => return Err(ended(side.refusal().expect(SAYS_WHY), routed.pillar)),
                 Err(Some(Error::Transport(_))) => {
                     return Err(Ended::Denied(Denial::MalformedRequest("its body is malformed or ended early".into())));
                 }
                 Err(None) => return Err(Ended::Denied(Denial::RequestBodyStalled)),
             });
         }
-        let changed = tab.take_changed();
+        let changed = side.is_changed();
         tab.add_to(passed);
         let flow = flow(source, flowing, &progress);
         if flow.is_refused() {
-            return Err(ended(tab.refusal().expect(SAYS_WHY), routed.pillar));
+            return Err(ended(side.refusal().expect(SAYS_WHY), routed.pillar));
         }
         Ok(Uploaded { body: Upload::new(flow, progress), was_held, reframed: transformed || changed })
     }
 
     /// What the client gets instead, where a policy refused the request over its body; `None` where none did.
     pub(super) fn ended_by_policy(&self, passed: &Passed, pillar: &Pillar) -> Option<Ended> {
-        passed.bodies.as_ref()?.refusal().map(|refusal| ended(refusal, pillar))
+        passed.bodies.as_ref()?.side(Direction::Request).refusal().map(|refusal| ended(refusal, pillar))
     }
 
     /// Past the policies that follow the response body. `None` where the answer was replaced by a whole one.
     pub(super) async fn download(
         &self,
-        chain: &Chain,
+        course: Course<'_>,
         response: &mut Response<Body>,
         source: &mut Source,
         origin: Origin,
@@ -151,14 +153,18 @@ impl Exchange<'_> {
         meter: &mut Meter,
     ) -> Option<Flow> {
         let Some(tab) = passed.bodies.clone() else { return Some(Flow::Plain(origin.incoming)) };
-        match self.follow(chain, response, origin, passed, &tab, meter.route()).await {
+        match self.follow(course, response, origin, passed, &tab, meter.route()).await {
             Ok(flow) => {
                 let reply = self.apply_thoughts(&tab, response);
                 let Some(reply) = reply else { return Some(flow) };
                 *response = reply_response(reply);
                 *source = Source::Policy;
             }
-            Err(denial) => {
+            Err(Ended::Answered(reply)) => {
+                *response = reply_response(reply);
+                *source = Source::Policy;
+            }
+            Err(Ended::Denied(denial)) => {
                 meter.denied(&denial);
                 *response = respond::to(&denial, self.id);
                 *source = Source::Gateway;
@@ -169,13 +175,14 @@ impl Exchange<'_> {
 
     async fn follow(
         &self,
-        chain: &Chain,
+        course: Course<'_>,
         response: &mut Response<Body>,
         origin: Origin,
         passed: &Passed,
         tab: &Rc<Tab>,
         route: u32,
-    ) -> Result<Flow, Denial> {
+    ) -> Result<Flow, Ended> {
+        let side = tab.side(Direction::Response);
         let bodiless = origin.is_bodiless(response.status());
         let Origin { incoming, patience, .. } = origin;
         let head = Head {
@@ -189,8 +196,8 @@ impl Exchange<'_> {
             caller: passed.caller,
             clock: &self.worker.gateway.clock,
         };
-        let following = chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
-        let following = following.map_err(|_| refused(tab))?;
+        let following = course.chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
+        let following = following.map_err(|_| refused(side))?;
         if following.is_nobody() {
             return Ok(Flow::Plain(incoming));
         }
@@ -198,26 +205,29 @@ impl Exchange<'_> {
         if let (Some(first), Some(length)) = (holding.first(), incoming.size_hint().exact())
             && let Some(limit) = first.is_too_large(length)
         {
-            return Err(Denial::ResponseBodyTooLarge { limit });
+            return Err(Ended::Denied(Denial::ResponseBodyTooLarge { limit }));
         }
         let progress = Rc::<Progress>::default();
-        tab.take_changed();
         let mut source = From::Incoming(incoming);
         for followers in holding {
             let filtered = Filtered::new(source, Some(Box::new(followers)), progress.clone());
             source = From::Held(match filtered.hold(patience).await {
                 Ok(held) => held,
-                Err(Some(Error::Refused)) => return Err(refused(tab)),
-                Err(Some(Error::Transport(_))) => return Err(Denial::UpstreamBroke),
-                Err(None) => return Err(Denial::UpstreamTimedOut),
+                Err(Some(Error::Refused)) => return Err(refused(side)),
+                Err(Some(Error::Transport(_))) => {
+                    // Where the upload was broken off, so was this, and it is no fault of the upstream.
+                    let refusal = tab.side(Direction::Request).refusal();
+                    return Err(refusal.map_or(Ended::Denied(Denial::UpstreamBroke), |why| ended(why, course.pillar)));
+                }
+                Err(None) => return Err(Ended::Denied(Denial::UpstreamTimedOut)),
             });
         }
-        if transformed || tab.take_changed() {
+        if transformed || side.is_changed() {
             head::forget_bytes(response.headers_mut());
         }
         let flow = flow(source, flowing, &progress);
         if flow.is_refused() {
-            return Err(refused(tab));
+            return Err(refused(side));
         }
         Ok(flow)
     }
@@ -254,12 +264,12 @@ fn ended(refusal: Refusal, pillar: &Pillar) -> Ended {
 }
 
 /// What a client gets instead of a response, over its body.
-fn refused(tab: &Tab) -> Denial {
-    match tab.refusal() {
+fn refused(side: &Side) -> Ended {
+    Ended::Denied(match side.refusal() {
         Some(Refusal::TooLarge(limit)) => Denial::ResponseBodyTooLarge { limit },
         Some(Refusal::Stopped(policy)) => Denial::ResponseRefused { policy: policy.to_string() },
         Some(Refusal::Failed(policy)) => Denial::PolicyUnavailable { policy: policy.to_string() },
         // Requests are refused so, not responses; and whoever refuses says why.
         Some(Refusal::Denied(_) | Refusal::Answered(_)) | None => Denial::UpstreamBroke,
-    }
+    })
 }

@@ -10,17 +10,28 @@ use crate::effect;
 use crate::meter::Meter;
 use crate::plugin::contract::Source;
 use crate::respond;
+use crate::snapshot::Pillar;
 use http::Response;
+
+/// Where an exchange runs along.
+#[derive(Clone, Copy)]
+pub(super) struct Course<'a> {
+    /// Its pillar.
+    pub(super) pillar: &'a Pillar,
+    /// Its policies.
+    pub(super) chain: &'a Chain,
+}
 
 impl Exchange<'_> {
     /// The response phase, in reverse order, and the last entries of the meter.
     pub(super) async fn finish(
         &self,
-        chain: &Chain,
+        course: Course<'_>,
         answer: Answer,
         passed: &mut Passed,
         mut meter: Meter,
     ) -> Response<Body> {
+        let chain = course.chain;
         let Answer { mut response, incoming, mut source, told } = answer;
         if let Some(told) = told {
             told.write(response.headers_mut());
@@ -38,7 +49,7 @@ impl Exchange<'_> {
         meter.fuel(passed.fuel);
         let flow = match incoming {
             Some(origin) if source == Source::Upstream => {
-                self.download(chain, &mut response, &mut source, origin, passed, &mut meter).await
+                self.download(course, &mut response, &mut source, origin, passed, &mut meter).await
             }
             _ => None,
         };

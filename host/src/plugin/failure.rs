@@ -9,6 +9,8 @@ use wasmtime::Trap;
 pub enum Failure {
     /// It used up its fuel.
     OutOfFuel,
+    /// All calls about one body used up what they may use together.
+    OutOfBodyFuel,
     /// It ran longer than its deadline.
     PastDeadline,
     /// It trapped: unreachable code, a bad memory access, a stack that overflowed, memory that was not given.
@@ -45,7 +47,7 @@ impl Failure {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::OutOfFuel => Kind::OutOfFuel,
+            Self::OutOfFuel | Self::OutOfBodyFuel => Kind::OutOfFuel,
             Self::PastDeadline => Kind::PastDeadline,
             Self::Trapped(_) => Kind::Trapped,
             Self::Unreadable(_) => Kind::Unreadable,
@@ -59,14 +61,14 @@ impl Failure {
 
     /// Whether it took a worker's time, or a place to wait, until a bound stopped it: what leads to quarantine.
     pub fn is_overrun(&self) -> bool {
-        matches!(self, Self::OutOfFuel | Self::PastDeadline | Self::WaitedTooLong)
+        matches!(self, Self::OutOfFuel | Self::OutOfBodyFuel | Self::PastDeadline | Self::WaitedTooLong)
     }
 }
 
 /// The kinds of [`Failure`], as in logs and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// [`Failure::OutOfFuel`]
+    /// [`Failure::OutOfFuel`] and [`Failure::OutOfBodyFuel`]
     OutOfFuel,
     /// [`Failure::PastDeadline`]
     PastDeadline,
@@ -120,6 +122,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfFuel => f.write_str("it used up its fuel"),
+            Self::OutOfBodyFuel => f.write_str("it used up the fuel for all of a body (`fuel`, `fuel_per_kib`)"),
             Self::PastDeadline => f.write_str("it ran past its deadline"),
             Self::Trapped(trap) => write!(f, "it trapped: {trap}"),
             Self::Unreadable(why) => write!(f, "its answer could not be read: {why}"),

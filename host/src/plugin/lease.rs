@@ -4,6 +4,8 @@
 //! for them, so that long bodies never take the instances that requests need. One that does not reach the end of its body
 //! is dropped: it may hold half of it.
 
+mod budget;
+
 use super::bindings_0_1::request_body_world::RequestBody;
 use super::bindings_0_1::response_body_world::ResponseBody;
 use super::contract::{Denial, RequestEnd, RequestPiece, Response, ResponseEnd, ResponsePiece, Upload};
@@ -11,6 +13,7 @@ use super::failure::Failure;
 use super::instance::{Answer, Live};
 use super::policy::Policy;
 use crate::config::Instance as Mode;
+use budget::Budget;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -68,6 +71,7 @@ pub struct Lease {
     /// `None` once it was given back.
     live: Option<(Live, Place)>,
     exports: Exports,
+    budget: Budget,
     leases: Rc<Leases>,
 }
 
@@ -124,7 +128,8 @@ impl Leases {
         };
         let exports = exports.map_err(|error| Failure::of(&error))?;
         self.of.borrow_mut().entry(policy.id).or_default().open += 1;
-        Ok(Lease { policy: policy.clone(), slot, live: Some((live, place)), exports, leases: self.clone() })
+        let (budget, live) = (Budget::new(policy.bounds), Some((live, place)));
+        Ok(Lease { policy: policy.clone(), slot, live, exports, budget, leases: self.clone() })
     }
 
     fn make(&self, policy: &Policy) -> Result<(Live, Place), Failure> {
@@ -186,6 +191,7 @@ impl Lease {
     /// # Errors
     /// As [`Self::begin_request`].
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<Answer<Piece>, Failure> {
+        self.budget.passed(chunk.len());
         let slot = self.slot;
         self.ask(|exports, live| match exports {
             Exports::Request(exports) => {
@@ -242,12 +248,27 @@ impl Lease {
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>) -> Result<Answer<T>, Failure> {
-        self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
         let Some((live, _)) = &mut self.live else {
             return Err(Failure::NoInstance("it was given back".into()));
         };
+        let Some(most) = self.budget.of_call() else { return Err(Failure::OutOfBodyFuel) };
+        let less = self.policy.bounds.fuel.saturating_sub(most);
         let exports = &self.exports;
-        live.ask(&self.policy, self.slot, |live| ask(exports, live))
+        let answer = live.ask(&self.policy, self.slot, |live| {
+            if less > 0 {
+                live.store.set_fuel(most)?;
+            }
+            ask(exports, live)
+        });
+        match answer {
+            Ok(Answer { value, fuel }) => {
+                let fuel = fuel.saturating_sub(less);
+                self.budget.used(fuel);
+                Ok(Answer { value, fuel })
+            }
+            Err(Failure::OutOfFuel) if less > 0 => Err(Failure::OutOfBodyFuel),
+            Err(failure) => Err(failure),
+        }
     }
 }
 

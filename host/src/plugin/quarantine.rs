@@ -193,6 +193,20 @@ impl Quarantine {
         changes
     }
 
+    /// The first call about an exchange that began then was counted as one that kept its bounds, and a later one did not:
+    /// it is to be counted in its place.
+    fn take_back(&self, caller: Caller, began: Millis) {
+        if !self.is_watching() {
+            return;
+        }
+        let group = &self.groups[caller.group()];
+        group.book().take_back(group, began);
+        match self.cases.pin().get(&caller) {
+            Some(case) => lock(case).take_back(began),
+            None => group.unwell(caller),
+        }
+    }
+
     fn overran(&self, caller: Caller, probes: Probes, now: Millis) -> Changes {
         let group = &self.groups[caller.group()];
         let mut book = group.book();

@@ -1,6 +1,6 @@
 //! However a body ends, the instance that followed it is free again.
 
-use super::{Link, accept, open, post, read_until};
+use super::{Link, accept, accept_and_read, gateway, open, post, read_until};
 use crate::harness::{Gateway, ONE_WORKER, Origin, until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -73,5 +73,36 @@ fn an_upstream_that_answers_early_frees_it() {
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
         let mut rest = Vec::new();
         let _ = upstream.read_to_end(&mut rest);
+    }
+}
+
+/// They end a body as its last chunk does, on both ways, and go no further; the connections are good for more.
+#[test]
+fn trailers_end_a_followed_body_and_stay_here() {
+    const TRAILERS: &str =
+        "te: trailers\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n";
+    for (mode, wanted) in [
+        (json!("inspect"), "5\r\nhello\r\n0\r\n\r\n"),
+        (json!("transform"), "5\r\nHELLO\r\n0\r\n\r\n"),
+        (json!({ "buffered": 100 }), "\r\n\r\nHELLO"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let descriptor = json!({ "request_body": mode, "response_body": mode });
+        let replace = if mode == "inspect" { json!({}) } else { json!({ "replace": "upper" }) };
+        let link = Link::new("ends", descriptor, json!({ "request": replace, "response": replace }));
+        let gateway = gateway(listener.local_addr().expect("an address"), &[link], "");
+        let request = format!("POST /v1/connect/x HTTP/1.1\r\nhost: g\r\n{TRAILERS}");
+        let mut client = open(&gateway, &request);
+        let (mut upstream, mut sent) = accept_and_read(&listener, wanted);
+        for round in 0..2 {
+            assert!(!sent.contains("x-sum"), "{mode} {round}: {sent}");
+            write!(upstream, "HTTP/1.1 200 OK\r\n{TRAILERS}").expect("it takes them");
+            let answer = read_until(&mut client, wanted);
+            assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-sum"), "{mode} {round}: {answer}");
+            if round == 0 {
+                client.write_all(request.as_bytes()).expect("it takes them");
+                sent = read_until(&mut upstream, wanted);
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a body must not do, and what policies must not do with it: each is contained, and told.
 
 use super::{Link, accept, gateway, open, post, read_until, toml};
-use crate::harness::{Answer, Gateway, Origin};
+use crate::harness::{Answer, Gateway, Origin, until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -130,6 +130,32 @@ fn what_the_mode_does_not_allow_is_a_failure() {
         assert_eq!(failures(&gateway), json!({ "not_allowed": 1 }), "{mode} {way}");
         running.push(gateway);
     }
+}
+
+/// An upload that stops half-way, while a policy has it held.
+#[test]
+fn a_held_upload_that_stalls_is_answered() {
+    let origin = Origin::echo();
+    let link = Link::new("holds", json!({ "request_body": { "buffered": 100 } }), json!({})).with("bodies = 1");
+    let toml = toml(origin.address, std::slice::from_ref(&link), "");
+    let toml = toml.replace("[pillars.connect]", "response_timeout = \"100ms\"\n[pillars.connect]");
+    let gateway = Gateway::start_with(&toml, &[link.component()]);
+    let mut client = open(&gateway, "POST /v1/connect/x HTTP/1.1\r\nhost: g\r\ncontent-length: 10\r\n\r\nhalf");
+    let answer = read_until(&mut client, "request_body_stalled");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(origin.requests(), 0);
+    until("the instance is free", || post(&gateway, "hello").status == 200);
+}
+
+#[test]
+fn a_held_response_can_be_stopped() {
+    let origin = Origin::echo();
+    let descriptor = json!({ "response_body": { "buffered": 10_000 }, "powers": ["deny"] });
+    let config = json!({ "response": { "refuse_at": "some bad words" } });
+    let gateway = gateway(origin.address, &[Link::new("guard", descriptor, config)], "");
+    assert_eq!(code(&post(&gateway, "some bad words")), (502, "response_refused".into()));
+    assert_eq!(post(&gateway, "good words").status, 200);
+    assert_eq!(failures(&gateway), json!({}), "that is no failure of the policy");
 }
 
 #[test]

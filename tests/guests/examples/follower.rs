@@ -22,6 +22,10 @@ struct Config {
     targets: Vec<String>,
     /// What the verdict carries.
     carry: String,
+    /// What the verdict charges.
+    charge: u64,
+    /// Loops over the head of a response with this status.
+    loop_at_status: Option<u16>,
     request: Way,
     response: Way,
 }
@@ -83,6 +87,12 @@ fn has(chunk: &[u8], word: &Option<String>) -> bool {
     word.as_ref().is_some_and(|word| chunk.windows(word.len().max(1)).any(|window| window == word.as_bytes()))
 }
 
+fn spin() -> ! {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
 fn pass(way: &Way, chunk: Vec<u8>) -> Piece {
     SEEN.with_borrow_mut(|seen| {
         seen.bytes += chunk.len() as u64;
@@ -90,9 +100,7 @@ fn pass(way: &Way, chunk: Vec<u8>) -> Piece {
         seen.largest = seen.largest.max(chunk.len());
     });
     if has(&chunk, &way.loop_at) {
-        loop {
-            std::hint::black_box(0);
-        }
+        spin();
     }
     for round in 0..way.rounds {
         chunk.iter().for_each(|byte| {
@@ -151,12 +159,17 @@ impl policy::Guest for Follower {
     }
 
     fn on_request(_request: Request) -> Verdict {
-        Verdict { carry: config().carry.into_bytes(), ..Verdict::next() }
+        let Config { carry, charge, .. } = config();
+        let charges = if charge > 0 { vec![Charge::per_request(charge)] } else { Vec::new() };
+        Verdict { carry: carry.into_bytes(), charges, ..Verdict::next() }
     }
 }
 
 impl response::Guest for Follower {
-    fn on_response(_response: Response) -> After {
+    fn on_response(response: Response) -> After {
+        if config().loop_at_status == Some(response.status) {
+            spin();
+        }
         After::next()
     }
 }

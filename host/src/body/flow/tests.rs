@@ -2,6 +2,7 @@
 
 use super::*;
 use http_body_util::BodyExt;
+use std::task::Waker;
 use std::time::Duration;
 
 /// Marks each chunk and the end; refuses at a chunk that begins with `!`.
@@ -29,26 +30,28 @@ impl Filter for Marks {
     }
 }
 
-fn held(chunks: &[&[u8]], trailers: bool) -> Held {
-    let mut fields = HeaderMap::new();
-    fields.insert("x-sum", "7".parse().unwrap());
-    let chunks = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect();
-    Held { chunks, trailers: trailers.then_some(fields), holder: None }
+fn held(chunks: &[&[u8]]) -> Held {
+    Held { chunks: chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect(), holder: None }
 }
 
 fn filtered(chunks: &[&[u8]], filter: Marks) -> Flow {
-    let source = Source::Held(held(chunks, true));
+    let source = Source::Held(held(chunks));
     Flow::Filtered(Box::new(Filtered::new(source, Some(Box::new(filter)), Rc::default())))
 }
 
 #[tokio::test]
 async fn every_byte_passes_the_filter_and_trailers_follow_the_end() {
     let large = vec![b'x'; CHUNK + 1];
-    let whole = filtered(&[b"a", &large], Marks::default()).collect().await.unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "7".parse().unwrap());
+    let data = |bytes: &[u8]| Some(Frame::data(Bytes::copy_from_slice(bytes)));
+    let script = [data(b"a"), data(&large), Some(Frame::trailers(trailers))];
+    let filtered = Filtered::new(Source::Script(script.into()), Some(Box::new(Marks::default())), Rc::default());
+    let whole = Flow::Filtered(Box::new(filtered)).collect().await.unwrap();
     assert_eq!(whole.trailers().expect("trailers")["x-sum"], "7");
     let bytes = whole.to_bytes();
-    assert_eq!(bytes.len(), 2 + CHUNK + 1 + 1 + 1 + 1, "a, and the large one in two parts");
-    assert!(bytes.starts_with(b"a,x") && bytes.ends_with(b"x,x,."));
+    assert_eq!(bytes.len(), CHUNK + 1 + 2 + 1 + 1, "a and the large one, in two parts");
+    assert!(bytes.starts_with(b"ax") && bytes.ends_with(b"x,xx,."));
 }
 
 #[tokio::test]
@@ -62,7 +65,9 @@ async fn an_empty_body_is_over_before_anybody_asks() {
 
 #[tokio::test]
 async fn what_is_refused_breaks_off() {
-    let mut flow = filtered(&[b"a", b"!", b"b"], Marks::default());
+    let data = |bytes| Some(Frame::data(Bytes::from_static(bytes)));
+    let script = Source::Script([data(b"a"), None, None, data(b"!"), data(b"b")].into());
+    let mut flow = Flow::Filtered(Box::new(Filtered::new(script, Some(Box::new(Marks::default())), Rc::default())));
     let mut seen = Vec::new();
     let error = loop {
         match flow.frame().await {
@@ -84,12 +89,51 @@ async fn the_last_chunk_waits_for_the_last_word() {
 
 #[tokio::test]
 async fn what_was_held_has_a_length() {
-    let source = Source::Held(held(&[b"ab", b"c"], true));
+    let source = Source::Held(held(&[b"ab", b"c"]));
     let filtered = Filtered::new(source, Some(Box::new(Marks::default())), Rc::default());
     let held = filtered.hold(Duration::from_secs(9)).await.unwrap_or_else(|_| panic!("nobody refuses it"));
     let flow = Flow::from(held);
-    assert_eq!(flow.size_hint().exact(), Some(6));
-    let whole = flow.collect().await.unwrap();
-    assert!(whole.trailers().is_some());
-    assert_eq!(whole.to_bytes(), "ab,c,.");
+    assert_eq!(flow.size_hint().exact(), Some(5));
+    assert_eq!(flow.collect().await.unwrap().to_bytes(), "abc,.");
+}
+
+/// Chunks as they come, with what a connection says where there is none yet.
+fn script(items: &[Option<&[u8]>]) -> Intake {
+    let frame = |item: &Option<&[u8]>| item.map(|bytes| Frame::data(Bytes::copy_from_slice(bytes)));
+    Intake::new(Source::Script(items.iter().map(frame).collect()), Rc::default())
+}
+
+/// What comes of one poll: bytes, or nothing yet.
+fn poll(intake: &mut Intake) -> Option<Bytes> {
+    match intake.poll(&mut Context::from_waker(Waker::noop()), true) {
+        Poll::Ready(Came::Chunk(chunk)) => Some(chunk),
+        Poll::Ready(Came::End) => Some(Bytes::new()),
+        Poll::Ready(Came::Broken(error)) => panic!("nothing breaks: {error}"),
+        Poll::Pending => None,
+    }
+}
+
+/// A connection hands over one chunk at a time, and the next one when it had its turn.
+#[test]
+fn small_chunks_that_are_there_at_once_go_on_as_one() {
+    let mut intake = script(&[Some(b"a"), Some(b"b"), None, Some(b"c"), None, None, Some(b"d"), None, None, None]);
+    assert_eq!([poll(&mut intake), poll(&mut intake)], [None, None], "there may be more");
+    assert_eq!(poll(&mut intake).as_deref(), Some(&b"abc"[..]));
+    assert_eq!(poll(&mut intake), None);
+    assert_eq!(poll(&mut intake).as_deref(), Some(&b"d"[..]), "and nobody waits for what is not there");
+    assert_eq!(poll(&mut intake), None, "nothing came since");
+    assert!(poll(&mut intake).is_some_and(|end| end.is_empty()));
+}
+
+#[test]
+fn chunks_are_filled_and_never_larger_than_they_may_be() {
+    let piece = vec![b'x'; 40 << 10];
+    let mut intake = script(&[Some(&piece), Some(&piece), Some(&piece), None, Some(&[b'y'; CHUNK + 2])]);
+    assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(CHUNK));
+    assert_eq!(poll(&mut intake), None);
+    let second = poll(&mut intake).expect("what is left, and more");
+    assert_eq!((second.len(), second[(56 << 10) - 1], second[56 << 10]), (CHUNK, b'x', b'y'));
+    let rest = (56 << 10) + 2;
+    assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(rest));
+    assert!(intake.is_over(), "which is known with the last chunk");
 }

@@ -40,7 +40,7 @@ pub(super) struct Seat {
 ///
 /// # Errors
 /// Where the policy fails closed.
-pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab) -> Result<(), Refused> {
+pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab, direction: Direction) -> Result<(), Refused> {
     policy.record.failed(failure);
     let (name, request, kind) = (&*policy.name, &*tab.request_id, failure.kind().code());
     match failure {
@@ -51,7 +51,7 @@ pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab) -> Result<()
         _ => tracing::warn!(policy = name, request, kind, "a policy failed over a body: {failure}"),
     }
     match policy.failure {
-        config::Failure::Closed => Err(tab.refuse(Refusal::Failed(policy.name.clone()))),
+        config::Failure::Closed => Err(tab.side(direction).refuse(Refusal::Failed(policy.name.clone()))),
         config::Failure::Open => Ok(()),
     }
 }
@@ -120,11 +120,11 @@ impl Followers {
         seat.lease = None;
         // A call on the way counts for quarantine as any other; whoever waits since this body began is not let through.
         if failure.is_overrun()
-            && let Ok(pass) = seat.policy.admit(self.tab.caller, &self.tab.clock)
+            && let Ok(pass) = seat.policy.admit_later(self.tab.caller, &self.tab.clock, self.tab.began)
         {
             let _ = pass.saw::<()>(Err(failure.clone()));
         }
-        failed(&seat.policy, failure, &self.tab)
+        failed(&seat.policy, failure, &self.tab, seat.direction)
     }
 
     fn pass_from(&mut self, at: usize, mut chunk: Bytes, out: &mut VecDeque<Bytes>) -> Result<(), Refused> {
@@ -146,22 +146,22 @@ impl Followers {
     fn ask(&mut self, at: usize, part: Bytes) -> Result<Bytes, Refused> {
         let seat = &mut self.seats[at];
         let Some(lease) = &mut seat.lease else { return Ok(part) };
+        let (tab, side) = (&self.tab, self.tab.side(seat.direction));
         seat.seen += part.len() as u64;
         if let BodyMode::Buffered(bound) = seat.mode
             && seat.seen > u64::from(bound)
         {
-            return Err(self.tab.refuse(Refusal::TooLarge(bound)));
+            return Err(side.refuse(Refusal::TooLarge(bound)));
         }
-        let tab = &self.tab;
         let piece = lease.chunk(&part).and_then(|answer| seat.policy.accept_piece(seat.mode, tab.used(answer)));
         match piece {
             Ok(Piece::Keep) => Ok(part),
             Ok(Piece::Replace(bytes)) => {
-                tab.changed.set(true);
+                side.changed();
                 Ok(bytes.into())
             }
-            Ok(Piece::Refuse(denial)) => Err(tab.refuse(Refusal::Denied(denial))),
-            Ok(Piece::Stop) => Err(tab.refuse(Refusal::Stopped(seat.policy.name.clone()))),
+            Ok(Piece::Refuse(denial)) => Err(side.refuse(Refusal::Denied(denial))),
+            Ok(Piece::Stop) => Err(side.refuse(Refusal::Stopped(seat.policy.name.clone()))),
             Err(failure) => self.failed(at, &failure).map(|()| part),
         }
     }
@@ -188,7 +188,7 @@ impl Followers {
                     None => lease.give_back(),
                 }
                 if !more.is_empty() {
-                    self.tab.changed.set(true);
+                    self.tab.side(seat.direction).changed();
                 }
                 Ok(more.into())
             }
@@ -204,6 +204,7 @@ impl Followers {
 fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>, Refused>, Failure> {
     let Seat { policy, slot, position, mode, .. } = seat;
     let charged = tab.charged_by(*position);
+    let side = tab.side(seat.direction);
     if seat.direction == Direction::Response {
         let Some(end) = tab.used(lease.end_response()?) else { return Ok(Ok(Vec::new())) };
         let word = policy.accept_response_end(*slot, *mode, end, charged)?;
@@ -215,8 +216,8 @@ fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>
     let mut word = policy.accept_request_end(*slot, *mode, end, charged)?;
     tab.charge(*position, &word.decided.charges);
     match std::mem::replace(&mut word.decided.action, Action::Next) {
-        Action::Deny(denial) => return Ok(Err(tab.refuse(Refusal::Denied(*denial)))),
-        Action::Respond(reply) => return Ok(Err(tab.refuse(Refusal::Answered(*reply)))),
+        Action::Deny(denial) => return Ok(Err(side.refuse(Refusal::Denied(*denial)))),
+        Action::Respond(reply) => return Ok(Err(side.refuse(Refusal::Answered(*reply)))),
         action => word.decided.action = action,
     }
     tab.decisions.borrow_mut().push((*position, word.decided));

@@ -66,11 +66,13 @@ fn instance(table: &mut Table<'_>) -> Option<Instance> {
 
 fn bounds(table: &mut Table<'_>) -> Option<Bounds> {
     let fuel = table.integer("fuel", 2_000_000, 10_000..=10_000_000_000);
+    let fuel_per_kib = table.integer("fuel_per_kib", 1_000_000, 1_000..=10_000_000_000);
     // The clock that stops a policy ticks every 5 ms; a shorter deadline could not be kept.
     let deadline = table.text("deadline", "20ms", duration(Duration::from_millis(5)..=Duration::from_secs(10)));
     let memory = table.text("memory", "16MiB", size(64 << 10..=256 << 20));
     let copied_out = table.text("copied_out", "128KiB", size(4 << 10..=16 << 20));
-    Some(Bounds { fuel: fuel?, deadline: deadline?, memory: memory?, copied_out: copied_out? })
+    let (fuel, fuel_per_kib) = (fuel?, fuel_per_kib?);
+    Some(Bounds { fuel, fuel_per_kib, deadline: deadline?, memory: memory?, copied_out: copied_out? })
 }
 
 fn waits(table: &mut Table<'_>) -> Option<Waits> {

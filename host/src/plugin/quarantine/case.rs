@@ -131,6 +131,13 @@ impl Case {
         }
     }
 
+    /// A call that came since then was counted as one that kept its bounds, and is to be counted as another.
+    pub(super) fn take_back(&mut self, began: Millis) {
+        if began >= self.since {
+            self.calls = self.calls.saturating_sub(1);
+        }
+    }
+
     /// Has it wait, whatever the counts say: it had the chance to show that all is well.
     pub(super) fn hold(&mut self, now: Millis, jitter: u64) -> Change {
         match self.state {

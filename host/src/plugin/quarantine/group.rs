@@ -95,16 +95,37 @@ impl Group {
 
     /// Its caller has nothing against it.
     pub(super) fn well(&self, caller: Caller) {
-        let place = self.hash.hash_one(caller);
-        let (word, bit) = ((place >> 6) as usize % WORDS, 1 << (place % 64));
+        let (word, bit) = self.place(caller);
         // Most callers are in it already: then nothing is written that other workers read.
         if self.well[word].load(Ordering::Relaxed) & bit == 0 {
             self.well[word].fetch_or(bit, Ordering::Relaxed);
         }
     }
+
+    /// A caller that was well is not, as it turns out. Others may be taken for it, until they come again.
+    pub(super) fn unwell(&self, caller: Caller) {
+        let (word, bit) = self.place(caller);
+        self.well[word].fetch_and(!bit, Ordering::Relaxed);
+    }
+
+    fn place(&self, caller: Caller) -> (usize, u64) {
+        let place = self.hash.hash_one(caller);
+        ((place >> 6) as usize % WORDS, 1 << (place % 64))
+    }
 }
 
 impl Book {
+    /// A call that came at that time was counted as one that kept its bounds, and is to be counted as another. What is too
+    /// long ago counts no more.
+    pub(super) fn take_back(&mut self, group: &Group, began: Millis) {
+        if began >= self.generation {
+            let less = |kept: u64| kept.checked_sub(1);
+            let _ = group.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        } else if self.generation.since(began) < WINDOW {
+            self.before.kept = self.before.kept.saturating_sub(1);
+        }
+    }
+
     /// Counts an overrun.
     pub(super) fn overran(&mut self, group: &Group, now: Millis) {
         let age = now.since(self.generation);

@@ -13,6 +13,8 @@ pub struct Pass<'a> {
     probes: Probes,
     /// Since when it runs, where it can hold a place by waiting.
     since: Option<Millis>,
+    /// When its exchange began, where this is not the first call about it.
+    began: Option<Millis>,
 }
 
 impl Policy {
@@ -23,11 +25,22 @@ impl Policy {
     pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
         let quarantine = &self.record.quarantine;
         let since = self.component.waits().then(|| clock.now());
-        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since };
+        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since, began: None };
         if self.quarantine && quarantine.is_watching() {
             let now = clock.now();
             pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
         }
+        Ok(pass)
+    }
+
+    /// As [`Self::admit`], for a later call about an exchange that began then. An exchange has one voice: that its first
+    /// call kept its bounds was counted, and goes on to count until a later one overruns.
+    ///
+    /// # Errors
+    /// [`Failure::Quarantined`].
+    pub fn admit_later<'a>(&'a self, caller: Caller, clock: &'a Clock, began: Millis) -> Result<Pass<'a>, Failure> {
+        let mut pass = self.admit(caller, clock)?;
+        pass.began = Some(began);
         Ok(pass)
     }
 }
@@ -45,23 +58,14 @@ impl Pass<'_> {
             _ => Outcome::Kept,
         };
         let policy = self.policy;
-        if policy.quarantine && (outcome == Outcome::Overran || policy.record.quarantine.is_watching()) {
+        let says_nothing = self.began.is_some() && outcome != Outcome::Overran && !self.probes.any();
+        if policy.quarantine && !says_nothing && (outcome == Outcome::Overran || policy.record.quarantine.is_watching())
+        {
             self.ended(outcome);
         }
         self.probes = Probes::default();
         self.since = None;
         result
-    }
-
-    /// As [`Self::saw`], for one of several calls about the same exchange: that it went well says nothing yet.
-    ///
-    /// # Errors
-    /// What the call ended with.
-    pub fn saw_a_part<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
-        if result.is_ok() && !self.probes.any() {
-            return result;
-        }
-        self.saw(result)
     }
 
     /// Whether whoever left made it wait for so long that it held its place from others.
@@ -72,6 +76,9 @@ impl Pass<'_> {
 
     fn ended(&self, outcome: Outcome) {
         let now = self.clock.now();
+        if let Some(began) = self.began.filter(|_| outcome == Outcome::Overran) {
+            self.policy.record.quarantine.take_back(self.caller, began);
+        }
         let changes = self.policy.record.quarantine.ended(self.caller, self.probes, outcome, now);
         if changes != Changes::NONE {
             self.tell(changes, now);

@@ -117,3 +117,76 @@ fn three_failed_probes_of_the_whole_double_its_wait() {
         assert!(next.since(now) >= least, "{round}: {next:?}");
     }
 }
+
+/// An exchange whose first call keeps its bounds, and a later one does not.
+fn later_overrun(quarantine: &Quarantine, caller: Caller, now: Millis) {
+    if good(quarantine, caller, now)
+        && let Ok(probes) = quarantine.admit(caller, now)
+    {
+        quarantine.take_back(caller, now);
+        quarantine.ended(caller, probes, Outcome::Overran, now);
+    }
+}
+
+#[test]
+fn overruns_in_later_phases_bring_it_down_as_those_in_the_first() {
+    let quarantine = Quarantine::new(1);
+    let callers: Vec<Caller> = (0..8).map(address).collect();
+    let mut instants = (0..9_000).step_by(100).map(after);
+    let down = instants.find(|now| {
+        callers.iter().any(|caller| {
+            later_overrun(&quarantine, *caller, *now);
+            quarantine.shown(*now).is_whole()
+        })
+    });
+    let first = storm(&Quarantine::new(1), &callers).expect("it is down");
+    let down = down.expect("it is down");
+    assert!(down >= first && down.since(first) <= Duration::from_secs(1), "{first:?} {down:?}");
+}
+
+/// The first call of a probe's exchange keeps its bounds, and so ends the wait too soon: the next one is longer.
+#[test]
+fn a_whole_that_overruns_in_later_phases_waits_ever_longer() {
+    let quarantine = Quarantine::new(1);
+    let mut waits: Vec<(Millis, Duration)> = Vec::new();
+    for (step, now) in (0..60_000).step_by(100).map(after).enumerate() {
+        for number in 0..8 {
+            // Ever other ones: those that come again wait each for itself.
+            later_overrun(&quarantine, address((step as u32 * 8 + number) % 400), now);
+        }
+        if let Some(until) = quarantine.shown(now).without_key
+            && waits.last().is_none_or(|(known, _)| *known != until)
+        {
+            waits.push((until, until.since(now)));
+        }
+    }
+    let waits: Vec<Duration> = waits.into_iter().map(|(_, wait)| wait).collect();
+    assert!(waits.len() >= 3, "{waits:?}");
+    assert!(waits.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{waits:?}");
+}
+
+#[test]
+fn overruns_in_later_phases_of_a_few_are_not_held_against_all() {
+    let quarantine = Quarantine::new(1);
+    for second in 0..60_u64 {
+        let now = after(second * 1_000);
+        (0..8).for_each(|number| later_overrun(&quarantine, address(number), now));
+        for number in 100..140 {
+            assert!(good(&quarantine, address(number), now), "{second}");
+        }
+    }
+}
+
+/// Else whoever has slow exchanges would have two voices for each.
+#[test]
+fn what_was_counted_long_ago_is_not_taken_back() {
+    let quarantine = Quarantine::new(1);
+    overrun(&quarantine, address(0), START);
+    let kept = || quarantine.groups[1].book().evidence(&quarantine.groups[1], after(3_000)).kept;
+    (1..5).for_each(|number| assert!(good(&quarantine, address(number), after(10))));
+    assert_eq!(kept(), 4);
+    quarantine.take_back(address(1), after(10));
+    assert_eq!(kept(), 3);
+    quarantine.take_back(address(1), Millis(START.0 - 10_001));
+    assert_eq!(kept(), 3);
+}
