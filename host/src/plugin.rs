@@ -27,14 +27,14 @@ pub use cache::CodeCache;
 pub use catalog::{Catalog, Offer};
 pub use component::{Component, Wants, digest};
 pub use declared::{Declared, Fields, is_reserved, is_sensitive, named_powers};
-pub use engine::{EngineError, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
+pub use engine::{EngineError, EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_MEMORY, TICK};
 pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
 pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
-pub use quarantine::{Caller, Pass, Quarantine, Quarantined};
+pub use quarantine::{Caller, Pass, Quarantine, Quarantined, Tallies};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
 pub use waiting::{Outside, Reached};
 

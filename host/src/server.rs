@@ -13,6 +13,7 @@ use crate::key::{Pepper, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
 use crate::listener;
+use crate::metrics::{self, Components, Metrics};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Engines, Outside};
@@ -92,6 +93,8 @@ struct Kept {
     workers: usize,
     /// What policies can reach; the store among it is in the data directory, too.
     outside: Arc<Outside>,
+    /// What became of components.
+    components: Arc<Components>,
     /// In the data directory, which is opened late on a first start.
     stored: OnceLock<Stored>,
 }
@@ -210,17 +213,26 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         let gateway = gateway.clone();
         Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
     };
+    let metrics = Metrics::of(metrics::Sources {
+        gateway: gateway.clone(),
+        catalog: kept.catalog.clone(),
+        outside: kept.outside.clone(),
+        components: kept.components.clone(),
+        started: clock.now(),
+    });
     let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let more = background::routes(gateway.clone(), usage.clone()).merge(api::plugin_routes(changes.clone()));
+    let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
+    let more = more.merge(api::plugin_routes(changes.clone()));
     let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
-    change::note_refusals(changes.shelf(), &outcomes, gateway.clock.now(), true);
+    change::note_refusals(changes.shelf(), &kept.components, &outcomes, gateway.clock.now(), true);
+    kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
     }
@@ -317,7 +329,8 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
     // A check has no runtime, and its policies reach nothing.
     let outside = Handle::try_current().map_or_else(|_| Ok(Outside::default()), Outside::on)?;
-    Ok(Kept { catalog, limits, names, workers: workers(config), outside: Arc::new(outside), stored: OnceLock::new() })
+    let (workers, components) = (workers(config), Arc::default());
+    Ok(Kept { catalog, limits, names, workers, outside: Arc::new(outside), components, stored: OnceLock::new() })
 }
 
 /// An error with its causes, as one sentence.

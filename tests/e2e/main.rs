@@ -16,6 +16,7 @@ mod limits;
 mod live;
 mod load;
 mod malformed;
+mod metrics;
 mod places;
 mod powers;
 mod program;

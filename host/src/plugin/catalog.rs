@@ -2,7 +2,7 @@
 
 use super::cache::CodeCache;
 use super::component::{Component, digest};
-use super::engine::{Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::engine::{EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
 use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
@@ -25,6 +25,11 @@ impl Catalog {
     /// How many instances have room at once.
     pub fn instances(&self) -> usize {
         self.engines.instances()
+    }
+
+    /// How much room is in use, for each engine that was set up.
+    pub fn rooms(&self) -> Vec<EngineRoom> {
+        self.engines.rooms()
     }
 
     /// Whether plugins can be looked for in a directory at all: said once, and not again for each policy.

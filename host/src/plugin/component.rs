@@ -53,6 +53,13 @@ pub struct Wants {
     pub outbound: bool,
 }
 
+impl Wants {
+    /// Whether it wants any.
+    pub fn any(self) -> bool {
+        self.store || self.outbound
+    }
+}
+
 /// How it is called.
 pub(super) enum Runs {
     /// At once, and to the end.

@@ -53,6 +53,8 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
     instances: usize,
+    /// Room for instances of all kinds.
+    most: usize,
     bodies: Arc<Room>,
     waits: bool,
     _ticker: Arc<Ticker>,
@@ -79,6 +81,14 @@ impl Engines {
         self.pure.instances
     }
 
+    /// How much room is in use, for each engine that was set up.
+    pub fn rooms(&self) -> Vec<EngineRoom> {
+        [("pure", Some(&self.pure)), ("waiting", self.waiting.get())]
+            .into_iter()
+            .filter_map(|(name, engine)| engine.and_then(|engine| engine.room(name)))
+            .collect()
+    }
+
     /// The one that a component needs, by what it imports.
     pub(super) fn for_component(&self, bytes: &[u8]) -> Result<Engine, String> {
         if !wants_to_wait(bytes) {
@@ -91,6 +101,19 @@ impl Engines {
         let engine = Engine::start_waiting().map_err(|error| error.to_string())?;
         Ok(self.waiting.get_or_init(|| engine).clone())
     }
+}
+
+/// How much of an engine's room is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineRoom {
+    /// `pure`, or `waiting`.
+    pub engine: &'static str,
+    /// Instances that there are now.
+    pub instances: usize,
+    /// Instances for which there is room.
+    pub most: usize,
+    /// Memories of those that there are.
+    pub memories: usize,
 }
 
 /// Whether a component imports something that can make it wait. What cannot be read cannot be compiled either, and the
@@ -169,12 +192,19 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), waits, _ticker: ticker })
+        let most = instances + bodies;
+        Ok(Self { wasm, linker: Arc::new(linker), instances, most, bodies: Room::new(bodies), waits, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
         Component::from_binary(&self.wasm, bytes)
+    }
+
+    fn room(&self, engine: &'static str) -> Option<EngineRoom> {
+        let used = self.wasm.pooling_allocator_metrics()?;
+        let instances = usize::try_from(used.component_instances()).unwrap_or(usize::MAX);
+        Some(EngineRoom { engine, instances, most: self.most, memories: used.memories() })
     }
 
     /// Whether calls can be suspended.

@@ -5,6 +5,7 @@
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
+use crate::metrics::Components;
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
@@ -108,7 +109,7 @@ impl Changes {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         let now = self.gateway.clock.now();
-        let refused = note_refusals(self.shelf(), &outcomes, now, false);
+        let refused = note_refusals(self.shelf(), &self.kept.components, &outcomes, now, false);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
             policies && before.disabled == next.disabled && before.config == next.config
@@ -122,7 +123,10 @@ impl Changes {
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         tell_disabled(&next);
-        self.gateway.live.store(Arc::new(next));
+        let next = Arc::new(next);
+        self.gateway.live.store(next.clone());
+        self.kept.components.serve(&earlier.policies, &next.policies);
+        self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
         note_shipped(self.shelf(), &outcomes, now);
         Ok(Applied { generation, refused })
     }
@@ -178,6 +182,7 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
 /// Notes what was refused; says it in the log the first time, and at each start.
 pub(super) fn note_refusals(
     shelf: &Shelf,
+    components: &Components,
     outcomes: &[Outcome],
     now: Millis,
     starting: bool,
@@ -193,11 +198,14 @@ pub(super) fn note_refusals(
         match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
             // A start says it each time: who reads its log may know nothing of the one before.
             Ok(false) if !starting => {}
-            Ok(_) => tracing::error!(
-                policy = outcome.policy,
-                serving = outcome.serving.digest,
-                "a component was refused, the version before goes on:\n{reason}"
-            ),
+            Ok(_) => {
+                components.refuse(&outcome.policy);
+                tracing::error!(
+                    policy = outcome.policy,
+                    serving = outcome.serving.digest,
+                    "a component was refused, the version before goes on:\n{reason}"
+                );
+            }
             Err(error) => told(&outcome.policy, &error),
         }
         all.push((outcome.policy.clone(), problems.clone()));
