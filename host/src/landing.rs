@@ -166,6 +166,7 @@ mod tests {
             upstreams: Vec::new(),
             policies: Vec::new(),
             disabled: Vec::new(),
+            rooms: crate::plugin::Rooms::default(),
         }
     }
 

@@ -18,6 +18,7 @@ mod lease;
 mod plan;
 mod policy;
 mod quarantine;
+mod room;
 mod schema;
 pub mod shelf;
 mod verdict;
@@ -35,6 +36,7 @@ pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Policy, Record, RouteUse, Slot, SlotUse};
 pub use quarantine::{Caller, Pass, Quarantine, Quarantined, Tallies};
+pub use room::{Overdrawn, Rooms};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
 pub use waiting::{Outside, Reached};
 

@@ -142,14 +142,18 @@ pub struct Running {
     _data: DataDirectory,
 }
 
-/// Checks a configuration as a start would, plugins included, without starting anything.
+/// Checks a configuration as a start would, plugins included, without starting anything. What fits and may surprise comes
+/// with it, as sentences.
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn check(path: &Path) -> Result<Config, StartError> {
+pub fn check(path: &Path) -> Result<(Config, Vec<String>), StartError> {
     let config = config::load(path)?;
     let kept = kept(&config, own_catalog(&config)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
-    kept.build(config, None).map(|(snapshot, _)| snapshot.config)
+    kept.build(config, None).map(|(snapshot, _)| {
+        let warnings = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string()).collect();
+        (snapshot.config, warnings)
+    })
 }
 
 /// Starts a gateway. Must be called on the control runtime.
@@ -231,6 +235,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
+    change::tell_overdrawn(&gateway.live.load(), None);
     change::note_refusals(changes.shelf(), &kept.components, &outcomes, gateway.clock.now(), true);
     kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {
@@ -313,7 +318,8 @@ impl Running {
 
 fn own_catalog(config: &Config) -> Result<Arc<Catalog>, StartError> {
     // Room for both sides of a change, and for policies that are added while it runs.
-    let instances = 2 * workers(config) * config.policies.len().max(8) + 64;
+    // Some of them may have several memories.
+    let instances = 2 * workers(config) * (2 * config.policies.len()).max(8) + 64;
     let engines = Engines::start(instances).map_err(|error| StartError::Cannot(sentence(&error)))?;
     Ok(Arc::new(Catalog::new(engines)))
 }

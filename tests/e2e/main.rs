@@ -23,5 +23,6 @@ mod program;
 mod quarantine;
 mod reaching;
 mod reload;
+mod room;
 mod shipped;
 mod waiting;

@@ -3,6 +3,8 @@
 use super::cache::CodeCache;
 use super::component::{Component, digest};
 use super::engine::{EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::policy::Policy;
+use super::room::Rooms;
 use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
 use std::collections::HashMap;
@@ -25,6 +27,11 @@ impl Catalog {
     /// How many instances have room at once.
     pub fn instances(&self) -> usize {
         self.engines.instances()
+    }
+
+    /// Divides the places of each of these workers between these policies.
+    pub fn divide(&self, policies: &[Arc<Policy>], workers: usize) -> Rooms {
+        Rooms::of(policies, self.engines.places(), workers)
     }
 
     /// How much room is in use, for each engine that was set up.

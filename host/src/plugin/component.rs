@@ -34,6 +34,8 @@ pub struct Component {
     pub(super) request_body: Option<RequestBodyIndices>,
     /// How it follows response bodies, where it does.
     pub(super) response_body: Option<ResponseBodyIndices>,
+    /// How many places of its engine an instance takes.
+    pub(super) weight: usize,
     /// What it declares.
     pub declared: Declared,
     /// What it wants to reach.
@@ -129,6 +131,7 @@ impl Component {
             runs,
             request_body,
             response_body,
+            weight: engine.weight(&compiled),
             declared: Declared::default(),
             wants,
             digest,
@@ -177,6 +180,16 @@ impl Component {
             Runs::Pure { response, .. } => response.is_some(),
             Runs::Waiting(exports) => exports.has_response(),
         }
+    }
+
+    /// How many of the places that are shared by requests an instance takes: none where its calls wait, which have their own.
+    pub fn places(&self) -> usize {
+        if self.waits() { 0 } else { self.weight }
+    }
+
+    /// Whether it follows bodies, in either direction.
+    pub fn follows_bodies(&self) -> bool {
+        self.request_body.is_some() || self.response_body.is_some()
     }
 
     /// Whether its calls can be suspended.

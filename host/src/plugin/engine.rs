@@ -38,6 +38,16 @@ const KEPT_RESIDENT: usize = 64 << 10;
 /// The most instances that wait, over all workers. Theirs may be large, and each has a stack of its own.
 const MOST_WAITING: u32 = 1024;
 
+/// How many of those are kept for loads, which ask one instance at a time.
+const KEPT_FOR_LOADS: u32 = 16;
+
+/// Memories and tables for which one place has room; an instance with more of either takes several places. Core instances
+/// are only counted, so each place has as many as one component may have.
+const MEMORIES: u32 = 1;
+const TABLES: u32 = 4;
+const MEMORIES_WAITING: u32 = 2;
+const TABLES_WAITING: u32 = 8;
+
 /// Stack of a guest that waits: interpreters nest deeply.
 const WAITING_STACK: usize = 1 << 20;
 
@@ -53,8 +63,6 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
     instances: usize,
-    /// Room for instances of all kinds.
-    most: usize,
     bodies: Arc<Room>,
     waits: bool,
     _ticker: Arc<Ticker>,
@@ -87,6 +95,11 @@ impl Engines {
             .into_iter()
             .filter_map(|(name, engine)| engine.and_then(|engine| engine.room(name)))
             .collect()
+    }
+
+    /// Places over all workers: for calls that wait, and for followed bodies.
+    pub(super) fn places(&self) -> [usize; 2] {
+        [(MOST_WAITING - KEPT_FOR_LOADS) as usize, self.pure.bodies.most()]
     }
 
     /// The one that a component needs, by what it imports.
@@ -149,9 +162,9 @@ impl Engine {
         let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
         let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
         let mut pool = pool(count);
-        pool.total_core_instances(count * 4)
-            .total_memories(count)
-            .total_tables(count * 4)
+        pool.total_core_instances(count * 16)
+            .total_memories(count * MEMORIES)
+            .total_tables(count * TABLES)
             .max_memories_per_component(4)
             .max_tables_per_component(16)
             .max_core_instances_per_component(16)
@@ -167,9 +180,9 @@ impl Engine {
     fn start_waiting() -> Result<Self, EngineError> {
         let mut pool = pool(MOST_WAITING);
         // Interpreters are linked together from dozens of modules around one memory.
-        pool.total_core_instances(MOST_WAITING * 16)
-            .total_memories(MOST_WAITING * 2)
-            .total_tables(MOST_WAITING * 8)
+        pool.total_core_instances(MOST_WAITING * 128)
+            .total_memories(MOST_WAITING * MEMORIES_WAITING)
+            .total_tables(MOST_WAITING * TABLES_WAITING)
             .total_stacks(MOST_WAITING)
             .max_memories_per_component(8)
             .max_tables_per_component(32)
@@ -192,8 +205,7 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        let most = instances + bodies;
-        Ok(Self { wasm, linker: Arc::new(linker), instances, most, bodies: Room::new(bodies), waits, _ticker: ticker })
+        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), waits, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
@@ -201,10 +213,19 @@ impl Engine {
         Component::from_binary(&self.wasm, bytes)
     }
 
+    /// How many places an instance takes.
+    pub(super) fn weight(&self, compiled: &Component) -> usize {
+        let [memories, tables] = if self.waits { [MEMORIES_WAITING, TABLES_WAITING] } else { [MEMORIES, TABLES] };
+        let takes = compiled
+            .resources_required()
+            .map_or(1, |needs| needs.num_memories.div_ceil(memories).max(needs.num_tables.div_ceil(tables)).max(1));
+        usize::try_from(takes).unwrap_or(usize::MAX)
+    }
+
     fn room(&self, engine: &'static str) -> Option<EngineRoom> {
         let used = self.wasm.pooling_allocator_metrics()?;
         let instances = usize::try_from(used.component_instances()).unwrap_or(usize::MAX);
-        Some(EngineRoom { engine, instances, most: self.most, memories: used.memories() })
+        Some(EngineRoom { engine, instances, most: self.instances + self.bodies.most(), memories: used.memories() })
     }
 
     /// Whether calls can be suspended.
@@ -348,6 +369,21 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Three instances of a module with one memory.
+    #[test]
+    fn an_instance_with_several_memories_takes_several_places() {
+        let module = [b"\0asm\x01\0\0\0".as_slice(), &[5, 3, 1, 0, 1]].concat();
+        let instances = [2, 10, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let length = u8::try_from(module.len()).unwrap();
+        let three = [b"\0asm\x0d\0\x01\0".as_slice(), &[1, length], &module, &instances].concat();
+        for (engine, weight) in [(Engine::start_pure(16), 3), (Engine::start_waiting(), 2)] {
+            let engine = engine.unwrap();
+            let none = Component::from_binary(engine.wasm(), b"\0asm\x0d\0\x01\0").unwrap();
+            let three = Component::from_binary(engine.wasm(), &three).unwrap();
+            assert_eq!((engine.weight(&none), engine.weight(&three)), (1, weight));
+        }
+    }
 
     #[test]
     fn only_processor_time_ends_a_call() {

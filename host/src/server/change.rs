@@ -123,6 +123,7 @@ impl Changes {
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         tell_disabled(&next);
+        tell_overdrawn(&next, Some(&earlier));
         let next = Arc::new(next);
         self.gateway.live.store(next.clone());
         self.kept.components.serve(&earlier.policies, &next.policies);
@@ -217,6 +218,14 @@ pub(super) fn note_refusals(
 pub(super) fn tell_disabled(snapshot: &Snapshot) {
     for policy in &snapshot.disabled {
         tracing::warn!(policy, "disabled: it is out of its chains until `portico plugin enable`");
+    }
+}
+
+/// More was promised than there is room for: what is too much is refused, call by call, and nothing else shows it.
+pub(super) fn tell_overdrawn(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
+    let before: Vec<_> = earlier.into_iter().flat_map(|earlier| earlier.rooms.overdrawn()).collect();
+    for overdrawn in snapshot.rooms.overdrawn().filter(|overdrawn| !before.contains(overdrawn)) {
+        tracing::warn!("{overdrawn}");
     }
 }
 
