@@ -101,6 +101,8 @@ pub enum SecretSource {
 pub struct Plugins {
     /// Directory with `<plugin>.wasm` files.
     pub directory: PathBuf,
+    /// Files of root certificates, in PEM, that policies' own requests believe beside those of the system.
+    pub outbound_roots: Vec<PathBuf>,
 }
 
 /// One policy: a plugin, what it is allowed, and how it is run.

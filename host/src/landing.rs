@@ -166,6 +166,7 @@ mod tests {
             upstreams: Vec::new(),
             policies: Vec::new(),
             disabled: Vec::new(),
+            roots: crate::outbound::Roots::default(),
             rooms: crate::plugin::Rooms::default(),
         }
     }

@@ -182,7 +182,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
     let (snapshot, outcomes) = {
         let kept = kept.clone();
-        let built = tokio::task::spawn_blocking(move || kept.build(config, None)).await;
+        let build = move || kept.build(config, None).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
+        let built = tokio::task::spawn_blocking(build).await;
         built.map_err(|error| cannot(&error))??
     };
     let Opened { data, vault } = existing.map_or_else(open, Ok)?;

@@ -6,6 +6,7 @@
 use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::limit::Local;
+use crate::outbound::Roots;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Outside, Policy, Rooms};
 use crate::route;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub policies: Vec<Arc<Policy>>,
     /// Policies that an operator took out of their chains.
     pub disabled: Vec<String>,
+    /// Root certificates that policies' own requests believe beside those of the system.
+    pub roots: Roots,
     /// The places for calls that wait and for followed bodies, on each worker.
     pub rooms: Rooms,
 }
@@ -123,6 +126,10 @@ impl Snapshot {
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
         let policies::Policies { ready, steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
         let mut problems = Vec::new();
+        let roots = Roots::read(&config.plugins.outbound_roots).unwrap_or_else(|wrong| {
+            problems.extend(wrong.into_iter().map(|sentence| Problem::at("plugins.outbound_roots", sentence)));
+            Roots::default()
+        });
         // Both sides of a change are warm for a moment.
         let places: usize = ready.values().map(|policy| policy.component.places()).sum();
         let wanted = 2 * places * from.workers;
@@ -155,7 +162,7 @@ impl Snapshot {
         let policies: Vec<_> = ready.into_values().collect();
         let rooms = from.catalog.divide(&policies, from.workers);
         let generation = from.earlier.map_or(1, |earlier| earlier.generation + 1);
-        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, rooms, config }, outcomes))
+        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, roots, rooms, config }, outcomes))
     }
 }
 

@@ -25,4 +25,5 @@ mod reaching;
 mod reload;
 mod room;
 mod shipped;
+mod trust;
 mod waiting;

@@ -122,8 +122,12 @@ fn data(mut table: Table<'_>, base: &Path) -> Option<Data> {
 
 fn plugins(mut table: Table<'_>, base: &Path) -> Option<Plugins> {
     let directory = table.text("directory", "plugins", path_from(base));
+    let roots = table.list("outbound_roots", 16).and_then(|items| {
+        let paths: Vec<_> = items.iter().map(|item| item.text(path_from(base))).collect();
+        paths.into_iter().collect::<Option<Vec<_>>>()
+    });
     table.finish();
-    Some(Plugins { directory: directory? })
+    Some(Plugins { directory: directory?, outbound_roots: roots? })
 }
 
 fn secrets(mut table: Table<'_>, base: &Path) -> Option<Secrets> {

@@ -112,7 +112,7 @@ impl Changes {
         let refused = note_refusals(self.shelf(), &self.kept.components, &outcomes, now, false);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
-            policies && before.disabled == next.disabled && before.config == next.config
+            policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
         };
         if same(&earlier) {
             return Ok(Applied { generation: earlier.generation, refused });
@@ -125,6 +125,7 @@ impl Changes {
         tell_disabled(&next);
         tell_overdrawn(&next, Some(&earlier));
         let next = Arc::new(next);
+        self.kept.outside.trust(&next.roots);
         self.gateway.live.store(next.clone());
         self.kept.components.serve(&earlier.policies, &next.policies);
         self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
