@@ -127,9 +127,9 @@ impl Changes {
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
         self.gateway.live.store(next.clone());
+        note_shipped(self.shelf(), &outcomes, now);
         self.kept.components.serve(&earlier.policies, &next.policies);
         self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
-        note_shipped(self.shelf(), &outcomes, now);
         Ok(Applied { generation, refused })
     }
 
