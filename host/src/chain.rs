@@ -97,8 +97,8 @@ pub enum End {
     Through,
     /// The last of the decisions refused or answered.
     Early,
-    /// The policy at this position failed, and it fails closed.
-    Failed(usize),
+    /// The policy at this position failed, and it fails closed; so many seconds until it may be asked again, at least 1.
+    Failed(usize, u32),
 }
 
 impl Chain {
@@ -128,7 +128,7 @@ impl Chain {
                     // Its fuel is lost to the count: the store went with the instance.
                     step.failed(&failure, facts.request_id);
                     if step.policy.failure == config::Failure::Closed {
-                        passed.end = End::Failed(position);
+                        passed.end = End::Failed(position, failure.retry_after(facts.clock.now()));
                         break;
                     }
                 }

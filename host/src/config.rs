@@ -103,6 +103,8 @@ pub struct Plugins {
     pub directory: PathBuf,
     /// Bounds of compiling one of them.
     pub compile: Compile,
+    /// Files of root certificates, in PEM, that policies' own requests believe beside those of the system.
+    pub outbound_roots: Vec<PathBuf>,
 }
 
 /// What compiling one component may take.

@@ -44,6 +44,8 @@ pub enum Denial {
     PolicyUnavailable {
         /// Which one.
         policy: String,
+        /// Seconds until it may be asked again, as far as that is known; at least 1.
+        again: u32,
     },
     /// A policy's own refusal.
     ByPolicy {

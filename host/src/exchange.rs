@@ -182,10 +182,10 @@ impl Exchange<'_> {
                     Action::Next | Action::Forward(_) => Err(Denial::NotFound),
                 };
             }
-            End::Failed(position) => {
+            End::Failed(position, again) => {
                 take(Takes::Always)?;
                 let policy = chain.steps[position].policy.name.to_string();
-                return Err(Denial::PolicyUnavailable { policy });
+                return Err(Denial::PolicyUnavailable { policy, again });
             }
         }
         if let Err(denial) = guard::check(pillar, routed.target, &credential, principal) {

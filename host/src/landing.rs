@@ -166,6 +166,8 @@ mod tests {
             upstreams: Vec::new(),
             policies: Vec::new(),
             disabled: Vec::new(),
+            roots: crate::outbound::Roots::default(),
+            rooms: crate::plugin::Rooms::default(),
         }
     }
 

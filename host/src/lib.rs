@@ -22,6 +22,7 @@ pub mod landing;
 pub mod limit;
 pub mod listener;
 pub mod meter;
+pub mod metrics;
 pub mod org;
 pub mod outbound;
 pub mod path;

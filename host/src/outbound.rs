@@ -12,7 +12,7 @@ mod trust;
 
 pub use error::{Error, Part, Ungranted, Unreached};
 pub use request::Spent;
-pub use trust::BadRoots;
+pub use trust::{BadRoots, Roots};
 
 use crate::config::OutboundGrant;
 use answer::Kept;
@@ -79,6 +79,18 @@ impl Outbound {
     /// When the additional roots cannot be used.
     pub fn start(control: Handle, additional_roots: &[u8]) -> Result<Self, BadRoots> {
         Ok(Self::of(control, Trust::load(additional_roots)?, Names::system()))
+    }
+
+    /// The same, with other additional roots. Both count what is under way together; connections that stand are not taken over,
+    /// and what was sent on them ends as it began.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn trusting(&self, additional_roots: &[u8]) -> Result<Self, BadRoots> {
+        let Inner { control, names, under_way, bytes, .. } = &*self.inner;
+        let (under_way, bytes) = (under_way.clone(), bytes.clone());
+        let (control, names, trust) = (control.clone(), names.clone(), Trust::load(additional_roots)?);
+        Ok(Self { inner: Arc::new(Inner { control, trust, names, origins: Origins::default(), under_way, bytes }) })
     }
 
     fn of(control: Handle, trust: Trust, names: Names) -> Self {

@@ -35,7 +35,10 @@ pub fn to(denial: &Denial, request_id: &str) -> Response<Body> {
         Denial::MethodNotAllowed { allow } => {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        Denial::PolicyUnavailable { .. } | Denial::UpstreamOverloaded => {
+        Denial::PolicyUnavailable { again, .. } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*again));
+        }
+        Denial::UpstreamOverloaded => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         _ => {}
@@ -108,8 +111,8 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             let detail = format!("The quota of this month is used up; it starts anew in {} s.", throttle.retry_after);
             return (StatusCode::TOO_MANY_REQUESTS, "Quota exceeded", detail);
         }
-        Denial::PolicyUnavailable { policy } => {
-            let detail = format!("The policy `{policy}` could not decide about this request; try again.");
+        Denial::PolicyUnavailable { policy, again } => {
+            let detail = format!("The policy `{policy}` could not decide about this request; try again in {again} s.");
             return (StatusCode::SERVICE_UNAVAILABLE, "Policy unavailable", detail);
         }
         Denial::ByPolicy { status, message, .. } => {

@@ -13,6 +13,7 @@ use crate::key::{Pepper, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
 use crate::listener;
+use crate::metrics::{self, Components, Metrics};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
@@ -96,6 +97,8 @@ struct Kept {
     outside: Arc<Outside>,
     /// Set when it ends: what is being compiled then is not waited for.
     ending: AtomicBool,
+    /// What became of components.
+    components: Arc<Components>,
     /// In the data directory, which is opened late on a first start.
     stored: OnceLock<Stored>,
 }
@@ -143,14 +146,18 @@ pub struct Running {
     _data: DataDirectory,
 }
 
-/// Checks a configuration as a start would, plugins included, without starting anything.
+/// Checks a configuration as a start would, plugins included, without starting anything. What fits and may surprise comes
+/// with it, as sentences.
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn check(path: &Path, compiler: Compiler) -> Result<Config, StartError> {
+pub fn check(path: &Path, compiler: Compiler) -> Result<(Config, Vec<String>), StartError> {
     let config = config::load(path)?;
     let kept = kept(&config, own_catalog(&config, compiler)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
-    kept.build(config, None).map(|(snapshot, _)| snapshot.config)
+    kept.build(config, None).map(|(snapshot, _)| {
+        let warnings = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string()).collect();
+        (snapshot.config, warnings)
+    })
 }
 
 /// Starts a gateway. Must be called on the control runtime.
@@ -179,7 +186,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
     let (snapshot, outcomes) = {
         let kept = kept.clone();
-        let built = tokio::task::spawn_blocking(move || kept.build(config, None)).await;
+        let build = move || kept.build(config, None).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
+        let built = tokio::task::spawn_blocking(build).await;
         built.map_err(|error| cannot(&error))??
     };
     let Opened { data, vault } = existing.map_or_else(open, Ok)?;
@@ -214,17 +222,27 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         let gateway = gateway.clone();
         Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
     };
+    let metrics = Metrics::of(metrics::Sources {
+        gateway: gateway.clone(),
+        catalog: kept.catalog.clone(),
+        outside: kept.outside.clone(),
+        components: kept.components.clone(),
+        started: clock.now(),
+    });
     let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let more = background::routes(gateway.clone(), usage.clone()).merge(api::plugin_routes(changes.clone()));
+    let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
+    let more = more.merge(api::plugin_routes(changes.clone()));
     let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
-    change::note_refusals(changes.shelf(), &outcomes, gateway.clock.now(), true);
+    change::tell_overdrawn(&gateway.live.load(), None);
+    change::note_refusals(changes.shelf(), &kept.components, &outcomes, gateway.clock.now(), true);
+    kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
     }
@@ -307,7 +325,8 @@ impl Running {
 
 fn own_catalog(config: &Config, compiler: Compiler) -> Result<Arc<Catalog>, StartError> {
     // Room for both sides of a change, and for policies that are added while it runs.
-    let instances = 2 * workers(config) * config.policies.len().max(8) + 64;
+    // Some of them may have several memories.
+    let instances = 2 * workers(config) * (2 * config.policies.len()).max(8) + 64;
     let engines = Engines::start(instances, compiler).map_err(|error| StartError::Cannot(sentence(&error)))?;
     Ok(Arc::new(Catalog::new(engines)))
 }
@@ -323,9 +342,9 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
     // A check has no runtime, and its policies reach nothing.
     let outside = Handle::try_current().map_or_else(|_| Ok(Outside::default()), Outside::on)?;
-    let (workers, outside) = (workers(config), Arc::new(outside));
+    let (workers, outside, components) = (workers(config), Arc::new(outside), Arc::default());
     let (ending, stored) = (AtomicBool::new(false), OnceLock::new());
-    Ok(Kept { catalog, limits, names, workers, outside, ending, stored })
+    Ok(Kept { catalog, limits, names, workers, outside, ending, components, stored })
 }
 
 /// An error with its causes, as one sentence.

@@ -6,8 +6,9 @@
 use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::limit::Local;
+use crate::outbound::Roots;
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, CodeCache, Outside, Policy};
+use crate::plugin::{Catalog, CodeCache, Outside, Policy, Rooms};
 use crate::route;
 use crate::upstream::Upstream;
 use crate::usage;
@@ -35,6 +36,10 @@ pub struct Snapshot {
     pub policies: Vec<Arc<Policy>>,
     /// Policies that an operator took out of their chains.
     pub disabled: Vec<String>,
+    /// Root certificates that policies' own requests believe beside those of the system.
+    pub roots: Roots,
+    /// The places for calls that wait and for followed bodies, on each worker.
+    pub rooms: Rooms,
 }
 
 /// Where a path goes.
@@ -124,12 +129,17 @@ impl Snapshot {
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
         let policies::Policies { ready, steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
         let mut problems = Vec::new();
+        let roots = Roots::read(&config.plugins.outbound_roots).unwrap_or_else(|wrong| {
+            problems.extend(wrong.into_iter().map(|sentence| Problem::at("plugins.outbound_roots", sentence)));
+            Roots::default()
+        });
         // Both sides of a change are warm for a moment.
-        let wanted = 2 * ready.len() * from.workers;
+        let places: usize = ready.values().map(|policy| policy.component.places()).sum();
+        let wanted = 2 * places * from.workers;
         if wanted > from.catalog.instances() {
             let message = format!(
-                "{} policies on {} workers need room for {wanted} instances, and this process has room for {}; restart it, or \
-                 use fewer",
+                "{} policies on {} workers need room for {wanted} instances or their memories, and this process has room for {}; \
+                 restart it, or use fewer",
                 ready.len(),
                 from.workers,
                 from.catalog.instances()
@@ -152,9 +162,10 @@ impl Snapshot {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let policies = ready.into_values().collect();
+        let policies: Vec<_> = ready.into_values().collect();
+        let rooms = from.catalog.divide(&policies, from.workers);
         let generation = from.earlier.map_or(1, |earlier| earlier.generation + 1);
-        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, config }, outcomes))
+        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, roots, rooms, config }, outcomes))
     }
 }
 

@@ -86,7 +86,7 @@ impl Worker {
     /// # Errors
     /// When the operating system has no randomness to start from.
     pub fn new(gateway: Arc<Gateway>) -> Result<Self, NoRandomness> {
-        Ok(Self {
+        let worker = Self {
             gateway,
             instances: RefCell::default(),
             leases: Rc::default(),
@@ -94,7 +94,9 @@ impl Worker {
             request_ids: RequestIds::new()?,
             tally: Rc::new(RefCell::new(Tally::new(MAX_ROWS))),
             state: Cell::new(u64::from_le_bytes(crate::id::random()?)),
-        })
+        };
+        worker.settle();
+        Ok(worker)
     }
 
     /// Sixty-four random bits for choices and traces, not for secrets (SplitMix64).
@@ -106,10 +108,16 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// Keeps instances of the policies that serve, and divides the places between these.
+    fn settle(&self) {
+        let snapshot = self.gateway.live.load();
+        self.instances.borrow_mut().prune(&snapshot.policies, &snapshot.rooms);
+        self.leases.prune(&snapshot.policies, &snapshot.rooms);
+    }
+
     /// Drops what is used up and hands over what was booked; called once a second and at the end.
     pub fn tidy_up(&self) {
-        self.instances.borrow_mut().prune(&self.gateway.live.load().policies);
-        self.leases.prune(&self.gateway.live.load().policies);
+        self.settle();
         self.pools.sweep();
         let batch = self.tally.borrow_mut().drain();
         if !batch.is_empty() {

@@ -34,6 +34,12 @@ fn odd_bytes_are_refused_by_name() {
         (guest("other-world"), "another world"),
         (guest("world-0-2"), "0.2.0"),
         (guest("imports-unknown"), "imports `"),
+        (importing("wasi:http/outgoing-handler@0.2.0"), HTTP),
+        (importing("wasi:http/types@0.2.9"), "ask through the capability `outbound`"),
+        (
+            importing("other:http/types@0.2.0"),
+            "it imports `other:http/types@0.2.0`, which a policy cannot have; there are ",
+        ),
         (guest("hostile-describe"), "could not be asked"),
         (guest("forgetful"), "differently"),
     ] {
@@ -41,6 +47,18 @@ fn odd_bytes_are_refused_by_name() {
         assert!(error.contains("policies.odd.plugin") && error.contains(reason), "wanted {reason:?}: {error}");
         assert!(error.contains("thing.wasm"), "{error}");
     }
+}
+
+/// What somebody reads who built a policy for WASI as it comes.
+const HTTP: &str = "it imports `wasi:http/outgoing-handler@0.2.0`, which a policy cannot have; build it without, and ask through \
+    the capability `outbound`";
+
+/// A component that has nothing but an import: an instance of this name, in which is nothing.
+fn importing(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("short");
+    let empty_instance_type = [7, 3, 1, 0x42, 0];
+    let import = [&[10, length + 5, 1, 0, length][..], name.as_bytes(), &[5, 0]].concat();
+    [b"\0asm\x0d\0\x01\0".as_slice(), &empty_instance_type, &import].concat()
 }
 
 #[test]

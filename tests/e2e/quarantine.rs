@@ -129,6 +129,22 @@ fn another_configuration_forgives_nothing() {
     assert_eq!(answered(&gateway), answers);
 }
 
+/// A client that comes when it is told to meets a probe, and not another refusal.
+#[test]
+fn who_waits_is_told_for_how_long() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin));
+    let seconds = || {
+        let call = request(gateway.public, "GET", "/v1/connect/x").from([127, 0, 0, 2]);
+        let answer = call.field("x-behaviour", "loop").send();
+        assert_eq!((answer.status, answer.error().as_str()), (503, "policy_unavailable"));
+        answer.field("retry-after").and_then(|seconds| seconds.parse::<u64>().ok()).expect("seconds")
+    };
+    // Each probe that overruns doubles the wait: 1 s, 2 s, 4 s, and up to a quarter more.
+    until("it waits for its third time", || seconds() >= 4);
+    assert!(seconds() <= 5);
+}
+
 /// What was held against one component says nothing of the next.
 #[test]
 fn another_version_begins_clean() {

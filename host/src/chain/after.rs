@@ -41,14 +41,14 @@ impl Chain {
     /// Asks those of the policies that ran, and take part, in reverse order.
     ///
     /// # Errors
-    /// The position of the policy that failed, where it fails closed.
+    /// The position of the policy that failed, where it fails closed, and the seconds until it may be asked again.
     pub async fn run_response(
         &self,
         instances: &RefCell<Instances>,
         head: &Head<'_>,
         decisions: &[(usize, Decision)],
         fuel: &mut u64,
-    ) -> Result<SmallVec<[(usize, Afterthought); 4]>, usize> {
+    ) -> Result<SmallVec<[(usize, Afterthought); 4]>, (usize, u32)> {
         let mut after = SmallVec::new();
         for (position, decision) in decisions.iter().rev() {
             let step = &self.steps[*position];
@@ -68,7 +68,7 @@ impl Chain {
                 Err(failure) => {
                     step.failed(&failure, head.request_id);
                     if step.policy.failure == config::Failure::Closed {
-                        return Err(*position);
+                        return Err((*position, failure.retry_after(head.clock.now())));
                     }
                 }
             }

@@ -8,7 +8,8 @@ use std::path::Path;
 /// Checks a configuration; prints every problem on standard error.
 pub fn run(path: &Path) -> Exit {
     match server::check(path, Compiler::own()) {
-        Ok(config) => {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("{}: note: {warning}", path.display()));
             let (pillars, policies) = (config.pillars.len(), config.policies.len());
             println!("{}: fine, {pillars} pillars behind {policies} policies", path.display());
             Exit::Done

@@ -131,8 +131,13 @@ fn plugins(mut table: Table<'_>, base: &Path) -> Option<Plugins> {
     let directory = table.text("directory", "plugins", path_from(base));
     let time = table.text("compile_time", "2m", form::duration(COMPILE_TIME));
     let memory = table.text("compile_memory", "1GiB", form::size(COMPILE_MEMORY));
+    let roots = table.list("outbound_roots", 16).and_then(|items| {
+        let paths: Vec<_> = items.iter().map(|item| item.text(path_from(base))).collect();
+        paths.into_iter().collect::<Option<Vec<_>>>()
+    });
     table.finish();
-    Some(Plugins { directory: directory?, compile: Compile { time: time?, memory: memory? } })
+    let compile = Compile { time: time?, memory: memory? };
+    Some(Plugins { directory: directory?, compile, outbound_roots: roots? })
 }
 
 fn secrets(mut table: Table<'_>, base: &Path) -> Option<Secrets> {

@@ -258,7 +258,7 @@ fn ended(refusal: Refusal, pillar: &Pillar) -> Ended {
         Refusal::Denied(denial) => Ended::Denied(guard::denial(denial, pillar)),
         Refusal::TooLarge(limit) => Ended::Denied(Denial::RequestBodyTooLarge { limit }),
         Refusal::Failed(policy) | Refusal::Stopped(policy) => {
-            Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string() })
+            Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 })
         }
     }
 }
@@ -268,7 +268,7 @@ fn refused(side: &Side) -> Ended {
     Ended::Denied(match side.refusal() {
         Some(Refusal::TooLarge(limit)) => Denial::ResponseBodyTooLarge { limit },
         Some(Refusal::Stopped(policy)) => Denial::ResponseRefused { policy: policy.to_string() },
-        Some(Refusal::Failed(policy)) => Denial::PolicyUnavailable { policy: policy.to_string() },
+        Some(Refusal::Failed(policy)) => Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 },
         // Requests are refused so, not responses; and whoever refuses says why.
         Some(Refusal::Denied(_) | Refusal::Answered(_)) | None => Denial::UpstreamBroke,
     })

@@ -104,9 +104,9 @@ impl Exchange<'_> {
                     }
                 }
             }
-            Err(position) => {
+            Err((position, again)) => {
                 let policy = chain.steps[position].policy.name.to_string();
-                let denial = Denial::PolicyUnavailable { policy };
+                let denial = Denial::PolicyUnavailable { policy, again };
                 meter.denied(&denial);
                 *response = respond::to(&denial, self.id);
                 *source = Source::Gateway;

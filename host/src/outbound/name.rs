@@ -25,6 +25,7 @@ const LOOK_UPS: usize = 32;
 pub(super) type Look = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks names up.
+#[derive(Clone)]
 pub(super) struct Names {
     look: Arc<Look>,
     turns: Arc<Semaphore>,

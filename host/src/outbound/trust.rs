@@ -1,12 +1,14 @@
 //! Whose certificates are believed: those under the system's roots, and those under roots that the operator adds.
 //!
-//! No client certificates; no way to believe everybody.
+//! Files are read whole and in bounds, and each of them must have a certificate. No client certificates; no way to believe everybody.
 
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why additional roots cannot be used.
@@ -21,6 +23,56 @@ pub enum BadRoots {
     /// A certificate that cannot be a root.
     #[error("one of the additional root certificates cannot be used")]
     Certificate(#[source] rustls::Error),
+}
+
+/// The largest file of root certificates.
+const LARGEST: u64 = 1 << 20;
+
+/// Additional root certificates, as PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roots(Vec<u8>);
+
+impl Roots {
+    /// Reads these files.
+    ///
+    /// # Errors
+    /// For each file that cannot be used: which, and a sentence why.
+    pub fn read(files: &[PathBuf]) -> Result<Self, Vec<String>> {
+        let (mut pem, mut wrong) = (Vec::new(), Vec::new());
+        for file in files {
+            match certificates(file) {
+                Ok(bytes) => pem.extend([&bytes[..], b"\n"].concat()),
+                Err(why) => wrong.push(format!("{} cannot be used: {why}", file.display())),
+            }
+        }
+        if wrong.is_empty() { Ok(Self(pem)) } else { Err(wrong) }
+    }
+
+    /// All of them.
+    pub fn pem(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    // To open a pipe would be to wait for whoever writes into it.
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err("it is not a file".into());
+    }
+    let mut bytes = Vec::new();
+    let open = std::fs::File::open(file).map_err(unreadable)?;
+    open.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("it is larger than 1 MiB".into());
+    }
+    let trust = if bytes.is_empty() { Err(BadRoots::Empty) } else { Trust::in_these(&bytes) };
+    match trust {
+        Ok(_) => Ok(bytes),
+        Err(BadRoots::Empty) => Err("there is no certificate in it; it must be PEM, with BEGIN CERTIFICATE".into()),
+        Err(BadRoots::Form(cause)) => Err(format!("it is not PEM: {cause}")),
+        Err(BadRoots::Certificate(cause)) => Err(format!("one of its certificates cannot be a root: {cause}")),
+    }
 }
 
 /// What TLS connections are made with.

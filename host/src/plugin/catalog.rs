@@ -3,7 +3,9 @@
 use super::cache::CodeCache;
 use super::compiler::Order;
 use super::component::{Component, digest};
-use super::engine::{Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::engine::{EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
+use super::policy::Policy;
+use super::room::Rooms;
 use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
 use std::cell::Cell;
@@ -34,6 +36,16 @@ impl Catalog {
     /// Has everything compiled again that took too much the last time.
     pub fn try_again(&self) {
         self.engines.compiler().forget();
+    }
+
+    /// Divides the places of each of these workers between these policies.
+    pub fn divide(&self, policies: &[Arc<Policy>], workers: usize) -> Rooms {
+        Rooms::of(policies, self.engines.places(), workers)
+    }
+
+    /// How much room is in use, for each engine that was set up.
+    pub fn rooms(&self) -> Vec<EngineRoom> {
+        self.engines.rooms()
     }
 
     /// Whether plugins can be looked for in a directory at all: said once, and not again for each policy.

@@ -25,6 +25,8 @@ const LATER_PHASES: [&str; 1] = ["on-finish"];
 pub struct Component {
     pub(super) engine: Engine,
     pub(super) linked: Arc<Linked>,
+    /// How many places of its engine an instance takes.
+    pub(super) weight: usize,
     /// What it declares.
     pub declared: Declared,
     /// What it wants to reach.
@@ -42,6 +44,13 @@ pub struct Wants {
     pub store: bool,
     /// Requests of its own.
     pub outbound: bool,
+}
+
+impl Wants {
+    /// Whether it wants any.
+    pub fn any(self) -> bool {
+        self.store || self.outbound
+    }
 }
 
 impl Component {
@@ -87,6 +96,7 @@ impl Component {
         let mut component = Self {
             engine: engine.clone(),
             linked: Arc::new(linked),
+            weight: engine.weight(&compiled),
             declared: Declared::default(),
             wants,
             digest,
@@ -132,6 +142,16 @@ impl Component {
     /// Whether it takes part in the response phase.
     pub fn has_response_phase(&self) -> bool {
         self.linked.has_response_phase()
+    }
+
+    /// How many of the places that are shared by requests an instance takes: none where its calls wait, which have their own.
+    pub fn places(&self) -> usize {
+        if self.waits() { 0 } else { self.weight }
+    }
+
+    /// Whether it follows bodies, in either direction.
+    pub fn follows_bodies(&self) -> bool {
+        self.linked.request_body.is_some() || self.linked.response_body.is_some()
     }
 
     /// Whether its calls can be suspended.

@@ -40,6 +40,16 @@ const KEPT_RESIDENT: usize = 64 << 10;
 /// The most instances that wait, over all workers. Theirs may be large, and each has a stack of its own.
 const MOST_WAITING: u32 = 1024;
 
+/// How many of those are kept for loads, which ask one instance at a time.
+const KEPT_FOR_LOADS: u32 = 16;
+
+/// Memories and tables for which one place has room; an instance with more of either takes several places. Core instances
+/// are only counted, so each place has as many as one component may have.
+const MEMORIES: u32 = 1;
+const TABLES: u32 = 4;
+const MEMORIES_WAITING: u32 = 2;
+const TABLES_WAITING: u32 = 8;
+
 /// Stack of a guest that waits: interpreters nest deeply.
 const WAITING_STACK: usize = 1 << 20;
 
@@ -90,6 +100,19 @@ impl Engines {
         self.pure.instances
     }
 
+    /// How much room is in use, for each engine that was set up.
+    pub fn rooms(&self) -> Vec<EngineRoom> {
+        [("pure", Some(&self.pure)), ("waiting", self.waiting.get())]
+            .into_iter()
+            .filter_map(|(name, engine)| engine.and_then(|engine| engine.room(name)))
+            .collect()
+    }
+
+    /// Places over all workers: for calls that wait, and for followed bodies.
+    pub(super) fn places(&self) -> [usize; 2] {
+        [(MOST_WAITING - KEPT_FOR_LOADS) as usize, self.pure.bodies.most()]
+    }
+
     /// The one that a component needs, by what it imports.
     pub(super) fn for_component(&self, bytes: &[u8]) -> Result<Engine, String> {
         if !wants_to_wait(bytes) {
@@ -102,6 +125,19 @@ impl Engines {
         let engine = Engine::start_waiting(self.compiler.clone()).map_err(|error| error.to_string())?;
         Ok(self.waiting.get_or_init(|| engine).clone())
     }
+}
+
+/// How much of an engine's room is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineRoom {
+    /// `pure`, or `waiting`.
+    pub engine: &'static str,
+    /// Instances that there are now.
+    pub instances: usize,
+    /// Instances for which there is room.
+    pub most: usize,
+    /// Memories of those that there are.
+    pub memories: usize,
 }
 
 /// Whether a component imports something that can make it wait. What cannot be read cannot be compiled either, and the
@@ -137,9 +173,9 @@ impl Engine {
         let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
         let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
         let mut pool = pool(count);
-        pool.total_core_instances(count * 4)
-            .total_memories(count)
-            .total_tables(count * 4)
+        pool.total_core_instances(count * 16)
+            .total_memories(count * MEMORIES)
+            .total_tables(count * TABLES)
             .max_memories_per_component(4)
             .max_tables_per_component(16)
             .max_core_instances_per_component(16)
@@ -155,9 +191,9 @@ impl Engine {
     fn start_waiting(compiler: Arc<Compiler>) -> Result<Self, EngineError> {
         let mut pool = pool(MOST_WAITING);
         // Interpreters are linked together from dozens of modules around one memory.
-        pool.total_core_instances(MOST_WAITING * 16)
-            .total_memories(MOST_WAITING * 2)
-            .total_tables(MOST_WAITING * 8)
+        pool.total_core_instances(MOST_WAITING * 128)
+            .total_memories(MOST_WAITING * MEMORIES_WAITING)
+            .total_tables(MOST_WAITING * TABLES_WAITING)
             .total_stacks(MOST_WAITING)
             .max_memories_per_component(8)
             .max_tables_per_component(32)
@@ -194,6 +230,21 @@ impl Engine {
     /// What compiles for it.
     pub(super) fn compiler(&self) -> &Compiler {
         &self.compiler
+    }
+
+    /// How many places an instance takes.
+    pub(super) fn weight(&self, compiled: &Component) -> usize {
+        let [memories, tables] = if self.waits { [MEMORIES_WAITING, TABLES_WAITING] } else { [MEMORIES, TABLES] };
+        let takes = compiled
+            .resources_required()
+            .map_or(1, |needs| needs.num_memories.div_ceil(memories).max(needs.num_tables.div_ceil(tables)).max(1));
+        usize::try_from(takes).unwrap_or(usize::MAX)
+    }
+
+    fn room(&self, engine: &'static str) -> Option<EngineRoom> {
+        let used = self.wasm.pooling_allocator_metrics()?;
+        let instances = usize::try_from(used.component_instances()).unwrap_or(usize::MAX);
+        Some(EngineRoom { engine, instances, most: self.instances + self.bodies.most(), memories: used.memories() })
     }
 
     /// Whether calls can be suspended.
@@ -343,6 +394,22 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Three instances of a module with one memory.
+    #[test]
+    fn an_instance_with_several_memories_takes_several_places() {
+        let module = [b"\0asm\x01\0\0\0".as_slice(), &[5, 3, 1, 0, 1]].concat();
+        let instances = [2, 10, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let length = u8::try_from(module.len()).unwrap();
+        let three = [b"\0asm\x0d\0\x01\0".as_slice(), &[1, length], &module, &instances].concat();
+        let compiler = || Arc::new(Compiler::here());
+        for (engine, weight) in [(Engine::start_pure(16, compiler()), 3), (Engine::start_waiting(compiler()), 2)] {
+            let engine = engine.unwrap();
+            let none = Component::from_binary(engine.wasm(), b"\0asm\x0d\0\x01\0").unwrap();
+            let three = Component::from_binary(engine.wasm(), &three).unwrap();
+            assert_eq!((engine.weight(&none), engine.weight(&three)), (1, weight));
+        }
+    }
 
     #[test]
     fn only_processor_time_ends_a_call() {

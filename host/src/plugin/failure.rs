@@ -59,6 +59,13 @@ impl Failure {
         }
     }
 
+    /// Seconds after which another call may do better: those until a probe, where the caller has to wait for one.
+    pub fn retry_after(&self, now: Millis) -> u32 {
+        let Self::Quarantined { until } = self else { return 1 };
+        let seconds = until.since(now).as_millis().div_ceil(1000);
+        u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Whether it took a worker's time, or a place to wait, until a bound stopped it: what leads to quarantine.
     pub fn is_overrun(&self) -> bool {
         matches!(self, Self::OutOfFuel | Self::OutOfBodyFuel | Self::PastDeadline | Self::WaitedTooLong)
@@ -138,3 +145,17 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_probe_is_told_the_seconds() {
+        let quarantined = Failure::Quarantined { until: Millis(100_000) };
+        for (now, seconds) in [(37_500, 63), (98_999, 2), (99_000, 1), (100_000, 1), (200_000, 1)] {
+            assert_eq!(quarantined.retry_after(Millis(now)), seconds, "{now}");
+        }
+        assert_eq!(Failure::OutOfFuel.retry_after(Millis(0)), 1);
+    }
+}

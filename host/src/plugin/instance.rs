@@ -12,6 +12,7 @@ use super::guest::Guest;
 use super::linked::{Linked, Runs};
 use super::plan::{self, Plan};
 use super::policy::{Policy, SlotUse};
+use super::room::Rooms;
 use super::waiting;
 use crate::config::Instance as Mode;
 use std::cell::RefCell;
@@ -108,10 +109,11 @@ impl Instances {
     }
 
     /// Drops instances of policies that are not among these: also of those that some slow request still holds, which can be
-    /// made again for its response phase. There is room for a bounded number, and many versions may be waiting.
-    pub fn prune(&mut self, serving: &[Arc<Policy>]) {
+    /// made again for its response phase. There is room for a bounded number, and many versions may be waiting. The places of
+    /// calls that wait are divided between these.
+    pub fn prune(&mut self, serving: &[Arc<Policy>], rooms: &Rooms) {
         self.warm.retain(|id, _| serving.iter().any(|policy| policy.id == *id));
-        self.waiting.prune(serving);
+        self.waiting.prune(serving, rooms);
     }
 
     /// Drops instances of policies that nobody holds any more.

@@ -12,6 +12,7 @@ use super::contract::{Denial, RequestEnd, RequestPiece, Response, ResponseEnd, R
 use super::failure::Failure;
 use super::instance::{Answer, Live};
 use super::policy::Policy;
+use super::room::{Places, Rooms};
 use crate::config::Instance as Mode;
 use budget::Budget;
 use std::cell::RefCell;
@@ -28,27 +29,33 @@ const IDLE: usize = 8;
 
 /// Room for instances that follow bodies, over all workers.
 pub(super) struct Room {
+    most: usize,
     left: AtomicUsize,
 }
 
 impl Room {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(most) })
+        Arc::new(Self { most, left: AtomicUsize::new(most) })
     }
 
-    fn take(self: &Arc<Self>) -> Option<Place> {
-        let one_less = |left: usize| left.checked_sub(1);
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        taken.ok().map(|_| Place(self.clone()))
+    /// How many places there are.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    fn take(self: &Arc<Self>, weight: usize) -> Option<Place> {
+        let less = |left: usize| left.checked_sub(weight);
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.ok().map(|_| Place(self.clone(), weight))
     }
 }
 
-/// One instance's place in a [`Room`].
-struct Place(Arc<Room>);
+/// One instance's places in a [`Room`].
+struct Place(Arc<Room>, usize);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.left.fetch_add(1, Ordering::Relaxed);
+        self.0.left.fetch_add(self.1, Ordering::Relaxed);
     }
 }
 
@@ -56,6 +63,20 @@ impl Drop for Place {
 #[derive(Default)]
 pub struct Leases {
     of: RefCell<HashMap<u64, Held, rustc_hash::FxBuildHasher>>,
+    places: RefCell<Places>,
+}
+
+/// A policy's part of the worker's places, for one body.
+struct Share {
+    leases: Rc<Leases>,
+    policy: Arc<str>,
+    weight: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.leases.places.borrow_mut().give_back(&self.policy, self.weight);
+    }
 }
 
 #[derive(Default)]
@@ -73,6 +94,7 @@ pub struct Lease {
     exports: Exports,
     budget: Budget,
     leases: Rc<Leases>,
+    _share: Share,
 }
 
 enum Exports {
@@ -116,6 +138,7 @@ impl Leases {
             }
             held.idle.pop()
         };
+        let share = self.share(policy)?;
         let (mut live, place) = match idle {
             Some(idle) => idle,
             None => self.make(policy)?,
@@ -129,15 +152,25 @@ impl Leases {
         let exports = exports.map_err(|error| Failure::of(&error))?;
         self.of.borrow_mut().entry(policy.id).or_default().open += 1;
         let (budget, live) = (Budget::new(policy.bounds), Some((live, place)));
-        Ok(Lease { policy: policy.clone(), slot, live, exports, budget, leases: self.clone() })
+        Ok(Lease { policy: policy.clone(), slot, live, exports, budget, leases: self.clone(), _share: share })
+    }
+
+    /// What is there is for all policies that follow bodies, and each is sure of its part.
+    fn share(self: &Rc<Self>, policy: &Policy) -> Result<Share, Failure> {
+        let weight = policy.component.weight;
+        match self.places.borrow_mut().take(&policy.name, weight) {
+            true => Ok(Share { leases: self.clone(), policy: policy.name.clone(), weight }),
+            false => Err(Failure::NoInstance("all room for policies that follow bodies is in use".into())),
+        }
     }
 
     fn make(&self, policy: &Policy) -> Result<(Live, Place), Failure> {
         let room = policy.component.engine.bodies();
-        let place = room.take().or_else(|| {
+        let weight = policy.component.weight;
+        let place = room.take(weight).or_else(|| {
             // Somebody's idle instance may stand in the way.
             self.of.borrow_mut().values_mut().for_each(|held| held.idle.clear());
-            room.take()
+            room.take(weight)
         });
         let Some(place) = place else {
             return Err(Failure::NoInstance("all room for policies that follow bodies is in use".into()));
@@ -145,8 +178,9 @@ impl Leases {
         Ok((Live::make(policy)?, place))
     }
 
-    /// Drops idle instances of policies that are not among these.
-    pub fn prune(&self, serving: &[Arc<Policy>]) {
+    /// Drops idle instances of policies that are not among these, and divides the places between these.
+    pub fn prune(&self, serving: &[Arc<Policy>], rooms: &Rooms) {
+        self.places.borrow_mut().divide(&rooms.bodies);
         self.of.borrow_mut().retain(|id, held| {
             if !serving.iter().any(|policy| policy.id == *id) {
                 held.idle.clear();

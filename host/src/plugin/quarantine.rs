@@ -7,6 +7,7 @@
 mod case;
 mod group;
 mod pass;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -14,6 +15,8 @@ mod whole;
 use self::case::{Admission, Case, Change, Outcome, WINDOW};
 use self::group::Group;
 pub use self::pass::Pass;
+pub use self::tally::Tallies;
+use self::tally::Tally;
 use crate::clock::Millis;
 use crate::config::counted_address;
 use crate::id::OrgId;
@@ -83,6 +86,7 @@ pub struct Quarantine {
     /// When what is over is looked for again.
     next_tidy: AtomicU64,
     jitter: AtomicU64,
+    tally: Tally,
 }
 
 /// What a call was let through for.
@@ -118,6 +122,7 @@ impl Quarantine {
             groups: [Group::new(), Group::new()],
             next_tidy: AtomicU64::new(0),
             jitter: AtomicU64::new(seed),
+            tally: Tally::default(),
         }
     }
 
@@ -132,6 +137,11 @@ impl Quarantine {
         };
         let [with_key, without_key] = self.groups.each_ref().map(Group::until);
         Quarantined { callers: self.cases.pin().values().filter(|case| waits(case)).count(), with_key, without_key }
+    }
+
+    /// What there was of waits so far.
+    pub fn tallies(&self) -> Tallies {
+        self.tally.read()
     }
 
     fn is_watching(&self) -> bool {
@@ -168,6 +178,9 @@ impl Quarantine {
                 }
                 return Err(until);
             }
+        }
+        if probes.any() {
+            self.tally.probe();
         }
         Ok(probes)
     }
@@ -234,6 +247,7 @@ impl Quarantine {
                 }
             }
         }
+        self.tally.began(caller.group(), changes);
         changes
     }
 

@@ -6,6 +6,7 @@ use super::priming::Priming;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
+use crate::metrics::Components;
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
@@ -118,10 +119,10 @@ impl Changes {
             return Err(StartError::Cannot("the gateway ends".into()));
         }
         let now = self.gateway.clock.now();
-        let refused = note_refusals(self.shelf(), &outcomes, now, false);
+        let refused = note_refusals(self.shelf(), &self.kept.components, &outcomes, now, false);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
-            policies && before.disabled == next.disabled && before.config == next.config
+            policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
         };
         if same(&earlier) {
             return Ok(Applied { generation: earlier.generation, refused });
@@ -132,9 +133,14 @@ impl Changes {
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         tell_disabled(&next);
-        self.gateway.live.store(Arc::new(next));
+        tell_overdrawn(&next, Some(&earlier));
+        let next = Arc::new(next);
+        self.kept.outside.trust(&next.roots);
+        self.gateway.live.store(next.clone());
         note_shipped(self.shelf(), &outcomes, now);
-        self.priming.hand_in(&self.gateway.live.load(), &outcomes);
+        self.kept.components.serve(&earlier.policies, &next.policies);
+        self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
+        self.priming.hand_in(&next, &outcomes);
         Ok(Applied { generation, refused })
     }
 
@@ -195,6 +201,7 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
 /// Notes what was refused; says it in the log the first time, and at each start.
 pub(super) fn note_refusals(
     shelf: &Shelf,
+    components: &Components,
     outcomes: &[Outcome],
     now: Millis,
     starting: bool,
@@ -210,11 +217,14 @@ pub(super) fn note_refusals(
         match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
             // A start says it each time: who reads its log may know nothing of the one before.
             Ok(false) if !starting => {}
-            Ok(_) => tracing::error!(
-                policy = outcome.policy,
-                serving = outcome.serving.digest,
-                "a component was refused, the version before goes on:\n{reason}"
-            ),
+            Ok(_) => {
+                components.refuse(&outcome.policy);
+                tracing::error!(
+                    policy = outcome.policy,
+                    serving = outcome.serving.digest,
+                    "a component was refused, the version before goes on:\n{reason}"
+                );
+            }
             Err(error) => told(&outcome.policy, &error),
         }
         all.push((outcome.policy.clone(), problems.clone()));
@@ -226,6 +236,14 @@ pub(super) fn note_refusals(
 pub(super) fn tell_disabled(snapshot: &Snapshot) {
     for policy in &snapshot.disabled {
         tracing::warn!(policy, "disabled: it is out of its chains until `portico plugin enable`");
+    }
+}
+
+/// More was promised than there is room for: what is too much is refused, call by call, and nothing else shows it.
+pub(super) fn tell_overdrawn(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
+    let before: Vec<_> = earlier.into_iter().flat_map(|earlier| earlier.rooms.overdrawn()).collect();
+    for overdrawn in snapshot.rooms.overdrawn().filter(|overdrawn| !before.contains(overdrawn)) {
+        tracing::warn!("{overdrawn}");
     }
 }
 

@@ -3,12 +3,12 @@
 //! Raw HTTP/1.1 with `Content-Length` only, and only on this machine: everything here is time that the measured gateway
 //! does not get its next request.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -107,9 +107,18 @@ async fn all(target: Target, connections: u32, time: Duration) -> Outcome {
 
 /// One request on a connection of its own: its status, and how long it took from connecting to the end of the answer.
 pub async fn once(target: &Target) -> Result<(u16, Duration)> {
+    once_from(Ipv4Addr::UNSPECIFIED, target).await
+}
+
+/// As [`once`], from this address of the machine; every address of 127.0.0.0/8 is one, and another caller.
+pub async fn once_from(caller: Ipv4Addr, target: &Target) -> Result<(u16, Duration)> {
     let begin = Instant::now();
     let asked = async {
-        let mut stream = TcpStream::connect(target.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        if !caller.is_unspecified() {
+            socket.bind(SocketAddr::from((caller, 0)))?;
+        }
+        let mut stream = socket.connect(target.address).await?;
         stream.set_nodelay(true)?;
         stream.write_all(&target.request).await?;
         answer(&mut stream, &mut Vec::with_capacity(16 * 1024)).await

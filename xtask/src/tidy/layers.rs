@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["lib"],
     &["server"],
-    &["api"],
+    &["api", "metrics"],
     &["listener", "exchange"],
     &["worker"],
     &["meter"],
@@ -42,6 +42,7 @@ const CONFINED: &[(&str, Place, &str)] = &[
     ("sled", |path| path.ends_with("/sled.rs"), "in */sled.rs"),
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
     ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),
+    ("prometheus_client", |path| path == "metrics.rs" || path.starts_with("metrics/"), "under metrics/"),
 ];
 
 /// Whether a file, relative to `host/src`, is such a place.

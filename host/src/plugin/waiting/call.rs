@@ -17,6 +17,7 @@ use crate::plugin::instance::Instances;
 use crate::plugin::linked::Runs;
 use crate::plugin::plan::{self, Plan};
 use crate::plugin::policy::{Policy, SlotUse};
+use crate::plugin::room::{Places, Rooms};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -62,48 +63,78 @@ pub(super) struct Live {
 /// The instances of one worker that wait for calls, and how many calls wait in instances.
 #[derive(Default)]
 pub struct Pool {
-    places: HashMap<u64, Place, rustc_hash::FxBuildHasher>,
+    of: HashMap<u64, Place, rustc_hash::FxBuildHasher>,
+    places: Rc<RefCell<Places>>,
 }
 
 struct Place {
     policy: Weak<Policy>,
+    weight: usize,
     idle: Vec<Live>,
     calls: Rc<Cell<usize>>,
 }
 
 /// A call that is counted as long as this lives.
-struct Counting(Rc<Cell<usize>>);
+struct Counting {
+    calls: Rc<Cell<usize>>,
+    places: Rc<RefCell<Places>>,
+    policy: Arc<str>,
+    weight: usize,
+}
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.calls.set(self.calls.get().saturating_sub(1));
+        self.places.borrow_mut().give_back(&self.policy, self.weight);
     }
 }
 
 impl Pool {
     /// Begins a call, in an idle instance where there is one.
     fn begin(&mut self, policy: &Arc<Policy>) -> Result<(Counting, Option<Live>), Failure> {
-        let new = || Place { policy: Arc::downgrade(policy), idle: Vec::new(), calls: Rc::default() };
-        let place = self.places.entry(policy.id).or_insert_with(new);
+        let weight = policy.component.weight;
+        let new = || Place { policy: Arc::downgrade(policy), weight, idle: Vec::new(), calls: Rc::default() };
+        let place = self.of.entry(policy.id).or_insert_with(new);
         if place.calls.get() >= policy.waits.calls {
             return Err(Failure::Busy);
         }
+        // What is there is for all policies that wait, and each is sure of its part.
+        if !self.places.borrow_mut().take(&policy.name, weight) {
+            return Err(Failure::NoInstance("all room for calls that wait is in use".into()));
+        }
         place.calls.set(place.calls.get() + 1);
-        Ok((Counting(place.calls.clone()), place.idle.pop()))
+        let (calls, places) = (place.calls.clone(), self.places.clone());
+        let idle = place.idle.pop();
+        if idle.is_none() {
+            self.make_place();
+        }
+        Ok((Counting { calls, places, policy: policy.name.clone(), weight }, idle))
+    }
+
+    /// Drops idle instances that have no place beside the calls.
+    fn make_place(&mut self) {
+        let left = self.places.borrow().left();
+        let mut idle: usize = self.of.values().map(|place| place.idle.len() * place.weight).sum();
+        for place in self.of.values_mut() {
+            while idle > left && place.idle.pop().is_some() {
+                idle -= place.weight;
+            }
+        }
     }
 
     fn give_back(&mut self, policy: &Policy, live: Live) {
         // A policy that was replaced meanwhile has no place any more.
-        if let Some(place) = self.places.get_mut(&policy.id)
+        if let Some(place) = self.of.get_mut(&policy.id)
             && place.idle.len() < MOST_IDLE
         {
             place.idle.push(live);
         }
     }
 
-    /// Drops idle instances of policies that are not among these.
-    pub(in crate::plugin) fn prune(&mut self, serving: &[Arc<Policy>]) {
-        self.places.retain(|id, place| {
+    /// Drops idle instances of policies that are not among these, and divides the places between these.
+    pub(in crate::plugin) fn prune(&mut self, serving: &[Arc<Policy>], rooms: &Rooms) {
+        self.places.borrow_mut().divide(&rooms.waiting);
+        self.of.retain(|id, place| {
             let serves = serving.iter().any(|policy| policy.id == *id);
             if !serves {
                 place.idle.clear();
@@ -114,7 +145,7 @@ impl Pool {
 
     /// Drops idle instances of policies that nobody holds any more, and of all others but one each.
     fn make_room(&mut self) {
-        for place in self.places.values_mut() {
+        for place in self.of.values_mut() {
             let held = place.policy.strong_count() > 0;
             place.idle.truncate(usize::from(held));
         }

@@ -5,12 +5,13 @@
 use crate::config::Grant;
 use crate::id::NoRandomness;
 use crate::kv::{self, Kv};
-use crate::outbound::{self, Call, Outbound, Spent};
+use crate::outbound::{self, Call, Outbound, Roots, Spent};
 use crate::plugin::bindings_0_1::portico::policy::types::OtherFieldResult as OtherField;
 use crate::plugin::bindings_0_1_waiting::policy_world::portico::policy::{http, kv as contract};
 use crate::plugin::guest::{Guest, LINES_A_CALL};
+use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -24,7 +25,8 @@ pub struct Outside {
     /// What randomness of guests is derived from, beside the request's seed: nobody outside can tell one from the other.
     pub(super) secret: [u8; 32],
     store: OnceLock<Kv>,
-    outbound: OnceLock<Option<Outbound>>,
+    outbound: ArcSwapOption<Outbound>,
+    roots: Mutex<Roots>,
 }
 
 impl Outside {
@@ -49,10 +51,33 @@ impl Outside {
 
     /// From now on requests can be sent. Reads root certificates: never called on a worker.
     pub(in crate::plugin) fn open_outbound(&self) {
-        self.outbound.get_or_init(|| {
-            let started = Outbound::start(self.control.clone()?, &[]);
-            started.inspect_err(|error| tracing::error!("policies cannot send requests: {error}")).ok()
-        });
+        let roots = self.roots();
+        let Some(control) = self.control.clone().filter(|_| self.outbound.load().is_none()) else { return };
+        match Outbound::start(control, roots.pem()) {
+            Ok(outbound) => self.outbound.store(Some(Arc::new(outbound))),
+            Err(error) => tracing::error!("policies cannot send requests: {error}"),
+        }
+    }
+
+    /// From now on requests believe these roots beside those of the system. Never called on a worker.
+    pub fn trust(&self, roots: &Roots) {
+        let mut now = self.roots();
+        if *now == *roots {
+            return;
+        }
+        if let Some(outbound) = self.outbound.load_full() {
+            match outbound.trusting(roots.pem()) {
+                Ok(outbound) => self.outbound.store(Some(Arc::new(outbound))),
+                // They were read as certificates before; what is believed stays.
+                Err(error) => return tracing::error!("the additional root certificates are not believed: {error}"),
+            }
+        }
+        now.clone_from(roots);
+    }
+
+    /// Held while requests are opened too, so that they begin with these.
+    fn roots(&self) -> MutexGuard<'_, Roots> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,7 +181,7 @@ impl Reach {
     }
 
     async fn send(&mut self, call: Call) -> Result<outbound::Answer, outbound::Error> {
-        let outbound = self.outside.outbound.get().and_then(Option::as_ref).filter(|_| self.open);
+        let outbound = self.outside.outbound.load_full().filter(|_| self.open);
         let outbound = outbound.ok_or(outbound::Unreached::Stopped)?;
         outbound.send(&self.grant.outbound, &mut self.spent, call).await
     }
