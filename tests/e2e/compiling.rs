@@ -147,11 +147,13 @@ fn what_takes_too_much_is_refused_and_the_old_version_serves() {
         let told = history["events"][0]["reason"].as_str().unwrap();
         assert!(told.contains(reason) && stand.log().contains(reason), "{history}");
         assert!(compiling(&serving).is_empty());
+        // With other bounds it would be tried again.
+        save(&stand, &guest("numbered"));
     }
     bound("");
     save(&stand, &numbered("0.0.100001"));
     until("a good one serves", || shown(&stand, &serving)["version"] == "0.0.100001");
-    assert_eq!(shown(&stand, &serving)["refused"], Value::Null);
+    until("nothing is refused any more", || shown(&stand, &serving)["refused"].is_null());
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Shelf {
         None
     }
 
-    /// Keeps a component; it survives a loss of power only after [`Self::settle`].
+    /// Keeps a component; it survives a loss of power only after it was [`Self::shipped`].
     ///
     /// # Errors
     /// When it cannot be written.
@@ -184,12 +184,12 @@ impl Shelf {
     }
 
     /// Makes a component that was kept durable.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub fn settle(&self, digest: &str) -> Result<(), ShelfError> {
+    fn settle(&self, digest: &str) -> Result<(), ShelfError> {
         let place = self.place(digest);
-        data::settle_verified(&place).map_err(|source| ShelfError::Files { path: place, source })
+        match data::settle_verified(&place) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ShelfError::Files { path: place, source }),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that a component serves, from the directory or from what was `kept`; in memory also where it cannot be written
@@ -219,9 +219,11 @@ impl Shelf {
         if card == self.card(policy) {
             return Ok(());
         }
-        let written = self.book.keep(policy, &card);
-        self.cards().insert(policy.to_owned(), card);
-        Ok(written?)
+        self.cards().insert(policy.to_owned(), card.clone());
+        // No card names on disk what a loss of power could still take away.
+        let settled = self.settle(digest);
+        self.book.keep(policy, &card)?;
+        settled
     }
 
     /// Notes what is in the directory for a policy: the very version that it is held to ends the hold.

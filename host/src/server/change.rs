@@ -183,11 +183,6 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
             version: outcome.version.clone(),
             since: now,
         };
-        if before.as_ref() != Some(digest)
-            && let Err(error) = shelf.settle(digest)
-        {
-            told(&outcome.policy, &error);
-        }
         if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }
