@@ -101,6 +101,17 @@ pub enum SecretSource {
 pub struct Plugins {
     /// Directory with `<plugin>.wasm` files.
     pub directory: PathBuf,
+    /// Bounds of compiling one of them.
+    pub compile: Compile,
+}
+
+/// What compiling one component may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compile {
+    /// Processor time, over all cores; counted in seconds.
+    pub time: Duration,
+    /// Bytes of memory.
+    pub memory: usize,
 }
 
 /// One policy: a plugin, what it is allowed, and how it is run.

@@ -3,7 +3,7 @@
 use super::client::{Answer, Call, request};
 use super::origin::Origin;
 use portico::config;
-use portico::plugin::{Catalog, Component, Engines};
+use portico::plugin::{Catalog, Compiler, Component, Engines, Order};
 use portico::server::{self, Running, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,18 +56,24 @@ pub struct Gateway {
 pub fn catalog() -> Arc<Catalog> {
     static CATALOG: OnceLock<(Arc<Catalog>, Vec<Arc<Component>>)> = OnceLock::new();
     let (catalog, _kept) = CATALOG.get_or_init(|| {
-        let catalog = Arc::new(Catalog::new(Engines::start(1024).expect("an engine")));
+        let catalog = Arc::new(Catalog::new(Engines::start(1024, compiler()).expect("an engine")));
         let often = format!("{DEFAULT}\n[policies.hostile]\n");
         let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
         let find = |policy: &config::Policy| {
             let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
             let offer = catalog.offers(&built(kind), policy, None, true).pop().expect("an offer");
-            catalog.load(&offer, policy, None).expect("a component; run `cargo xtask components`")
+            let order = Order { bounds: config.plugins.compile, given_up: &|| None };
+            catalog.load(&offer, policy, None, &order).expect("a component; run `cargo xtask components`")
         };
         let kept = config.policies.values().map(find).collect();
         (catalog, kept)
     });
     catalog.clone()
+}
+
+/// As the program compiles: in children of it.
+fn compiler() -> Compiler {
+    Compiler::at(env!("CARGO_BIN_EXE_portico").into())
 }
 
 fn built(kind: &str) -> PathBuf {
@@ -151,12 +157,21 @@ impl Gateway {
     }
 
     /// As [`Self::restart_after`], as a new process would: with nothing compiled yet.
-    pub fn restart_cold_after(mut self, meanwhile: impl FnOnce()) -> Self {
+    pub fn restart_cold_after(self, meanwhile: impl FnOnce()) -> Self {
+        self.restart_compiling_with(compiler(), meanwhile)
+    }
+
+    /// As [`Self::restart_cold_after`], where nothing can be compiled.
+    pub fn restart_without_compiler(self) -> Self {
+        self.restart_compiling_with(Compiler::at("/nowhere/portico".into()), || {})
+    }
+
+    fn restart_compiling_with(mut self, compiler: Compiler, meanwhile: impl FnOnce()) -> Self {
         self.stop();
         meanwhile();
         let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
         let path = directory.path().join("gateway.toml");
-        let own = Arc::new(Catalog::new(Engines::start(64).expect("an engine")));
+        let own = Arc::new(Catalog::new(Engines::start(64, compiler).expect("an engine")));
         Self::run_with(directory, &path, own).unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
 
+use super::priming::Priming;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
@@ -20,6 +21,7 @@ pub(super) struct Changes {
     pub(super) kept: Arc<Kept>,
     usage: Arc<dyn UsageStore>,
     control: Handle,
+    pub(super) priming: Priming,
     one_at_a_time: Mutex<()>,
     plugins: Mutex<Option<config::watch::Watch>>,
 }
@@ -33,7 +35,8 @@ pub(super) struct Applied {
 
 impl Changes {
     pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
-        Self { gateway, kept, usage, control, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
+        let priming = Priming::start(kept.clone());
+        Self { gateway, kept, usage, control, priming, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
     }
 
     /// Applies what the file says now, and says in the log how that went.
@@ -124,6 +127,7 @@ impl Changes {
         tell_disabled(&next);
         self.gateway.live.store(Arc::new(next));
         note_shipped(self.shelf(), &outcomes, now);
+        self.priming.hand_in(&self.gateway.live.load(), &outcomes);
         Ok(Applied { generation, refused })
     }
 
@@ -231,6 +235,7 @@ impl Kept {
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),
+            ending: &self.ending,
             outside: &self.outside,
             earlier,
         };
