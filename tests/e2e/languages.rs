@@ -1,5 +1,6 @@
 //! The examples in Python, JavaScript and Rust on WASI: configured as their READMEs say, they do the same thing.
 
+use crate::harness::page::fences;
 use crate::harness::{Gateway, ONE_WORKER, Origin, cold_catalog, guest};
 use serde_json::json;
 
@@ -10,12 +11,12 @@ fn shown(language: &str) -> String {
     let directory = if language == "rust" { "rust-wasi" } else { language };
     let path = format!("{}/../examples/{directory}-policy/README.md", env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let section = readme.split("## Use it").nth(1).expect("a section on its use");
-    let block = section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let mut fences = fences(&readme).into_iter().filter(|fence| fence.section == "Use it" && fence.info == "toml");
+    let block = fences.next().expect("a configuration in a section on its use").text;
     match language {
         // It imports nothing of WASI, and so is timed by the wall: a busy machine must not be taken for a policy that hangs.
         "javascript" => block.replace("grant.powers", "deadline = \"2s\"\ngrant.powers"),
-        _ => block.to_owned(),
+        _ => block,
     }
 }
 

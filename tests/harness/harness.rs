@@ -3,6 +3,7 @@
 mod client;
 mod gateway;
 mod origin;
+pub mod page;
 
 pub use client::{Answer, raw, request};
 pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, cold_catalog, components, guest, patched};

@@ -1,8 +1,10 @@
-//! Builds the example policies in other languages as components, by following their READMEs word for word.
+//! Builds the example policies in other languages as components, by following their READMEs word for word; and what the
+//! authors' page builds.
 //!
 //! In the examples' own directories, as an author would; what comes of it is not under version control. An example whose inputs
 //! (its files, `wit/`, the SDK) did not change is not built again. Every version of a tool is pinned in the example itself.
 
+mod author;
 mod imports;
 mod readme;
 mod stamp;
@@ -67,6 +69,7 @@ pub fn run(repository: &Repository) -> Result<()> {
         components::write_if_changed(&guests.join(&name), &bytes)?;
         eprintln!("{name}: {state}, {} KiB, {} interfaces of WASI", bytes.len() >> 10, wasi.len());
     }
+    author::run(repository)?;
     section.close();
     Ok(())
 }
@@ -80,9 +83,13 @@ fn follow(example: &Path) -> Result<()> {
     }
     let mut shell = Command::new("sh");
     shell.args(["-e", "-c", &script]).current_dir(example);
-    // As in a terminal, not as within another build.
-    shell.env_remove("CARGO_TARGET_DIR").env_remove("PYTHONPATH").env_remove("VIRTUAL_ENV");
+    as_in_a_terminal(&mut shell);
     tools::run(&mut shell, "sh")
+}
+
+/// And not as within another build.
+fn as_in_a_terminal(shell: &mut Command) {
+    shell.env_remove("CARGO_TARGET_DIR").env_remove("PYTHONPATH").env_remove("VIRTUAL_ENV");
 }
 
 /// The one component in a directory of plugins, with its name.

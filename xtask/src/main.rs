@@ -9,6 +9,9 @@ mod components;
 mod http;
 mod interrupt;
 mod languages;
+#[path = "../../tests/harness/page.rs"]
+#[allow(dead_code, reason = "the tests follow the rest of a page")]
+mod page;
 mod pillar;
 mod port;
 mod repository;
@@ -42,7 +45,8 @@ enum Command {
     },
     /// Build the shipped policies and the test guests into target/portico.
     Components,
-    /// Build the example policies in other languages into target/portico/guests, as their READMEs say.
+    /// Build the example policies in other languages into target/portico/guests, as their READMEs say,
+    /// and what the authors' page builds.
     Guests,
     /// Everything that must hold: format, lints, layering, unit and end-to-end tests.
     Test {

@@ -1,5 +1,7 @@
 //! What the README of an example tells its reader to type.
 
+use crate::page;
+
 const TITLE: &str = "## Build it";
 /// From here on it is about policies of the reader's own.
 const OWN: &str = "For a policy of your own";
@@ -9,8 +11,8 @@ pub fn steps(readme: &str) -> Option<String> {
     let (_, section) = readme.split_once(TITLE)?;
     let section = section.split("\n## ").next()?;
     let section = section.split(OWN).next()?;
-    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
-    let script: String = blocks.collect();
+    let fences = page::fences(section).into_iter().filter(|fence| fence.info == "sh");
+    let script: String = fences.map(|fence| fence.text).collect();
     (!script.trim().is_empty()).then_some(script)
 }
 

@@ -1,0 +1,13 @@
+//! The pages on plugins, for authors and for operators: followed word for word.
+
+use crate::walk::follow;
+
+#[test]
+fn the_page_for_plugin_authors_can_be_followed() {
+    follow("docs/plugin-authors.md", 1);
+}
+
+#[test]
+fn the_page_on_plugins_for_operators_can_be_followed() {
+    follow("docs/plugins.md", 2);
+}
