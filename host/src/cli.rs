@@ -4,6 +4,7 @@
 
 pub mod check;
 mod client;
+pub mod compile;
 pub mod key;
 pub mod plugin;
 pub mod serve;

@@ -103,6 +103,17 @@ pub struct Plugins {
     pub directory: PathBuf,
     /// Files of root certificates, in PEM, that policies' own requests believe beside those of the system.
     pub outbound_roots: Vec<PathBuf>,
+    /// Bounds of compiling one of them.
+    pub compile: Compile,
+}
+
+/// What compiling one component may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compile {
+    /// Processor time, over all cores; counted in seconds.
+    pub time: Duration,
+    /// Bytes of memory.
+    pub memory: usize,
 }
 
 /// One policy: a plugin, what it is allowed, and how it is run.

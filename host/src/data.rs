@@ -165,6 +165,22 @@ fn format(path: &Path) -> Result<Option<u32>, Error> {
 
 /// Writes a file of mode 0600 that is there as a whole or not at all, also after a loss of power.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put_private(path, bytes, File::sync_all)?;
+    settle(path.parent())
+}
+
+/// As [`write_private`], but for a loss of power soon after, which may leave any content: for what is verified when it is read.
+pub fn write_verified(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put_private(path, bytes, |_| Ok(()))
+}
+
+/// Has what [`write_verified`] wrote survive a loss of power, too.
+pub fn settle_verified(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    settle(path.parent())
+}
+
+fn put_private(path: &Path, bytes: &[u8], written: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
@@ -175,9 +191,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    match path.parent() {
+    written(&file)?;
+    fs::rename(&fresh, path)
+}
+
+fn settle(directory: Option<&Path>) -> io::Result<()> {
+    match directory {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => Ok(()),
     }

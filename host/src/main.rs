@@ -26,6 +26,9 @@ enum Command {
     Key(cli::key::KeyArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
+    /// What the gateway starts to have a component compiled: reads it, and writes machine code
+    #[command(hide = true)]
+    CompileOne(cli::compile::Bounds),
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(file) => cli::check::run(&file.config),
         Command::Key(arguments) => cli::key::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
+        Command::CompileOne(bounds) => cli::compile::run(&bounds),
     };
     Exit::into(exit)
 }

@@ -16,7 +16,7 @@ use crate::listener;
 use crate::metrics::{self, Components, Metrics};
 use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
-use crate::plugin::{Catalog, CodeCache, Engines, Outside};
+use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
@@ -24,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 mod background;
 mod change;
 mod plugins;
+mod priming;
 
 use change::Changes;
 
@@ -95,6 +97,8 @@ struct Kept {
     outside: Arc<Outside>,
     /// What became of components.
     components: Arc<Components>,
+    /// Set when it ends: what is being compiled then is not waited for.
+    ending: AtomicBool,
     /// In the data directory, which is opened late on a first start.
     stored: OnceLock<Stored>,
 }
@@ -147,9 +151,9 @@ pub struct Running {
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn check(path: &Path) -> Result<(Config, Vec<String>), StartError> {
+pub fn check(path: &Path, compiler: Compiler) -> Result<(Config, Vec<String>), StartError> {
     let config = config::load(path)?;
-    let kept = kept(&config, own_catalog(&config)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
+    let kept = kept(&config, own_catalog(&config, compiler)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
     kept.build(config, None).map(|(snapshot, _)| {
         let warnings = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string()).collect();
         (snapshot.config, warnings)
@@ -160,8 +164,8 @@ pub fn check(path: &Path) -> Result<(Config, Vec<String>), StartError> {
 ///
 /// # Errors
 /// Everything that is wrong; nothing was left running then.
-pub async fn start(config: Config) -> Result<Running, StartError> {
-    let catalog = own_catalog(&config)?;
+pub async fn start(config: Config, compiler: Compiler) -> Result<Running, StartError> {
+    let catalog = own_catalog(&config, compiler)?;
     start_with(config, catalog).await
 }
 
@@ -243,6 +247,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
     }
     change::note_shipped(changes.shelf(), &outcomes, gateway.clock.now());
+    changes.priming.hand_in(&gateway.live.load(), &outcomes);
     let running = Running {
         public: public_address,
         admin: admin_address,
@@ -270,7 +275,8 @@ impl Running {
         let _ = self.stop.send(true);
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
         let changes = self.changes.clone();
-        // Beside the rest: a change that is under way may be compiling, and is waited for as little as anything else.
+        changes.kept.ending.store(true, Ordering::Relaxed);
+        // Beside the rest: a change that is under way is waited for as little as anything else.
         let watches = tokio::task::spawn_blocking(move || {
             drop(watch);
             changes.stop();
@@ -317,11 +323,11 @@ impl Running {
     }
 }
 
-fn own_catalog(config: &Config) -> Result<Arc<Catalog>, StartError> {
+fn own_catalog(config: &Config, compiler: Compiler) -> Result<Arc<Catalog>, StartError> {
     // Room for both sides of a change, and for policies that are added while it runs.
     // Some of them may have several memories.
     let instances = 2 * workers(config) * (2 * config.policies.len()).max(8) + 64;
-    let engines = Engines::start(instances).map_err(|error| StartError::Cannot(sentence(&error)))?;
+    let engines = Engines::start(instances, compiler).map_err(|error| StartError::Cannot(sentence(&error)))?;
     Ok(Arc::new(Catalog::new(engines)))
 }
 
@@ -336,8 +342,9 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let (limits, names) = (Local::new(MAX_BUCKETS), Arc::default());
     // A check has no runtime, and its policies reach nothing.
     let outside = Handle::try_current().map_or_else(|_| Ok(Outside::default()), Outside::on)?;
-    let (workers, components) = (workers(config), Arc::default());
-    Ok(Kept { catalog, limits, names, workers, outside: Arc::new(outside), components, stored: OnceLock::new() })
+    let (workers, outside, components) = (workers(config), Arc::new(outside), Arc::default());
+    let (ending, stored) = (AtomicBool::new(false), OnceLock::new());
+    Ok(Kept { catalog, limits, names, workers, outside, components, ending, stored })
 }
 
 /// An error with its causes, as one sentence.

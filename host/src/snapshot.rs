@@ -14,6 +14,7 @@ use crate::upstream::Upstream;
 use crate::usage;
 use http::Method;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 mod policies;
 
@@ -108,6 +109,8 @@ pub struct Ingredients<'a> {
     pub shelf: Option<&'a Shelf>,
     /// Code that was compiled before.
     pub cache: Option<&'a CodeCache>,
+    /// Whether the gateway ends, and nothing needs to be compiled any more.
+    pub ending: &'a AtomicBool,
     /// What policies can reach, if it is granted.
     pub outside: &'a Arc<Outside>,
     /// The snapshot before.

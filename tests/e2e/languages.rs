@@ -1,6 +1,6 @@
 //! The examples in Python, JavaScript and Rust on WASI: configured as their READMEs say, they do the same thing.
 
-use crate::harness::{Gateway, ONE_WORKER, Origin, guest};
+use crate::harness::{Gateway, ONE_WORKER, Origin, cold_catalog, guest};
 use serde_json::json;
 
 const LANGUAGES: [&str; 3] = ["rust", "python", "javascript"];
@@ -36,7 +36,9 @@ fn the_examples_do_what_their_readmes_say() {
     let origin = Origin::echo();
     let components = LANGUAGES.map(|language| (format!("{language}-hello"), guest(&format!("{language}-hello"))));
     let components: Vec<(&str, Vec<u8>)> = components.iter().map(|(name, bytes)| (&**name, bytes.clone())).collect();
-    let gateway = Gateway::start_with(&toml(&origin), &components);
+    let catalog = cold_catalog();
+    let start = |toml: &str| Gateway::try_start_on(catalog.clone(), toml, &components);
+    let gateway = start(&toml(&origin)).unwrap_or_else(|error| panic!("{error}"));
     let greeted = |gateway: &Gateway, language: &str, name: &str| {
         let answer = gateway.get(&format!("/v1/{language}/hello")).field("x-name", name).send();
         assert_eq!(answer.status, 200, "{language}: {answer:?}");
@@ -60,7 +62,7 @@ fn the_examples_do_what_their_readmes_say() {
 
     // What they cannot be configured with is said by themselves, each at its place.
     let blank = toml(&origin).replace("config.greeting = \"good morning\"", "config.greeting = \" \"");
-    let error = Gateway::try_start(&blank, &components).err().expect("refused").to_string();
+    let error = start(&blank).err().expect("refused").to_string();
     for language in LANGUAGES {
         let told = format!("policies.{language}-hello.config.greeting: A greeting needs words");
         assert!(error.contains(&told), "wanted {told:?}: {error}");

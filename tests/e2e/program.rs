@@ -46,12 +46,17 @@ impl Stand {
         self.directory.path()
     }
 
-    /// Starts the program and waits until it says that it is ready, and where.
-    pub fn serve(&self) -> Serving {
+    /// Starts the program; it is ready later.
+    pub fn begin(&self) -> Serving {
         let log = std::fs::File::create(self.path().join("log")).unwrap();
         let child = portico(self.path(), &["serve", "--config", "gateway.toml"]).stderr(log).spawn().unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut serving = Serving { child, public: nowhere, admin: nowhere };
+        Serving { child, public: nowhere, admin: nowhere }
+    }
+
+    /// Starts the program and waits until it says that it is ready, and where.
+    pub fn serve(&self) -> Serving {
+        let mut serving = self.begin();
         until("the gateway is ready", || {
             let ended = serving.child.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: {}", self.log());
@@ -96,7 +101,8 @@ impl Serving {
         line.split_whitespace().nth(1).expect("a number").parse().expect("KiB")
     }
 
-    fn terminate(mut self) -> Option<i32> {
+    /// Tells it to end; its exit code.
+    pub fn terminate(mut self) -> Option<i32> {
         // The shell's own: a bare machine has no program of that name.
         let told = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]).status().unwrap();
         assert!(told.success());

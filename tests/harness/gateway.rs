@@ -3,7 +3,7 @@
 use super::client::{Answer, Call, request};
 use super::origin::Origin;
 use portico::config;
-use portico::plugin::{Catalog, Component, Engines};
+use portico::plugin::{Catalog, Compiler, Component, Engines, Order};
 use portico::server::{self, Running, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,18 +56,33 @@ pub struct Gateway {
 pub fn catalog() -> Arc<Catalog> {
     static CATALOG: OnceLock<(Arc<Catalog>, Vec<Arc<Component>>)> = OnceLock::new();
     let (catalog, _kept) = CATALOG.get_or_init(|| {
-        let catalog = Arc::new(Catalog::new(Engines::start(1024).expect("an engine")));
+        let catalog = Arc::new(Catalog::new(Engines::start(1024, compiler()).expect("an engine")));
         let often = format!("{DEFAULT}\n[policies.hostile]\n");
         let config = config::parse(&whole(&often), Path::new("gateway.toml")).expect("a configuration");
         let find = |policy: &config::Policy| {
             let kind = if policy.name == "hostile" { "guests" } else { "plugins" };
-            let offer = catalog.offers(&built(kind), policy, None, true).pop().expect("an offer");
-            catalog.load(&offer, policy, None).expect("a component; run `cargo xtask components`")
+            let offer = catalog.offers(&built(kind), policy, None, true).1.next().expect("an offer");
+            let order = Order { bounds: config.plugins.compile, given_up: &|| None };
+            catalog.load(&offer, policy, None, &order).expect("a component; run `cargo xtask components`")
         };
         let kept = config.policies.values().map(find).collect();
         (catalog, kept)
     });
     catalog.clone()
+}
+
+/// As the program compiles: in children of it.
+fn compiler() -> Compiler {
+    Compiler::at(env!("CARGO_BIN_EXE_portico").into())
+}
+
+/// A catalog in which nothing is compiled yet.
+pub fn cold_catalog() -> Arc<Catalog> {
+    own_catalog(compiler())
+}
+
+fn own_catalog(compiler: Compiler) -> Arc<Catalog> {
+    Arc::new(Catalog::new(Engines::start(64, compiler).expect("an engine")))
 }
 
 fn built(kind: &str) -> PathBuf {
@@ -123,6 +138,12 @@ impl Gateway {
 
     /// As [`Self::start_with`], for configurations that may not start.
     pub fn try_start(toml: &str, more: &[(&str, Vec<u8>)]) -> Result<Self, StartError> {
+        Self::try_start_on(catalog(), toml, more)
+    }
+
+    /// As [`Self::try_start`], on a catalog of its own: for components that would keep all other tests waiting while they are
+    /// compiled.
+    pub fn try_start_on(catalog: Arc<Catalog>, toml: &str, more: &[(&str, Vec<u8>)]) -> Result<Self, StartError> {
         let directory = TempDir::new().expect("a directory");
         let plugins = directory.path().join("plugins");
         std::fs::create_dir(&plugins).expect("a directory");
@@ -134,7 +155,7 @@ impl Gateway {
         }
         let path = directory.path().join("gateway.toml");
         std::fs::write(&path, whole(toml)).expect("a configuration");
-        Self::run(directory, &path)
+        Self::run_with(directory, &path, catalog)
     }
 
     fn run(directory: TempDir, path: &Path) -> Result<Self, StartError> {
@@ -151,13 +172,21 @@ impl Gateway {
     }
 
     /// As [`Self::restart_after`], as a new process would: with nothing compiled yet.
-    pub fn restart_cold_after(mut self, meanwhile: impl FnOnce()) -> Self {
+    pub fn restart_cold_after(self, meanwhile: impl FnOnce()) -> Self {
+        self.restart_compiling_with(compiler(), meanwhile)
+    }
+
+    /// As [`Self::restart_cold_after`], where nothing can be compiled.
+    pub fn restart_without_compiler(self) -> Self {
+        self.restart_compiling_with(Compiler::at("/nowhere/portico".into()), || {})
+    }
+
+    fn restart_compiling_with(mut self, compiler: Compiler, meanwhile: impl FnOnce()) -> Self {
         self.stop();
         meanwhile();
         let directory = std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));
         let path = directory.path().join("gateway.toml");
-        let own = Arc::new(Catalog::new(Engines::start(64).expect("an engine")));
-        Self::run_with(directory, &path, own).unwrap_or_else(|error| panic!("{error}"))
+        Self::run_with(directory, &path, own_catalog(compiler)).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Stops and starts again on the same data.

@@ -5,7 +5,7 @@ mod gateway;
 mod origin;
 
 pub use client::{Answer, raw, request};
-pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, components, guest, patched};
+pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, cold_catalog, components, guest, patched};
 pub use origin::Origin;
 
 use std::time::{Duration, Instant};

@@ -1,12 +1,13 @@
 //! `portico check`: everything that is wrong with a configuration, plugins included.
 
 use super::Exit;
+use crate::plugin::Compiler;
 use crate::server;
 use std::path::Path;
 
 /// Checks a configuration; prints every problem on standard error.
 pub fn run(path: &Path) -> Exit {
-    match server::check(path) {
+    match server::check(path, Compiler::own()) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{}: note: {warning}", path.display()));
             let (pillars, policies) = (config.pillars.len(), config.policies.len());

@@ -87,13 +87,15 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
         return Ok(());
     }
     let policies = || answer["policies"].as_array().into_iter().flatten();
-    let head = ["POLICY", "STATE", "VERSION", "DIGEST", "CALLS", "FAILURES", "QUARANTINE"].map(str::to_owned);
+    let head =
+        ["POLICY", "STATE", "VERSION", "DIGEST", "INSTANCES", "CALLS", "FAILURES", "QUARANTINE"].map(str::to_owned);
     let rows = policies().map(|policy| {
         [
             text(&policy["policy"]),
             text(&policy["state"]),
             text(&policy["version"]),
             digest(policy),
+            instances(policy),
             calls(policy),
             failures(policy),
             quarantine(policy),
@@ -170,6 +172,11 @@ fn write_reason(event: &Value, out: &mut dyn Write) -> io::Result<()> {
 
 fn digest(of: &Value) -> String {
     text(&of["digest"]).chars().take(DIGITS).collect()
+}
+
+/// Kept, made for each call, or made for each call and configured already; a dash for a policy that has none.
+fn instances(policy: &Value) -> String {
+    policy["instances"].as_str().map_or_else(|| "-".to_owned(), on_one_line)
 }
 
 fn calls(policy: &Value) -> String {

@@ -1,9 +1,10 @@
 //! `portico serve`: runs the gateway until it is told to stop.
 
 use super::Exit;
+use crate::plugin::Compiler;
 use crate::{config, server, telemetry};
 use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads for everything that is not a request.
 const CONTROL_THREADS: usize = 2;
@@ -46,7 +47,15 @@ async fn until_told(config: config::Config) -> Exit {
             return Exit::Refused;
         }
     };
-    let running = match server::start(config).await {
+    let started = tokio::select! {
+        started = server::start(config, Compiler::own()) => started,
+        // Components may take minutes to compile; what was begun ends with the process.
+        () = told(&mut terminate, &mut interrupt) => {
+            tracing::info!("told to end before it was ready");
+            return Exit::Done;
+        }
+    };
+    let running = match started {
         Ok(running) => running,
         Err(error) => {
             eprintln!("{error}");
@@ -57,12 +66,17 @@ async fn until_told(config: config::Config) -> Exit {
         }
     };
     tracing::info!(public = %running.public, admin = %running.admin, "portico is ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    told(&mut terminate, &mut interrupt).await;
     tracing::info!("ending: no new connections, running requests are finished");
     running.stop().await;
     tracing::info!("ended");
     Exit::Done
+}
+
+/// Returns when either of them has come.
+async fn told(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }

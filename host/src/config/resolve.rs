@@ -11,17 +11,24 @@ mod policy;
 mod route;
 mod upstream;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::file;
-use super::form::{Fault, shown};
+use super::form::{self, Fault, shown};
 use super::problem::{Place, Problems, Report};
 use super::read::{Entry, Table};
 use super::suggest::{listed, nearest};
 use super::value::Value;
-use super::{Config, Data, Plugins, SecretSource, Secrets};
+use super::{Compile, Config, Data, Plugins, SecretSource, Secrets};
+
+/// Processor time that compiling one component may be given; it is counted in seconds.
+const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// Memory that compiling one component may be given.
+const COMPILE_MEMORY: RangeInclusive<u64> = 128 << 20..=64 << 30;
 
 /// Reads and checks the configuration in a file. Relative paths in it are relative to the file's directory.
 ///
@@ -126,8 +133,10 @@ fn plugins(mut table: Table<'_>, base: &Path) -> Option<Plugins> {
         let paths: Vec<_> = items.iter().map(|item| item.text(path_from(base))).collect();
         paths.into_iter().collect::<Option<Vec<_>>>()
     });
+    let time = table.text("compile_time", "2m", form::duration(COMPILE_TIME));
+    let memory = table.text("compile_memory", "1GiB", form::size(COMPILE_MEMORY));
     table.finish();
-    Some(Plugins { directory: directory?, outbound_roots: roots? })
+    Some(Plugins { directory: directory?, outbound_roots: roots?, compile: Compile { time: time?, memory: memory? } })
 }
 
 fn secrets(mut table: Table<'_>, base: &Path) -> Option<Secrets> {

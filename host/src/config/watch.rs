@@ -97,7 +97,7 @@ fn start(path: &Path, target: Target, on_change: impl FnMut() + Send + 'static) 
     };
     // Both before this function returns: what changes from now on is seen.
     round.follow();
-    round.seen = Seen::look(&round.path, &round.target);
+    round.seen = Seen::look(&round.path, &round.target, &Seen::default());
     let thread = thread::Builder::new()
         .name("portico-watch".to_owned())
         .spawn(move || round.run(&notices, on_change))
@@ -208,7 +208,7 @@ impl Round {
     }
 
     fn changed(&mut self) -> bool {
-        let now = Seen::look(&self.path, &self.target);
+        let now = Seen::look(&self.path, &self.target, &self.seen);
         let changed = !now.same_content(&self.seen);
         self.seen = now;
         changed

@@ -63,7 +63,7 @@ impl CodeCache {
         }
         let kept = compiled.serialize().map_err(|error| error.to_string()).and_then(|code| {
             let entry = [self.tag(&name, &code).as_ref(), &code].concat();
-            data::write_private(&place, &entry).map_err(|error| error.to_string())
+            data::write_verified(&place, &entry).map_err(|error| error.to_string())
         });
         match kept {
             Ok(()) => self.sweep(),
@@ -124,19 +124,28 @@ fn name(engine: &Engine, component: &str) -> String {
 }
 
 #[allow(unsafe_code, reason = "the one place where compiled code is loaded; wasmtime cannot check what it is given")]
-fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Compiled> {
-    // SAFETY: the caller has verified that these bytes are what `Component::serialize` returned in a gateway that held this
-    // master key; wasmtime itself checks that they are of its own version and settings.
+pub(super) fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Compiled> {
+    // SAFETY: these bytes are what wasmtime serialized: in a gateway that held this master key, as the caller has verified, or
+    // in a child that this process started and whose answer it has as a whole; wasmtime itself checks that they are of its own
+    // version and settings.
     unsafe { Compiled::deserialize(engine.wasm(), code) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SecretSource;
+    use crate::config::{Compile, SecretSource};
+    use crate::plugin::compiler::{Compiler, Order};
+    use std::sync::Arc;
+    use std::time::Duration;
 
     /// A component without anything in it.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn compiled(engine: &Engine) -> Compiled {
+        let bounds = Compile { time: Duration::from_secs(60), memory: 1 << 30 };
+        engine.compile(EMPTY, &Order { bounds, given_up: &|| None }).unwrap()
+    }
 
     fn cache(place: &tempfile::TempDir) -> (DataDirectory, CodeCache) {
         let data = DataDirectory::open(&place.path().join("data")).unwrap();
@@ -153,8 +162,8 @@ mod tests {
     fn what_was_kept_is_found_and_nothing_that_was_changed() {
         let place = tempfile::tempdir().unwrap();
         let (_data, cache) = cache(&place);
-        let engine = Engine::start_pure(16).unwrap();
-        let compiled = engine.compile(EMPTY).unwrap();
+        let engine = Engine::start_pure(16, Arc::new(Compiler::here())).unwrap();
+        let compiled = compiled(&engine);
         assert!(cache.find(&engine, "one").is_none());
         cache.keep(&engine, "one", &compiled);
         assert!(cache.find(&engine, "one").is_some());
@@ -184,8 +193,8 @@ mod tests {
     fn another_master_key_loads_nothing() {
         let place = tempfile::tempdir().unwrap();
         let (data, first) = cache(&place);
-        let engine = Engine::start_pure(16).unwrap();
-        first.keep(&engine, "one", &engine.compile(EMPTY).unwrap());
+        let engine = Engine::start_pure(16, Arc::new(Compiler::here())).unwrap();
+        first.keep(&engine, "one", &compiled(&engine));
         let other = tempfile::tempdir().unwrap();
         let (_other_data, mut second) = cache(&other);
         second.directory = data.path().join("cache");
@@ -197,9 +206,9 @@ mod tests {
     fn a_disk_that_takes_nothing_is_no_error() {
         let place = tempfile::tempdir().unwrap();
         let (_data, mut cache) = cache(&place);
-        let engine = Engine::start_pure(16).unwrap();
+        let engine = Engine::start_pure(16, Arc::new(Compiler::here())).unwrap();
         cache.directory = place.path().join("not there");
-        cache.keep(&engine, "one", &engine.compile(EMPTY).unwrap());
+        cache.keep(&engine, "one", &compiled(&engine));
         assert!(cache.find(&engine, "one").is_none());
     }
 }

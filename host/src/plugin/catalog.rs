@@ -1,15 +1,19 @@
 //! Components by name from the plugin directory, compiled once for each content.
 
 use super::cache::CodeCache;
+use super::compiler::Order;
 use super::component::{Component, digest};
 use super::engine::{EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_MEMORY};
 use super::policy::Policy;
 use super::room::Rooms;
 use super::shelf::Shelf;
 use crate::config::{self, Problem, suggest};
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What was compiled in this process and is still in use.
@@ -39,6 +43,11 @@ impl Catalog {
         self.engines.rooms()
     }
 
+    /// Has everything compiled again that took too much the last time.
+    pub fn try_again(&self) {
+        self.engines.compiler().forget();
+    }
+
     /// Whether plugins can be looked for in a directory at all: said once, and not again for each policy.
     ///
     /// # Errors
@@ -57,40 +66,41 @@ impl Catalog {
 
     /// What a policy's component may be made from, the best first: what is in the directory, then what served last. For a
     /// policy that an operator holds: what it is held to, after anything new in the directory; never what was gone back from,
-    /// unless nothing else is left to start with.
-    pub fn offers(
+    /// unless nothing else is left to start with. Kept ones are read when they are come to. Also the digest of what is in the
+    /// directory, where that is among them.
+    pub fn offers<'a>(
         &self,
         directory: &Path,
         written: &config::Policy,
-        shelf: Option<&Shelf>,
+        shelf: Option<&'a Shelf>,
         starting: bool,
-    ) -> Vec<Offer> {
+    ) -> (Option<String>, impl Iterator<Item = Offer> + use<'a>) {
         let key = format!("policies.{}", written.name);
-        let there = read(directory, &written.plugin, &key);
-        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false };
-        let Some(shelf) = shelf else { return vec![there] };
-        let kept = |digest: String| {
-            let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
-            Offer { bytes: shelf.component(&digest).ok_or_else(gone), digest: Some(digest), kept: true }
+        let (there, place) = match read(directory, &written.plugin, &key) {
+            // A start takes what it finds: nobody would begin again for it.
+            Ok((bytes, place)) => (Ok(bytes), Some(place).filter(|_| !starting)),
+            Err(problem) => (Err(problem), None),
         };
-        let card = shelf.card(&written.name);
-        let Some(held) = card.held.filter(|held| held.plugin == written.plugin) else {
-            let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
-            let last = last.filter(|last| there.digest.as_ref() != Some(last)).map(kept);
-            return std::iter::once(there).chain(last).collect();
-        };
-        let is_new = there.digest.as_ref().is_some_and(|digest| !held.instead_of.contains(digest));
-        let (first, last) = if is_new { (Some(there), None) } else { (None, Some(there)) };
-        let others = card.versions.into_iter().rev().filter(|version| version.plugin == written.plugin);
-        let others = others.map(|version| version.digest).filter(|digest| *digest != held.digest);
-        let others: Vec<Offer> = others.filter(|digest| !held.instead_of.contains(digest)).map(kept).collect();
-        let held = kept(held.digest);
-        first.into_iter().chain([held]).chain(others).chain(last.filter(|_| starting)).collect()
+        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false, place };
+        let candidates = candidates(there, written, shelf, starting);
+        let in_directory = candidates.iter().find_map(|candidate| match candidate {
+            Candidate::There(offer) => offer.digest.clone(),
+            Candidate::Kept(_) => None,
+        });
+        let offers = candidates.into_iter().map(move |candidate| match candidate {
+            Candidate::There(offer) => offer,
+            Candidate::Kept(digest) => {
+                let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
+                let bytes = shelf.and_then(|shelf| shelf.component(&digest)).ok_or_else(gone);
+                Offer { bytes, digest: Some(digest), kept: true, place: None }
+            }
+        });
+        (in_directory, offers)
     }
 
     /// The digest of what is in the directory for a policy, where something can be read.
     pub fn digest_in(directory: &Path, written: &config::Policy) -> Option<String> {
-        read(directory, &written.plugin, "").as_deref().map(digest).ok()
+        read(directory, &written.plugin, "").map(|(bytes, _)| digest(&bytes)).ok()
     }
 
     /// The component that is offered for a policy. Compiles: never called on a worker.
@@ -102,6 +112,7 @@ impl Catalog {
         offer: &Offer,
         written: &config::Policy,
         cache: Option<&CodeCache>,
+        order: &Order<'_>,
     ) -> Result<Arc<Component>, Vec<Problem>> {
         let key = format!("policies.{}", written.name);
         if written.bounds.memory > LARGEST_MEMORY {
@@ -125,10 +136,39 @@ impl Catalog {
             };
             reasons.into_iter().map(sentence).collect::<Vec<_>>()
         };
-        let component = Arc::new(Component::load(&self.engines, bytes, written.bounds, cache).map_err(told)?);
+        let given_up = || (order.given_up)().or_else(|| offer.overtaken());
+        let order = Order { bounds: order.bounds, given_up: &given_up };
+        let component = Component::load(&self.engines, bytes, written.bounds, cache, &order).map_err(told)?;
+        let component = Arc::new(component);
         compiled.insert(name, Arc::downgrade(&component));
         Ok(component)
     }
+}
+
+/// What may be offered, before it is read.
+enum Candidate {
+    /// What is in the directory.
+    There(Offer),
+    /// A version that was kept, by its digest.
+    Kept(String),
+}
+
+fn candidates(there: Offer, written: &config::Policy, shelf: Option<&Shelf>, starting: bool) -> Vec<Candidate> {
+    let Some(shelf) = shelf else { return vec![Candidate::There(there)] };
+    let card = shelf.card(&written.name);
+    let Some(held) = card.held.filter(|held| held.plugin == written.plugin) else {
+        let last = shelf.last(&written.name, &written.plugin).map(|version| version.digest);
+        let last = last.filter(|last| there.digest.as_ref() != Some(last)).map(Candidate::Kept);
+        return std::iter::once(Candidate::There(there)).chain(last).collect();
+    };
+    let is_new = there.digest.as_ref().is_some_and(|digest| !held.instead_of.contains(digest));
+    let there = Candidate::There(there);
+    let (first, last) = if is_new { (Some(there), None) } else { (None, Some(there)) };
+    let others = card.versions.into_iter().rev().filter(|version| version.plugin == written.plugin);
+    let others = others.map(|version| version.digest).filter(|digest| *digest != held.digest);
+    let others = others.filter(|digest| !held.instead_of.contains(digest)).map(Candidate::Kept).collect::<Vec<_>>();
+    let held = Candidate::Kept(held.digest);
+    first.into_iter().chain([held]).chain(others).chain(last.filter(|_| starting)).collect()
 }
 
 /// Bytes that a component may be made from.
@@ -139,6 +179,14 @@ pub struct Offer {
     pub digest: Option<String>,
     /// Whether they come from the versions that were kept.
     pub kept: bool,
+    /// The file that they come from, where another one may take its place.
+    place: Option<Place>,
+}
+
+/// A file as it was when it was read.
+struct Place {
+    path: PathBuf,
+    identity: Cell<(u64, u64)>,
 }
 
 impl Offer {
@@ -147,9 +195,26 @@ impl Offer {
         let digest = self.digest.as_deref().filter(|_| self.kept)?;
         Some(format!("the kept version {}", digest.get(..12).unwrap_or(digest)))
     }
+
+    /// Whether another file has taken its place meanwhile, or none is there any more. One that is written over is none such: it
+    /// counts when it is whole, and that will be told.
+    fn overtaken(&self) -> Option<&'static str> {
+        let Place { path, identity } = self.place.as_ref()?;
+        let Ok(now) = std::fs::metadata(path) else { return Some("its file was removed meanwhile") };
+        if identity.replace(self::identity(&now)) == self::identity(&now) {
+            return None;
+        }
+        // The same again is no change, and nobody would tell it.
+        let same = std::fs::read(path).is_ok_and(|bytes| self.digest.as_ref() == Some(&digest(&bytes)));
+        (!same).then_some("another file took its place meanwhile")
+    }
 }
 
-fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn read(directory: &Path, plugin: &str, key: &str) -> Result<(Vec<u8>, Place), Problem> {
     let path = directory.join(format!("{plugin}.wasm"));
     let failed = |error: std::io::Error| {
         let key = format!("{key}.plugin");
@@ -169,13 +234,14 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<Vec<u8>, Problem> {
         return Err(failed(std::io::Error::other("it is not a file")));
     }
     let file = std::fs::File::open(&path).map_err(failed)?;
+    let identity = Cell::new(identity(&file.metadata().map_err(failed)?));
     let mut bytes = Vec::new();
     file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST_COMPONENT {
         let message = format!("{} is larger than {} MiB", path.display(), LARGEST_COMPONENT >> 20);
         return Err(Problem::at(format!("{key}.plugin"), message));
     }
-    Ok(bytes)
+    Ok((bytes, Place { path, identity }))
 }
 
 /// Names of what can be had there. A link that leads nowhere cannot.

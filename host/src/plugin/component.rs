@@ -2,38 +2,29 @@
 //!
 //! All or nothing, and all reasons at once: what cannot be run is refused here, before any operator's grant is looked at.
 
-use super::bindings_0_1::policy_world::{PolicyIndices, PolicyPre};
-use super::bindings_0_1::request_body_world::RequestBodyIndices;
-use super::bindings_0_1::response_body_world::ResponseBodyIndices;
-use super::bindings_0_1::response_world::ResponseIndices;
 use super::cache::CodeCache;
+use super::compiler::Order;
 use super::contract::Descriptor;
 use super::declared::Declared;
 use super::engine::{Engine, Engines};
 use super::failure::Failure;
 use super::guest::{Counter, Guest};
+use super::linked::{Linked, REQUEST_BODY, RESPONSE_BODY, Runs, exports_any};
 use super::waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
+use wasmtime::component::Component as Compiled;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component as Compiled, InstancePre};
 
 /// The version of the contract that this gateway runs.
 const CONTRACT: &str = "portico:policy@0.1.0";
 const REQUIRED: [&str; 3] = ["describe", "configure", "on-request"];
 const LATER_PHASES: [&str; 1] = ["on-finish"];
-const REQUEST_BODY: [&str; 3] = ["on-request-body", "on-request-chunk", "on-request-end"];
-const RESPONSE_BODY: [&str; 3] = ["on-response-body", "on-response-chunk", "on-response-end"];
 
 /// A component that can be instantiated, and what it says of itself.
 pub struct Component {
     pub(super) engine: Engine,
-    pub(super) instance: InstancePre<Guest>,
-    pub(super) runs: Runs,
-    /// How it follows request bodies, where it does.
-    pub(super) request_body: Option<RequestBodyIndices>,
-    /// How it follows response bodies, where it does.
-    pub(super) response_body: Option<ResponseBodyIndices>,
+    pub(super) linked: Arc<Linked>,
     /// How many places of its engine an instance takes.
     pub(super) weight: usize,
     /// What it declares.
@@ -42,7 +33,7 @@ pub struct Component {
     pub wants: Wants,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
-    /// Whether its code was compiled in this process, and not found in the cache.
+    /// Whether its code was compiled for this process, and not found in the cache.
     pub compiled: bool,
 }
 
@@ -62,19 +53,6 @@ impl Wants {
     }
 }
 
-/// How it is called.
-pub(super) enum Runs {
-    /// At once, and to the end.
-    Pure {
-        /// What every policy exports.
-        policy: PolicyIndices,
-        /// The response phase, where it has one.
-        response: Option<ResponseIndices>,
-    },
-    /// With pauses.
-    Waiting(waiting::Exports),
-}
-
 impl Component {
     /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. Takes a while: never
     /// called on a worker.
@@ -86,6 +64,7 @@ impl Component {
         bytes: &[u8],
         bounds: Bounds,
         cache: Option<&CodeCache>,
+        order: &Order<'_>,
     ) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
         let digest = digest(bytes);
@@ -95,8 +74,7 @@ impl Component {
         let compiled = match known {
             Some(code) => code,
             None => {
-                let code = engine.compile(bytes);
-                let code = code.map_err(|error| vec![format!("it does not compile: {}", error.root_cause())])?;
+                let code = engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?;
                 if let Some(cache) = cache {
                     // What was found there was of no use.
                     cache.forget(engine, &digest);
@@ -107,15 +85,6 @@ impl Component {
         };
         let wants = border(engine, &compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
-        let instance = engine.linker().instantiate_pre(&compiled).map_err(one)?;
-        let has_response = compiled.get_export_index(None, "on-response").is_some();
-        let runs = if engine.waits() {
-            Runs::Waiting(waiting::Exports::of(&instance, has_response).map_err(one)?)
-        } else {
-            PolicyPre::new(instance.clone()).map_err(one)?;
-            let response = if has_response { Some(ResponseIndices::new(&instance).map_err(one)?) } else { None };
-            Runs::Pure { policy: PolicyIndices::new(&instance).map_err(one)?, response }
-        };
         let [on_requests, on_responses] = [REQUEST_BODY, RESPONSE_BODY].map(|names| exports_any(&compiled, &names));
         if engine.waits() && (on_requests || on_responses) {
             return Err(vec![
@@ -123,14 +92,10 @@ impl Component {
                     .into(),
             ]);
         }
-        let request_body = if on_requests { Some(RequestBodyIndices::new(&instance).map_err(one)?) } else { None };
-        let response_body = if on_responses { Some(ResponseBodyIndices::new(&instance).map_err(one)?) } else { None };
+        let linked = Linked::of(engine, &compiled).map_err(one)?;
         let mut component = Self {
             engine: engine.clone(),
-            instance,
-            runs,
-            request_body,
-            response_body,
+            linked: Arc::new(linked),
             weight: engine.weight(&compiled),
             declared: Declared::default(),
             wants,
@@ -171,15 +136,12 @@ impl Component {
 
     /// Has its code found in the cache the next time.
     pub fn keep_code(&self, cache: &CodeCache) {
-        cache.keep(&self.engine, &self.digest, self.instance.component());
+        cache.keep(&self.engine, &self.digest, self.linked.instance.component());
     }
 
     /// Whether it takes part in the response phase.
     pub fn has_response_phase(&self) -> bool {
-        match &self.runs {
-            Runs::Pure { response, .. } => response.is_some(),
-            Runs::Waiting(exports) => exports.has_response(),
-        }
+        self.linked.has_response_phase()
     }
 
     /// How many of the places that are shared by requests an instance takes: none where its calls wait, which have their own.
@@ -189,20 +151,20 @@ impl Component {
 
     /// Whether it follows bodies, in either direction.
     pub fn follows_bodies(&self) -> bool {
-        self.request_body.is_some() || self.response_body.is_some()
+        self.linked.request_body.is_some() || self.linked.response_body.is_some()
     }
 
     /// Whether its calls can be suspended.
     pub fn waits(&self) -> bool {
-        matches!(self.runs, Runs::Waiting(_))
+        matches!(self.linked.runs, Runs::Waiting(_))
     }
 
     /// Asks one instance twice: only in one instance can a guest know that it was asked before.
     fn describe_twice(&self, bounds: Bounds) -> Result<[Descriptor; 2], Vec<String>> {
         let answer = || {
-            let Runs::Pure { policy, .. } = &self.runs else { return waiting::describe(self, bounds) };
+            let Runs::Pure { policy, .. } = &self.linked.runs else { return waiting::describe(self, bounds) };
             let mut store = self.engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
-            let made = self.instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
+            let made = self.linked.instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
             let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
             let mut ask = || {
                 super::engine::refuel(&mut store)?;
@@ -217,10 +179,6 @@ impl Component {
     pub(super) fn counters(&self) -> Arc<[Counter]> {
         self.declared.counters.iter().map(|name| Counter { name: name.clone(), value: 0.into() }).collect()
     }
-}
-
-fn exports_any(compiled: &Compiled, names: &[&str]) -> bool {
-    names.iter().any(|name| compiled.get_export_index(None, name).is_some())
 }
 
 /// SHA-256 of a component, in hexadecimal.

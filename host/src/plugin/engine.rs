@@ -4,6 +4,8 @@
 //! between a worker and a verdict. Guests that import WASI, the store or outbound requests run on the waiting one, each call
 //! on a stack of its own.
 
+use super::cache;
+use super::compiler::{CompileError, Compiler, Order};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::lease::Room;
@@ -65,6 +67,7 @@ pub struct Engine {
     instances: usize,
     bodies: Arc<Room>,
     waits: bool,
+    compiler: Arc<Compiler>,
     _ticker: Arc<Ticker>,
 }
 
@@ -73,15 +76,23 @@ pub struct Engine {
 pub struct Engines {
     pure: Engine,
     waiting: Arc<OnceLock<Engine>>,
+    compiler: Arc<Compiler>,
 }
 
 impl Engines {
-    /// Sets up the pure engine with room for so many instances at once, over all workers and loads.
+    /// Sets up the pure engine with room for so many instances at once, over all workers and loads, for components that this
+    /// compiler compiles.
     ///
     /// # Errors
     /// When the room cannot be had.
-    pub fn start(instances: usize) -> Result<Self, EngineError> {
-        Ok(Self { pure: Engine::start_pure(instances)?, waiting: Arc::default() })
+    pub fn start(instances: usize, compiler: Compiler) -> Result<Self, EngineError> {
+        let compiler = Arc::new(compiler);
+        Ok(Self { pure: Engine::start_pure(instances, compiler.clone())?, waiting: Arc::default(), compiler })
+    }
+
+    /// What compiles for them.
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// How many instances of guests that do not wait have room at once.
@@ -111,7 +122,7 @@ impl Engines {
             return Ok(engine.clone());
         }
         // Two that come first at the same moment both set one up, and one of them stays; a failure is tried again next time.
-        let engine = Engine::start_waiting().map_err(|error| error.to_string())?;
+        let engine = Engine::start_waiting(self.compiler.clone()).map_err(|error| error.to_string())?;
         Ok(self.waiting.get_or_init(|| engine).clone())
     }
 }
@@ -157,7 +168,7 @@ pub struct EngineError(String);
 
 impl Engine {
     /// The pure one, with room for so many instances at once, and its clock.
-    pub(super) fn start_pure(instances: usize) -> Result<Self, EngineError> {
+    pub(super) fn start_pure(instances: usize, compiler: Arc<Compiler>) -> Result<Self, EngineError> {
         let instances = instances.clamp(16, MOST_INSTANCES - LEAST_BODIES);
         let bodies = instances.clamp(LEAST_BODIES, MOST_INSTANCES - instances);
         let count = u32::try_from(instances + bodies).unwrap_or(u32::MAX / 4);
@@ -171,13 +182,13 @@ impl Engine {
             .max_unused_warm_slots(64);
         let mut config = config(pool);
         config.max_wasm_stack(256 << 10);
-        Self::with(&config, [instances, bodies], false, |linker| {
+        Self::with(&config, [instances, bodies], false, compiler, |linker| {
             super::bindings_0_1::EveryPhase::add_to_linker::<_, super::guest::Imports>(linker, |guest| guest)
         })
     }
 
     /// The one for guests that wait, and its clock.
-    fn start_waiting() -> Result<Self, EngineError> {
+    fn start_waiting(compiler: Arc<Compiler>) -> Result<Self, EngineError> {
         let mut pool = pool(MOST_WAITING);
         // Interpreters are linked together from dozens of modules around one memory.
         pool.total_core_instances(MOST_WAITING * 128)
@@ -191,13 +202,14 @@ impl Engine {
             .max_unused_warm_slots(16);
         let mut config = config(pool);
         config.max_wasm_stack(WAITING_STACK).async_stack_size(FIBER).async_stack_zeroing(true);
-        Self::with(&config, [MOST_WAITING as usize, 0], true, super::waiting::link)
+        Self::with(&config, [MOST_WAITING as usize, 0], true, compiler, super::waiting::link)
     }
 
     fn with(
         config: &Config,
         [instances, bodies]: [usize; 2],
         waits: bool,
+        compiler: Arc<Compiler>,
         link: impl FnOnce(&mut Linker<Guest>) -> wasmtime::Result<()>,
     ) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
@@ -205,12 +217,19 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        Ok(Self { wasm, linker: Arc::new(linker), instances, bodies: Room::new(bodies), waits, _ticker: ticker })
+        let (linker, bodies) = (Arc::new(linker), Room::new(bodies));
+        Ok(Self { wasm, linker, instances, bodies, waits, compiler, _ticker: ticker })
     }
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
-    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::from_binary(&self.wasm, bytes)
+    pub(super) fn compile(&self, bytes: &[u8], order: &Order<'_>) -> Result<Component, CompileError> {
+        let code = self.compiler.compile(bytes, order)?;
+        cache::load(self, &code).map_err(|error| CompileError::Invalid(error.root_cause().to_string()))
+    }
+
+    /// What compiles for it.
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// How many places an instance takes.
@@ -270,6 +289,13 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
 }
 
 fn config(pool: PoolingAllocationConfig) -> Config {
+    let mut config = code_settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// What machine code depends on: the same for both engines and for whoever compiles for them.
+pub(super) fn code_settings() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -277,8 +303,7 @@ fn config(pool: PoolingAllocationConfig) -> Config {
         .gc_support(false)
         .consume_fuel(true)
         .epoch_interruption(true)
-        .memory_init_cow(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        .memory_init_cow(true);
     config
 }
 
@@ -377,7 +402,8 @@ mod tests {
         let instances = [2, 10, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let length = u8::try_from(module.len()).unwrap();
         let three = [b"\0asm\x0d\0\x01\0".as_slice(), &[1, length], &module, &instances].concat();
-        for (engine, weight) in [(Engine::start_pure(16), 3), (Engine::start_waiting(), 2)] {
+        let compiler = || Arc::new(Compiler::here());
+        for (engine, weight) in [(Engine::start_pure(16, compiler()), 3), (Engine::start_waiting(compiler()), 2)] {
             let engine = engine.unwrap();
             let none = Component::from_binary(engine.wasm(), b"\0asm\x0d\0\x01\0").unwrap();
             let three = Component::from_binary(engine.wasm(), &three).unwrap();

@@ -5,11 +5,11 @@
 
 use super::bindings_0_1::policy_world::Policy as Exports;
 use super::bindings_0_1::response_world::Response as ResponseExports;
-use super::component::Runs;
-use super::contract::{After, Diagnostic, Request, Response, Verdict};
-use super::engine::{refuel, start_clock, start_clock_of_load};
+use super::contract::{After, Descriptor, Diagnostic, Request, Response, Verdict};
+use super::engine::{Engine, refuel, start_clock, start_clock_of_load};
 use super::failure::Failure;
 use super::guest::Guest;
+use super::linked::{Linked, Runs};
 use super::plan::{self, Plan};
 use super::policy::{Policy, SlotUse};
 use super::room::Rooms;
@@ -34,10 +34,12 @@ pub(super) struct Live {
     pub(super) store: Store<Guest>,
     /// What its exports are found by.
     pub(super) made: wasmtime::component::Instance,
+    /// What it was made from: exports are found by this only.
+    pub(super) linked: Arc<Linked>,
     exports: Exports,
     response: Option<ResponseExports>,
-    /// Slots that were configured in it, by number.
-    configured: Vec<bool>,
+    /// Slots that are still to be configured in it, by number; what is not named here is done.
+    open: Vec<bool>,
     /// Whether its clock runs already: a call that has to make or configure it first has one deadline for all of that.
     ticking: bool,
     pub(super) calls: u64,
@@ -167,14 +169,24 @@ impl Instances {
 }
 
 impl Live {
+    /// An instance for a policy: one that is to serve a single request begins configured, if that could be had.
     pub(super) fn make(policy: &Policy) -> Result<Self, Failure> {
-        let component = &policy.component;
-        let Runs::Pure { policy: exports, response } = &component.runs else {
+        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
+        if let Some(primed) = policy.primed() {
+            return Self::new(&policy.component.engine, primed, guest);
+        }
+        let mut live = Self::new(&policy.component.engine, &policy.component.linked, guest)?;
+        live.open = policy.slots.iter().map(|_| true).collect();
+        Ok(live)
+    }
+
+    /// An instance of what was linked, with nothing left to configure.
+    pub(super) fn new(engine: &Engine, linked: &Arc<Linked>, guest: Guest) -> Result<Self, Failure> {
+        let Runs::Pure { policy: exports, response } = &linked.runs else {
             return Err(Failure::NoInstance("it is of the other engine".into()));
         };
-        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
-        let mut store = component.engine.store(guest)?;
-        let made = component.instance.instantiate(&mut store).map_err(|error| match error.is::<wasmtime::Trap>() {
+        let mut store = engine.store(guest)?;
+        let made = linked.instance.instantiate(&mut store).map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),
             false => Failure::NoInstance(error.root_cause().to_string()),
         })?;
@@ -183,8 +195,8 @@ impl Live {
             Some(indices) => Some(indices.load(&mut store, &made).map_err(|error| Failure::of(&error))?),
             None => None,
         };
-        let configured = vec![false; policy.slots.len()];
-        Ok(Self { store, made, exports, response, configured, ticking: true, calls: 0 })
+        let linked = linked.clone();
+        Ok(Self { store, made, linked, exports, response, open: Vec::new(), ticking: true, calls: 0 })
     }
 
     /// Configures the slot if that is still to be done, and asks. After an error the instance must not be used again.
@@ -198,10 +210,9 @@ impl Live {
             start_clock(&mut self.store);
         }
         let number = slot as usize;
-        if !self.configured.get(number).copied().unwrap_or(true) {
-            let answer = self.configure(slot, &policy.slots[number].at)?;
-            plan::holds(answer, &policy.slots[number].plan)?;
-            self.configured[number] = true;
+        if self.open.get(number).copied().unwrap_or(false) {
+            self.configure_as_checked(policy, number)?;
+            self.open[number] = false;
         }
         refuel(&mut self.store)?;
         let answer = ask(self);
@@ -212,6 +223,21 @@ impl Live {
             Ok(value) => Ok(Answer { value, fuel: policy.bounds.fuel.saturating_sub(left) }),
             Err(error) => Err(Failure::of(&error)),
         }
+    }
+
+    /// Configures a slot whose plan is known.
+    pub(super) fn configure_as_checked(&mut self, policy: &Policy, number: usize) -> Result<(), Failure> {
+        let slot = &policy.slots[number];
+        let answer = self.configure(u32::try_from(number).unwrap_or(u32::MAX), &slot.at)?;
+        plan::holds(answer, &slot.plan)
+    }
+
+    /// What it says that it is.
+    pub(super) fn describe(&mut self) -> Result<Descriptor, Failure> {
+        refuel(&mut self.store)?;
+        let answer = self.exports.call_describe(&mut self.store);
+        self.store.data_mut().call_ended();
+        answer.map_err(|error| Failure::of(&error))
     }
 
     fn configure(&mut self, number: u32, at: &SlotUse) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {

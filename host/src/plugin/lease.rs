@@ -139,8 +139,8 @@ impl Leases {
             Some(idle) => idle,
             None => self.make(policy)?,
         };
-        let component = &policy.component;
-        let exports = match (direction, &component.request_body, &component.response_body) {
+        let linked = live.linked.clone();
+        let exports = match (direction, &linked.request_body, &linked.response_body) {
             (Direction::Request, Some(indices), _) => indices.load(&mut live.store, &live.made).map(Exports::Request),
             (Direction::Response, _, Some(indices)) => indices.load(&mut live.store, &live.made).map(Exports::Response),
             _ => return Err(Failure::NoInstance("it does not follow such bodies".into())),

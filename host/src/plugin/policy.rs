@@ -2,20 +2,24 @@
 //!
 //! Exists only if everything fits: grant, schema, `configure` of every slot, and every plan.
 
+use super::cache::CodeCache;
+use super::compiler::Order;
 use super::component::Component;
 use super::contract::{self, Auth};
 use super::failure::Kind;
 use super::grant;
 use super::guest::Counter;
 use super::instance::plan_of;
+use super::linked::Linked;
 use super::plan::{self, Plan};
+use super::primed::{self, Unprimed};
 use super::quarantine::Quarantine;
 use super::waiting::{Outside, Reached};
 use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -47,6 +51,8 @@ pub struct Policy {
     pub slots: Vec<Slot>,
     /// What it did so far.
     pub record: Arc<Record>,
+    /// What its fresh instances begin as, once that was tried.
+    primed: OnceLock<Result<Arc<Linked>, String>>,
 }
 
 /// What a policy did so far, over all workers. Outlives configurations for as long as the component stays the same.
@@ -86,6 +92,19 @@ impl Record {
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> {
         Kind::ALL.into_iter().map(|kind| (kind, self.failed_as(kind)))
     }
+}
+
+/// How the instance of a policy comes to be configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning<'a> {
+    /// Once: it is kept.
+    Kept,
+    /// For each request.
+    Written,
+    /// It begins configured.
+    Primed,
+    /// For each request, as it cannot begin configured, for this reason.
+    Refused(&'a str),
 }
 
 /// Why a policy cannot be put to a use.
@@ -184,6 +203,7 @@ impl Policy {
             outside: outside.clone(),
             slots: Vec::new(),
             record,
+            primed: OnceLock::new(),
         };
         for (number, at) in uses.into_iter().enumerate() {
             let number = u32::try_from(number).expect("uses are bounded by pillars");
@@ -201,6 +221,41 @@ impl Policy {
             }
         }
         if problems.is_empty() { Ok(policy) } else { Err(problems) }
+    }
+
+    /// Has its fresh instances begin configured from now on, if it has such. Compiles and runs `configure`: never called on
+    /// a worker. What is given up meanwhile can be tried again.
+    pub fn prime(&self, bytes: &[u8], cache: Option<&CodeCache>, order: &Order<'_>) {
+        if !self.wants_priming() {
+            return;
+        }
+        let primed = match primed::prime(self, bytes, cache, order) {
+            Err(Unprimed::Now) => return,
+            Err(Unprimed::Never(reason)) => Err(reason),
+            Ok(linked) => Ok(linked),
+        };
+        // Nobody else primes it.
+        let _ = self.primed.set(primed);
+    }
+
+    /// Whether [`Self::prime`] has something to do.
+    pub fn wants_priming(&self) -> bool {
+        self.mode == Instance::Fresh && self.primed.get().is_none()
+    }
+
+    /// How its fresh instances begin.
+    pub fn beginning(&self) -> Beginning<'_> {
+        match (self.mode, self.primed.get()) {
+            (Instance::Pooled { .. }, _) => Beginning::Kept,
+            (Instance::Fresh, None) => Beginning::Written,
+            (Instance::Fresh, Some(Ok(_))) => Beginning::Primed,
+            (Instance::Fresh, Some(Err(reason))) => Beginning::Refused(reason),
+        }
+    }
+
+    /// What fresh instances are made from, once that is more than the component.
+    pub(super) fn primed(&self) -> Option<&Arc<Linked>> {
+        self.primed.get()?.as_ref().ok()
     }
 
     /// Whether it is already what it would be made into from these.

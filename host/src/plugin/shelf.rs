@@ -171,7 +171,7 @@ impl Shelf {
         None
     }
 
-    /// Keeps a component; durable when it returns.
+    /// Keeps a component; it survives a loss of power only after [`Self::settle`].
     ///
     /// # Errors
     /// When it cannot be written.
@@ -180,7 +180,16 @@ impl Shelf {
         if self.component(digest).is_some() {
             return Ok(());
         }
-        data::write_private(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
+        data::write_verified(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
+    }
+
+    /// Makes a component that was kept durable.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn settle(&self, digest: &str) -> Result<(), ShelfError> {
+        let place = self.place(digest);
+        data::settle_verified(&place).map_err(|source| ShelfError::Files { path: place, source })
     }
 
     /// Notes that a component serves, from the directory or from what was `kept`; in memory also where it cannot be written

@@ -2,6 +2,7 @@
 //!
 //! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
 
+use super::priming::Priming;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
@@ -12,6 +13,7 @@ use crate::snapshot::{Outcome, Snapshot};
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 
@@ -21,6 +23,7 @@ pub(super) struct Changes {
     pub(super) kept: Arc<Kept>,
     usage: Arc<dyn UsageStore>,
     control: Handle,
+    pub(super) priming: Priming,
     one_at_a_time: Mutex<()>,
     plugins: Mutex<Option<config::watch::Watch>>,
 }
@@ -34,7 +37,8 @@ pub(super) struct Applied {
 
 impl Changes {
     pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
-        Self { gateway, kept, usage, control, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
+        let priming = Priming::start(kept.clone());
+        Self { gateway, kept, usage, control, priming, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
     }
 
     /// Applies what the file says now, and says in the log how that went.
@@ -64,7 +68,9 @@ impl Changes {
     /// Looks at the components again, and says in the log what did not go well.
     pub(super) fn components(&self) {
         let _one = self.one_at_a_time();
-        if let Err(error) = self.look_again() {
+        if let Err(error) = self.look_again()
+            && !self.kept.ending.load(Ordering::Relaxed)
+        {
             tracing::error!("the components do not fit the running configuration, what serves goes on:\n{error}");
         }
     }
@@ -108,6 +114,10 @@ impl Changes {
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
+        if self.kept.ending.load(Ordering::Relaxed) {
+            // What was broken off for that is nobody's fault, and not noted as such.
+            return Err(StartError::Cannot("the gateway ends".into()));
+        }
         let now = self.gateway.clock.now();
         let refused = note_refusals(self.shelf(), &self.kept.components, &outcomes, now, false);
         let same = |before: &Snapshot| {
@@ -130,6 +140,7 @@ impl Changes {
         note_shipped(self.shelf(), &outcomes, now);
         self.kept.components.serve(&earlier.policies, &next.policies);
         self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
+        self.priming.hand_in(&next, &outcomes);
         Ok(Applied { generation, refused })
     }
 
@@ -148,7 +159,8 @@ impl Changes {
     }
 }
 
-/// Keeps what is about to serve, so that there is something to go back to.
+/// Keeps what is about to serve, so that there is something to go back to. Durable it is only when it was noted: the disk's time
+/// for that is not to be waited for, and until then the versions before are there.
 pub(super) fn keep(shelf: &Shelf, outcomes: &[Outcome]) -> Result<(), ShelfError> {
     for Outcome { policy, serving, .. } in outcomes {
         let (Some(digest), Ok(bytes)) = (&serving.digest, &serving.bytes) else { continue };
@@ -171,6 +183,11 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
             version: outcome.version.clone(),
             since: now,
         };
+        if before.as_ref() != Some(digest)
+            && let Err(error) = shelf.settle(digest)
+        {
+            told(&outcome.policy, &error);
+        }
         if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }
@@ -249,6 +266,7 @@ impl Kept {
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),
+            ending: &self.ending,
             outside: &self.outside,
             earlier,
         };

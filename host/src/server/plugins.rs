@@ -4,7 +4,7 @@ use super::change::Changes;
 use crate::api::{Act, ActError, PluginControl};
 use crate::kv::Kv;
 use crate::plugin::shelf::{Card, ShelfError, What};
-use crate::plugin::{Catalog, Kind, Policy, named_powers};
+use crate::plugin::{Beginning, Catalog, Kind, Policy, named_powers};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +34,9 @@ impl PluginControl for Changes {
         let before = self.card(policy);
         let (shelf, now) = (self.shelf(), self.gateway.clock.now());
         let reloading = act == Act::Reload;
+        if reloading {
+            self.kept.catalog.try_again();
+        }
         let wished = match act {
             Act::Reload => shelf.set_hold(policy, None),
             Act::Disable => shelf.disable(policy, Some(&written.plugin), now),
@@ -77,6 +80,12 @@ impl Changes {
         let reached: Map<String, Value> = reached.map(|(name, times)| (name.to_owned(), times.into())).collect();
         let waits = policy.record.quarantine.shown(self.gateway.clock.now());
         let card = self.card(&policy.name);
+        let (instances, not_primed) = match policy.beginning() {
+            Beginning::Kept => ("pooled", None),
+            Beginning::Primed => ("primed", None),
+            Beginning::Written => ("fresh", None),
+            Beginning::Refused(reason) => ("fresh", Some(reason)),
+        };
         let held = card.held.as_ref().is_some_and(|held| held.digest == policy.component.digest);
         json!({
             "policy": &*policy.name,
@@ -86,6 +95,8 @@ impl Changes {
             "summary": declared.summary,
             "digest": policy.component.digest,
             "code": if policy.component.compiled { "compiled" } else { "cached" },
+            "instances": instances,
+            "not_primed": not_primed,
             "powers": named_powers(declared.powers).collect::<Vec<_>>(),
             "calls": policy.record.calls.load(Ordering::Relaxed),
             "failures": failures,

@@ -7,10 +7,11 @@ use super::Ingredients;
 use crate::chain::Step;
 use crate::config::{self, Config, Problem};
 use crate::limit::{self, Limit, Local};
-use crate::plugin::{Catalog, Component, Offer, Outside, Policy, RouteUse, SlotUse, contract};
+use crate::plugin::{Catalog, Component, Offer, Order, Outside, Policy, RouteUse, SlotUse, contract};
 use crate::upstream::Upstream;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Ways in which one policy can be configured: each of its instances knows all of them.
 const MOST_USES: usize = 4096;
@@ -74,8 +75,8 @@ pub(super) fn prepare(
         let mut refused: Option<(Option<String>, Vec<Problem>)> = None;
         let mut found = None;
         let mut all = Vec::new();
-        let offers = from.catalog.offers(&config.plugins.directory, written, from.shelf, from.earlier.is_none());
-        let in_directory = offers.iter().find(|offer| !offer.kept).and_then(|offer| offer.digest.clone());
+        let starting = from.earlier.is_none();
+        let (in_directory, offers) = from.catalog.offers(&config.plugins.directory, written, from.shelf, starting);
         for offer in offers {
             match attempt(&offer, written, config, from, upstreams) {
                 Ok(fitting) => {
@@ -144,7 +145,9 @@ fn attempt(
     from: &Ingredients<'_>,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Fitting, Vec<Problem>> {
-    let component = from.catalog.load(offer, written, from.cache)?;
+    let given_up = || from.ending.load(Ordering::Relaxed).then_some("the gateway ends");
+    let order = Order { bounds: config.plugins.compile, given_up: &given_up };
+    let component = from.catalog.load(offer, written, from.cache, &order)?;
     let users = users(written, config)?;
     let uses: Vec<SlotUse> = users.iter().map(|user| slot_use(written, user)).collect();
     let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));

@@ -38,6 +38,7 @@ const BESIDE: &[(&str, &str)] = &[
 const CONFINED: &[(&str, Place, &str)] = &[
     ("wasmtime", |path| path == "plugin.rs" || path.starts_with("plugin/"), "under plugin/"),
     ("wasmtime_wasi", |path| path.starts_with("plugin/"), "under plugin/"),
+    ("wasmtime_wizer", |path| path == "plugin/primed.rs", "in plugin/primed.rs"),
     ("sled", |path| path.ends_with("/sled.rs"), "in */sled.rs"),
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
     ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),

@@ -1,5 +1,6 @@
 //! The lines that are printed, asked as they stand: of the configuration as it is shipped, its policies, its pillars.
 
+use portico::plugin::Compiler;
 use portico::{config, server};
 use serde_json::json;
 use tempfile::TempDir;
@@ -105,7 +106,7 @@ impl Stand {
         let path = directory.path().join("gateway.toml");
         std::fs::write(&path, moved(&text, &repository, pillars)).unwrap();
         let config = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let running = server::start(config).await.unwrap_or_else(|error| panic!("{error}"));
+        let running = server::start(config, Compiler::here()).await.unwrap_or_else(|error| panic!("{error}"));
         let [connect_address, knowledge_address] = pillars;
         let (public, admin) = (running.public, running.admin);
         let addresses = Addresses { public, admin, connect: connect_address, knowledge: knowledge_address };

@@ -39,7 +39,8 @@ struct Stage {
 
 fn serving(state: &str, version: &str, refused: Value) -> Value {
     json!({
-        "policy": "gas", "state": state, "version": version, "digest": DIGEST, "calls": 1200,
+        "policy": "gas", "state": state, "version": version, "digest": DIGEST, "instances": "primed",
+        "calls": 1200,
         "failures": { "trap": 2, "deadline": 3 }, "refused": refused,
         "quarantine": { "callers": 3, "with_key_until": null, "without_key_until": null, "answered": 40 },
     })
@@ -119,9 +120,9 @@ async fn policies_are_listed_with_what_was_refused() {
     let listed = run_line(admin, "list").await;
     assert_eq!((listed.exit, listed.errors.as_str()), (Exit::Done, ""));
     let expected = "\
-POLICY      STATE     VERSION  DIGEST        CALLS  FAILURES  QUARANTINE
-gas         serving   1.2.0    3f2a41c09b7d  1200   5         3 callers
-limits/all  disabled  -        -             -      -         -
+POLICY      STATE     VERSION  DIGEST        INSTANCES  CALLS  FAILURES  QUARANTINE
+gas         serving   1.2.0    3f2a41c09b7d  primed     1200   5         3 callers
+limits/all  disabled  -        -             -          -      -         -
 gas: aa00bb11cc22 was refused at 2026-03-01T10:00:00.000Z:
   it wants the power `deny`
   it is ?[31mred

@@ -8,11 +8,13 @@ use std::fs::{self, File, Metadata};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Files of one directory that are looked at, and bytes of one file; what is beyond does not tell changes.
 const MOST_FILES: usize = 10_000;
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// Dates of files are as fine as the system's clock ticks, or as its file system counts: two seconds at most.
+const SETTLED: Duration = Duration::from_secs(3);
 /// As many links as Linux follows in one path.
 const MOST_LINKS: usize = 40;
 
@@ -41,6 +43,8 @@ pub(super) struct Seen {
 struct Look {
     stamp: Stamp,
     digest: u64,
+    /// Whether it had not been touched for [`SETTLED`] when it was read: then every later write shows in the stamp.
+    settled: bool,
 }
 
 /// What tells without reading that a file was written.
@@ -49,16 +53,25 @@ struct Stamp {
     identity: Identity,
     length: u64,
     written: Option<SystemTime>,
+    /// When anything about it changed last, its dates included; nobody can set this.
+    touched: Option<Duration>,
 }
 
 impl Seen {
-    /// Reads what is there now.
-    pub(super) fn look(path: &Path, target: &Target) -> Self {
+    /// Reads what is there now, save for files that nobody can have written since they were read the last time.
+    pub(super) fn look(path: &Path, target: &Target, before: &Self) -> Self {
         let look = |(name, path): (OsString, PathBuf)| {
             let stamp = Stamp::of(&fs::metadata(&path).ok()?);
+            if let Some(known) = before.files.get(&name).filter(|known| known.settled && known.stamp == stamp) {
+                return Some((name, *known));
+            }
+            // Asked before it is read: what is written meanwhile is touched after this.
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+            let rest = stamp.touched.zip(now).and_then(|(touched, now)| now.checked_sub(touched));
+            let settled = rest.is_some_and(|rest| rest > SETTLED);
             // What is there and cannot be read is not the same as nothing: the reader will say why.
-            let digest = digest(&path).unwrap_or(0);
-            Some((name, Look { stamp, digest }))
+            let digest = digest(&path);
+            Some((name, Look { stamp, digest: digest.unwrap_or(0), settled: settled && digest.is_some() }))
         };
         Self { files: files(path, target).into_iter().filter_map(look).collect() }
     }
@@ -90,7 +103,8 @@ impl Stamps {
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Self { identity: identity(metadata), length: metadata.len(), written: metadata.modified().ok() }
+        let (identity, touched) = (identity(metadata), touched(metadata));
+        Self { identity, length: metadata.len(), written: metadata.modified().ok(), touched }
     }
 }
 
@@ -173,9 +187,52 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
+#[cfg(unix)]
+fn touched(metadata: &Metadata) -> Option<Duration> {
+    use std::os::unix::fs::MetadataExt;
+    let (seconds, nanos) = (metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    Some(Duration::new(seconds, nanos))
+}
+
+/// Not known: then everything is read each time.
+#[cfg(not(unix))]
+fn touched(_: &Metadata) -> Option<Duration> {
+    None
+}
+
 #[cfg(not(unix))]
 fn identity(metadata: &Metadata) -> Identity {
     // Without inode numbers, a file that took another's place is told by when it was made.
     let since = metadata.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     (0, since.map_or(0, |since| since.as_nanos() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_rests_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.wasm");
+        fs::write(&path, "first").unwrap();
+        let look = |before: &Seen| Seen::look(&path, &Target::File, before);
+        let of = |seen: &Seen| seen.files[&OsString::new()];
+        let first = look(&Seen::default());
+        assert!(!of(&first).settled, "written a moment ago");
+        // As if it had been read long after it was written: what was read then is taken over.
+        let known = Look { digest: 42, settled: true, ..of(&first) };
+        let known = Seen { files: [(OsString::new(), known)].into() };
+        assert_eq!(of(&look(&known)).digest, 42);
+        // The same length, and the date set back: it was touched all the same.
+        let dates = fs::File::open(&path).unwrap().metadata().unwrap().modified().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, "other").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(dates).unwrap();
+        let after = of(&look(&known));
+        assert_ne!((after.digest, after.digest), (42, of(&first).digest));
+        assert_eq!((after.stamp.length, after.stamp.written), (5, of(&first).stamp.written));
+        let unsettled = Seen { files: [(OsString::new(), Look { digest: 42, settled: false, ..after })].into() };
+        assert_eq!(of(&look(&unsettled)).digest, after.digest);
+    }
 }

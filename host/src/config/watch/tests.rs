@@ -215,7 +215,7 @@ fn without_notices_the_slow_look_finds_it() {
     let path = directory.path().join("gateway.toml");
     fs::write(&path, "a = 1").expect("written");
     let target = Target::File;
-    let seen = Seen::look(&path, &target);
+    let seen = Seen::look(&path, &target, &Seen::default());
     assert!(seen.is_of(&Stamps::look(&path, &target)));
     fs::write(&path, "a = 22").expect("written");
     assert!(!seen.is_of(&Stamps::look(&path, &target)));

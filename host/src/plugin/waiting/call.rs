@@ -8,12 +8,13 @@ use crate::config::Instance as Mode;
 use crate::plugin::Answer;
 use crate::plugin::bindings_0_1_waiting::policy_world::{WaitingPolicy, WaitingPolicyIndices};
 use crate::plugin::bindings_0_1_waiting::response_world::{Response as ResponseExports, ResponseIndices};
-use crate::plugin::component::{Component, Runs};
+use crate::plugin::component::Component;
 use crate::plugin::contract::{self, After, Diagnostic, Request, Response, Verdict};
 use crate::plugin::engine::{refuel, start_clock};
 use crate::plugin::failure::Failure;
 use crate::plugin::guest::Guest;
 use crate::plugin::instance::Instances;
+use crate::plugin::linked::Runs;
 use crate::plugin::plan::{self, Plan};
 use crate::plugin::policy::{Policy, SlotUse};
 use crate::plugin::room::{Places, Rooms};
@@ -248,12 +249,12 @@ impl Live {
 
     /// An instance of a component; it has the time of one call for its beginning.
     pub(super) async fn new(component: &Component, guest: Guest) -> Result<Self, Failure> {
-        let Runs::Waiting(exports) = &component.runs else {
+        let Runs::Waiting(exports) = &component.linked.runs else {
             return Err(Failure::NoInstance("it is of the other engine".into()));
         };
         let mut store = component.engine.store(guest)?;
         let run = store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
-        let made = Counted::new(run, component.instance.instantiate_async(&mut store)).await;
+        let made = Counted::new(run, component.linked.instance.instantiate_async(&mut store)).await;
         let made = made.map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),
             false => Failure::NoInstance(error.root_cause().to_string()),

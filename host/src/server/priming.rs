@@ -1,0 +1,77 @@
+//! Has fresh instances begin configured, on a thread of its own and after the policy already serves.
+//!
+//! Nothing waits for it: until it is done, or where it cannot be done, each fresh instance is configured anew. A policy that
+//! was replaced meanwhile is passed over, so that many changes in a row cost nothing.
+
+use super::Kept;
+use crate::config;
+use crate::plugin::{Beginning, Order, Policy};
+use crate::snapshot::{Outcome, Snapshot};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How long a policy serves before it is worth the work.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A policy that serves, and the bytes of its component.
+struct Job {
+    policy: Weak<Policy>,
+    component: Vec<u8>,
+    bounds: config::Compile,
+    since: Instant,
+}
+
+/// Where policies are handed in; its thread ends when this is dropped.
+pub(super) struct Priming {
+    jobs: Option<Sender<Job>>,
+}
+
+impl Priming {
+    /// Starts the thread. Without one, policies serve as they are.
+    pub(super) fn start(kept: Arc<Kept>) -> Self {
+        let (jobs, handed_in) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("portico-priming".into());
+        let started = thread.spawn(move || work(&kept, &handed_in));
+        let started = started.inspect_err(|error| tracing::warn!("fresh instances are configured each time: {error}"));
+        Self { jobs: started.ok().map(|_| jobs) }
+    }
+
+    /// Hands in those that are new, and have fresh instances.
+    pub(super) fn hand_in(&self, serving: &Snapshot, outcomes: &[Outcome]) {
+        let Some(jobs) = &self.jobs else { return };
+        for policy in serving.policies.iter().filter(|policy| policy.wants_priming()) {
+            let outcome = outcomes.iter().find(|outcome| *outcome.policy == *policy.name);
+            let Some(Ok(component)) = outcome.map(|outcome| &outcome.serving.bytes) else { continue };
+            let (policy, component, bounds) =
+                (Arc::downgrade(policy), component.clone(), serving.config.plugins.compile);
+            let job = Job { policy, component, bounds, since: Instant::now() };
+            // Its thread is there for as long as this end of the channel.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+fn work(kept: &Kept, handed_in: &Receiver<Job>) {
+    for Job { policy, component, bounds, since } in handed_in {
+        if policy.strong_count() > 0 {
+            std::thread::sleep(SETTLED.saturating_sub(since.elapsed()));
+        }
+        let Some(policy) = policy.upgrade() else { continue };
+        // This thread alone holds one that was replaced.
+        let given_up = || {
+            let ends = kept.ending.load(Ordering::Relaxed);
+            (ends || Arc::strong_count(&policy) == 1).then_some("it serves no more")
+        };
+        while policy.wants_priming() && given_up().is_none() {
+            policy.prime(&component, kept.cache(), &Order { bounds, given_up: &given_up });
+            if policy.wants_priming() {
+                std::thread::sleep(SETTLED);
+            }
+        }
+        if let Beginning::Refused(reason) = policy.beginning() {
+            tracing::info!(policy = &*policy.name, "each fresh instance is configured anew: {reason}");
+        }
+    }
+}
