@@ -1,6 +1,6 @@
 //! A saved file is applied live, and nobody notices but those whom it is about. What a bad one does: `program.rs`.
 
-use crate::harness::{DEFAULT, Gateway, Origin, until};
+use crate::harness::{DEFAULT, Gateway, Origin, guest, until};
 
 fn toml(origin: &Origin, more: &str) -> String {
     format!(
@@ -19,6 +19,19 @@ fn a_saved_file_is_applied() {
     until("the new pillar answers", || gateway.get("/v1/new/x").key(&key).send().status == 200);
     gateway.save(&toml(&origin, ""));
     until("the pillar is gone", || gateway.get("/v1/new/x").key(&key).send().status == 404);
+}
+
+#[test]
+fn a_file_that_waits_for_a_component_is_applied_when_it_comes() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin, ""));
+    let open = "[policies.late]\n[pillars.open]\nupstream = \"origin\"\nchain = [\"late\"]\n[[pillars.open.routes]]\npath = \"/x\"\nauth = \"none\"\n";
+    gateway.save(&toml(&origin, open));
+    // Long enough for it to be looked at; refusing changes nothing that could be waited for.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(gateway.get("/v1/open/x").send().status, 404);
+    std::fs::write(gateway.directory().join("plugins/late.wasm"), guest("numbered")).unwrap();
+    until("the file is applied", || gateway.get("/v1/open/x").send().status == 200);
 }
 
 #[test]

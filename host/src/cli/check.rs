@@ -11,7 +11,8 @@ pub fn run(path: &Path) -> Exit {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{}: note: {warning}", path.display()));
             let (pillars, policies) = (config.pillars.len(), config.policies.len());
-            println!("{}: fine, {pillars} pillars behind {policies} policies", path.display());
+            let (pillar, policy) = (counted(pillars, "pillar", "pillars"), counted(policies, "policy", "policies"));
+            println!("{}: fine, {pillar} behind {policy}", path.display());
             Exit::Done
         }
         Err(error) => {
@@ -19,4 +20,8 @@ pub fn run(path: &Path) -> Exit {
             Exit::Usage
         }
     }
+}
+
+fn counted(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }

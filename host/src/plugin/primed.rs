@@ -89,6 +89,9 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
     let guest = Guest::new(policy.name.clone(), bounds, policy.record.counters.clone());
     let mut live = Live::new(engine, &linked, guest).map_err(|failure| told(&failure))?;
     for number in 0..policy.slots.len() {
+        if (order.given_up)().is_some() {
+            return Err(Unprimed::Now);
+        }
         start_clock_of_load(&mut live.store);
         live.configure_as_checked(policy, number).map_err(|failure| told(&failure))?;
     }

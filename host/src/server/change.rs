@@ -25,6 +25,8 @@ pub(super) struct Changes {
     control: Handle,
     pub(super) priming: Priming,
     one_at_a_time: Mutex<()>,
+    /// What was read last and could not be applied, and why.
+    unapplied: Mutex<Option<(PathBuf, String)>>,
     plugins: Mutex<Option<config::watch::Watch>>,
 }
 
@@ -38,11 +40,18 @@ pub(super) struct Applied {
 impl Changes {
     pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
         let priming = Priming::start(kept.clone());
-        Self { gateway, kept, usage, control, priming, one_at_a_time: Mutex::default(), plugins: Mutex::default() }
+        let (one_at_a_time, unapplied, plugins) = Default::default();
+        Self { gateway, kept, usage, control, priming, one_at_a_time, unapplied, plugins }
     }
 
     /// Applies what the file says now, and says in the log how that went.
     pub(super) fn configuration(self: &Arc<Self>, file: &Path) {
+        self.unapplied().take();
+        self.apply_file(file);
+    }
+
+    /// As [`Self::configuration`]; what was said of it already is not said again.
+    fn apply_file(self: &Arc<Self>, file: &Path) {
         let one = self.one_at_a_time();
         let earlier = self.gateway.live.load_full();
         let applied = config::load(file).map_err(StartError::from).and_then(|new| {
@@ -52,11 +61,16 @@ impl Changes {
             self.apply(new)
         });
         drop(one);
-        match applied {
-            Ok(Applied { generation, .. }) => tracing::info!(generation, "applied {}", file.display()),
-            Err(error) => {
-                tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display())
+        let unapplied = match applied {
+            Ok(Applied { generation, .. }) => {
+                tracing::info!(generation, "applied {}", file.display());
+                None
             }
+            Err(error) => Some((file.to_owned(), error.to_string())),
+        };
+        let before = std::mem::replace(&mut *self.unapplied(), unapplied.clone());
+        if let Some((_, error)) = unapplied.filter(|_| before != unapplied) {
+            tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display());
         }
         if self.gateway.live.load().config.plugins.directory != earlier.config.plugins.directory {
             self.watch_plugins();
@@ -65,8 +79,20 @@ impl Changes {
         }
     }
 
-    /// Looks at the components again, and says in the log what did not go well.
-    pub(super) fn components(&self) {
+    /// Looks at the components again, and says in the log what did not go well. A configuration that could not be applied may
+    /// have waited for one of them.
+    pub(super) fn components(self: &Arc<Self>) {
+        self.components_that_serve();
+        let unapplied = self.unapplied().as_ref().map(|(file, _)| file.clone());
+        let Some(file) = unapplied else { return };
+        let changes = self.clone();
+        // Not here: what is applied may end the watch whose thread this is.
+        let thread = std::thread::Builder::new().name("portico-retry".into());
+        let started = thread.spawn(move || changes.apply_file(&file));
+        let _ = started.inspect_err(|error| tracing::warn!("the configuration is not tried again: {error}"));
+    }
+
+    fn components_that_serve(&self) {
         let _one = self.one_at_a_time();
         if let Err(error) = self.look_again()
             && !self.kept.ending.load(Ordering::Relaxed)
@@ -105,10 +131,11 @@ impl Changes {
         drop(before);
     }
 
-    /// Ends the watch over components.
+    /// Ends the watch over components, and what is done about them later.
     pub(super) fn stop(&self) {
         let watch = self.watched().take();
         drop(watch);
+        self.priming.stop();
     }
 
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
@@ -152,6 +179,10 @@ impl Changes {
     /// Held for as long as a change takes.
     pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unapplied(&self) -> MutexGuard<'_, Option<(PathBuf, String)>> {
+        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> MutexGuard<'_, Option<config::watch::Watch>> {
