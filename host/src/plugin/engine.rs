@@ -4,23 +4,21 @@
 //! between a worker and a verdict. Guests that import WASI, the store or outbound requests run on the waiting one, each call
 //! on a stack of its own.
 
+mod clock;
+
+use self::clock::{Ticker, at_deadline};
 use super::cache;
 use super::compiler::{CompileError, Compiler, Order};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::lease::Room;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use wasmparser::Payload;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
-/// How often deadlines are looked at.
-pub const TICK: Duration = Duration::from_millis(5);
-
-/// Wall clock for each step of a load, at least.
-const LOAD: Duration = Duration::from_secs(1);
+pub use self::clock::TICK;
+pub(super) use self::clock::{processor_time, start_clock, start_clock_of_load};
 
 /// The most memory that a policy can be given: the size of a slot in the pool.
 pub const LARGEST_MEMORY: usize = 256 << 20;
@@ -313,84 +311,6 @@ pub(super) fn refuel(store: &mut Store<Guest>) -> Result<(), Failure> {
     store.set_fuel(fuel).map_err(|error| Failure::of(&error))
 }
 
-/// Gives a store the time of one call, from now.
-pub(super) fn start_clock(store: &mut Store<Guest>) {
-    let deadline = store.data().bounds.deadline;
-    start_clock_for(store, deadline);
-}
-
-/// Gives a store the time for one step of a load. Nobody waits for it, and a machine that is busy for a moment must not
-/// make a good component look like a bad one; the fuel is that of a call.
-pub(super) fn start_clock_of_load(store: &mut Store<Guest>) {
-    let deadline = store.data().bounds.deadline.max(LOAD);
-    start_clock_for(store, deadline);
-}
-
-fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
-    if let Some(waiting) = &store.data().waiting {
-        waiting.run.start(time);
-        // Each tick gives the worker to others for a moment, so that a guest that runs does not hold it.
-        store.set_epoch_deadline(1);
-        return;
-    }
-    store.data_mut().near_deadline = None;
-    let ticks = time.as_millis().div_ceil(TICK.as_millis()) as u64;
-    // The last of these ends up to a tick before the deadline; see below.
-    store.set_epoch_deadline(ticks.max(1));
-}
-
-/// Called a tick before the deadline, and with each tick from then on. The guest is stopped as soon as it has had half a tick of
-/// processor time since: at the deadline, if it runs all the time. One whose worker was set aside by the machine can end.
-fn at_deadline(guest: &mut Guest) -> UpdateDeadline {
-    let used = processor_time();
-    if let Some(waiting) = &guest.waiting {
-        // Not at once to the end of the queue, but after the worker has looked at its sockets again.
-        let others = || UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()));
-        return if waiting.run.is_over(used) { UpdateDeadline::Interrupt } else { others() };
-    }
-    let since = *guest.near_deadline.get_or_insert(used);
-    if is_over(since, used) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
-}
-
-/// What this thread has had of the processor.
-pub(super) fn processor_time() -> Duration {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(used).unwrap_or_default()
-}
-
-/// Whether a guest has had its time, by the processor time of its thread then and now.
-fn is_over(since: Duration, used: Duration) -> bool {
-    used.saturating_sub(since) >= TICK / 2
-}
-
-/// A thread that moves the engine's epoch on, until it is dropped.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> Result<Self, EngineError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        std::thread::Builder::new()
-            .name("portico-epoch".into())
-            .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    std::thread::sleep(TICK);
-                    engine.increment_epoch();
-                }
-            })
-            .map_err(|error| EngineError(format!("no thread for its clock: {error}")))?;
-        Ok(Self { stop })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,14 +329,5 @@ mod tests {
             let three = Component::from_binary(engine.wasm(), &three).unwrap();
             assert_eq!((engine.weight(&none), engine.weight(&three)), (1, weight));
         }
-    }
-
-    #[test]
-    fn only_processor_time_ends_a_call() {
-        let at = Duration::from_millis;
-        assert!(!is_over(at(100), at(100)), "the first look");
-        assert!(!is_over(at(100), at(102)), "set aside for most of a tick");
-        assert!(is_over(at(100), at(105)), "ran for the whole tick");
-        assert!(!is_over(at(100), at(90)), "a clock that goes back ends nothing");
     }
 }

@@ -69,7 +69,9 @@ impl Changes {
             Err(error) => Some((file.to_owned(), error.to_string())),
         };
         let before = std::mem::replace(&mut *self.unapplied(), unapplied.clone());
-        if let Some((_, error)) = unapplied.filter(|_| before != unapplied) {
+        if let Some((_, error)) = &unapplied
+            && before != unapplied
+        {
             tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display());
         }
         if self.gateway.live.load().config.plugins.directory != earlier.config.plugins.directory {
