@@ -129,7 +129,14 @@ impl Snapshot {
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
         let policies::Policies { ready, steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
         let mut problems = Vec::new();
-        let roots = Roots::read(&config.plugins.outbound_roots).unwrap_or_else(|wrong| {
+        let files = &config.plugins.outbound_roots;
+        let known = from.earlier.filter(|earlier| earlier.config.plugins.outbound_roots == *files);
+        let roots = Roots::read(files).unwrap_or_else(|wrong| {
+            if let Some(earlier) = known {
+                // A file that went bad is no reason to hold up what else is changed, an operator's wishes among that.
+                tracing::error!("plugins.outbound_roots: {}; what was read before goes on", wrong.join("; "));
+                return earlier.roots.clone();
+            }
             problems.extend(wrong.into_iter().map(|sentence| Problem::at("plugins.outbound_roots", sentence)));
             Roots::default()
         });

@@ -2,7 +2,7 @@
 
 use crate::harness::{Gateway, Origin, until};
 use serde_json::Value;
-use std::time::SystemTime;
+use std::os::unix::fs::MetadataExt;
 
 /// Two pillars, so that the policy has two uses, and one that holds another policy of the same component.
 fn toml(origin: &Origin, turn: bool) -> String {
@@ -31,11 +31,11 @@ fn shown(gateway: &Gateway) -> Value {
     gateway.admin("GET", "/v1/plugins").send().json()["policies"][0].clone()
 }
 
-/// What is in the code cache, and when it was written.
-fn kept_code(gateway: &Gateway) -> Vec<(String, SystemTime)> {
+/// What is in the code cache, and which file each of them is: one that is written anew is another file.
+fn kept_code(gateway: &Gateway) -> Vec<(String, u64)> {
     let entries = std::fs::read_dir(gateway.directory().join("data/cache")).expect("the cache").map(Result::unwrap);
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap()));
-    let mut kept: Vec<_> = named.map(|(name, metadata)| (name, metadata.modified().unwrap())).collect();
+    let mut kept: Vec<_> = named.map(|(name, metadata)| (name, metadata.ino())).collect();
     kept.sort();
     kept
 }

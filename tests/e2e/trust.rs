@@ -89,12 +89,10 @@ fn additional_roots_are_believed_as_long_as_they_are_named() {
     std::fs::write(gateway.directory().join("ca.pem"), format!("{}{}", other.root, server.root)).unwrap();
     assert_eq!(gateway.admin("POST", "/v1/plugins/asks/reload").send().status, 200);
     until("both are believed", || ask(&gateway, &server).starts_with("200 "));
-    // What cannot be used changes nothing.
+    // What cannot be used any more changes nothing, and holds up nothing: what was read before goes on.
     let generation = gateway.generation();
     std::fs::write(gateway.directory().join("ca.pem"), "no certificate").unwrap();
-    let refused = gateway.admin("POST", "/v1/plugins/asks/reload").send();
-    assert_eq!(refused.status, 422);
-    assert!(refused.text().contains("there is no certificate in it"), "{}", refused.text());
+    assert_eq!(gateway.admin("POST", "/v1/plugins/asks/reload").send().status, 200);
     assert!(ask(&gateway, &server).starts_with("200 "));
     assert_eq!(gateway.generation(), generation);
     gateway.save(&toml(&origin, server.port, "", PRIVATE));

@@ -9,7 +9,7 @@ use crate::data::{self, DataDirectory};
 use crate::seal::Vault;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 use wasmtime::component::Component as Compiled;
 
-/// Bytes that all entries may have together; those that were written first go first.
+/// Bytes that all entries may have together; those that were written or read longest ago go first.
 const MOST_BYTES: u64 = 1 << 30;
 /// The tag before the code.
 const TAG: usize = 32;
@@ -49,6 +49,9 @@ impl CodeCache {
             tracing::warn!(component, "an entry of the code cache does not verify; the component is compiled again");
             return None;
         };
+        // What is in use is not what goes first. A date that cannot be set costs some time later, and nothing else.
+        let _ =
+            File::options().write(true).open(self.place(&name)).and_then(|file| file.set_modified(SystemTime::now()));
         load(engine, code)
             .inspect_err(|error| tracing::warn!(component, "an entry of the code cache does not load: {error:#}"))
             .ok()

@@ -205,7 +205,7 @@ impl Offer {
             return None;
         }
         // The same again is no change, and nobody would tell it.
-        let same = std::fs::read(path).is_ok_and(|bytes| self.digest.as_ref() == Some(&digest(&bytes)));
+        let same = contents(path).is_ok_and(|(bytes, _)| self.digest.as_ref() == Some(&digest(&bytes)));
         (!same).then_some("another file took its place meanwhile")
     }
 }
@@ -229,19 +229,26 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<(Vec<u8>, Place), P
         let message = format!("there is no `{plugin}.wasm` in {}", directory.display());
         Problem::at(key, message).suggesting(meant.unwrap_or_else(known))
     };
-    // To open a pipe would be to wait for whoever writes into it.
-    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
-        return Err(failed(std::io::Error::other("it is not a file")));
-    }
-    let file = std::fs::File::open(&path).map_err(failed)?;
-    let identity = Cell::new(identity(&file.metadata().map_err(failed)?));
-    let mut bytes = Vec::new();
-    file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let (bytes, identity) = contents(&path).map_err(failed)?;
+    let identity = Cell::new(identity);
     if bytes.len() as u64 > LARGEST_COMPONENT {
         let message = format!("{} is larger than {} MiB", path.display(), LARGEST_COMPONENT >> 20);
         return Err(Problem::at(format!("{key}.plugin"), message));
     }
     Ok((bytes, Place { path, identity }))
+}
+
+/// What is in a file, up to a byte more than a component may have, and which file that was.
+fn contents(path: &Path) -> std::io::Result<(Vec<u8>, (u64, u64))> {
+    // To open a pipe would be to wait for whoever writes into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let file = std::fs::File::open(path)?;
+    let identity = identity(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, identity))
 }
 
 /// Names of what can be had there. A link that leads nowhere cannot.

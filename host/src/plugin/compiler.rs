@@ -33,6 +33,8 @@ const WALL: u32 = 4;
 const SOON: Duration = Duration::from_secs(2);
 /// How far it steps back then.
 const NICE: i32 = 5;
+/// The most threads of a child.
+const MOST_THREADS: usize = 8;
 /// How often it is looked at whether the result is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 /// Bytes of what a child says on standard error that are looked at.
@@ -49,6 +51,9 @@ pub(super) enum CompileError {
     /// Beyond the time.
     #[error("it takes longer than {0:?} to compile; make it smaller, or allow more with `plugins.compile_time`")]
     Time(Duration),
+    /// It had the time, and too little of a processor.
+    #[error("it was not compiled within {0:?}, as the machine was busy; `portico plugin reload` tries again")]
+    Slow(Duration),
     /// Beyond the memory.
     #[error("it takes more than {} MiB of memory to compile; make it smaller, or allow more with `plugins.compile_memory`", .0 >> 20)]
     Memory(usize),
@@ -73,6 +78,13 @@ pub(super) enum CompileError {
     Unstarted(String),
 }
 
+impl CompileError {
+    /// Whether the same component ends in the same way the next time.
+    fn comes_again(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::Time(_) | Self::Memory(_) | Self::Code)
+    }
+}
+
 /// What one component is compiled for: within what, and for how long somebody wants it.
 pub struct Order<'a> {
     /// The bounds.
@@ -89,7 +101,7 @@ pub struct Compiler {
     turn: Mutex<()>,
     /// How many wait for their turn.
     waiting: AtomicUsize,
-    /// What went beyond which bounds: each look at the plugin directory would find that out anew.
+    /// What cannot be compiled within which bounds: each look at the plugin directory would find that out anew.
     beyond: Mutex<Vec<(String, config::Compile, CompileError)>>,
 }
 
@@ -144,7 +156,9 @@ impl Compiler {
         let begun = Instant::now();
         let compiled = in_child(program, component, order);
         tracing::debug!(digest, milliseconds = begun.elapsed().as_millis() as u64, "compiled, or not");
-        if let Err(error @ (CompileError::Time(_) | CompileError::Memory(_) | CompileError::Code)) = &compiled {
+        if let Err(error) = &compiled
+            && error.comes_again()
+        {
             let mut beyond = self.beyond();
             let surplus = (beyond.len() + 1).saturating_sub(MOST_REMEMBERED);
             beyond.drain(..surplus);
@@ -167,6 +181,7 @@ fn in_child(program: &Path, component: &[u8], order: &Order<'_>) -> Result<Vec<u
         .arg(memory.to_string())
         .env_clear()
         .envs(child::ENVIRONMENT)
+        .env("RAYON_NUM_THREADS", threads().to_string())
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::piped())
@@ -184,9 +199,14 @@ fn in_child(program: &Path, component: &[u8], order: &Order<'_>) -> Result<Vec<u
         Heard::Answer(Answer::TooLarge) => Err(CompileError::Code),
         Heard::Answer(Answer::Nonsense) => Err(CompileError::Nonsense),
         Heard::Answer(Answer::Nothing) => Err(because(status.ok(), &said, order.bounds)),
-        Heard::TooLong => Err(CompileError::Time(time)),
+        Heard::TooLong => Err(CompileError::Slow(time * WALL)),
         Heard::GivenUp(reason) => Err(CompileError::GivenUp(reason)),
     }
+}
+
+/// Threads for one component: each has memory of its own, which counts, and more than some bring little.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
 }
 
 /// How the wait for a child ended.

@@ -130,15 +130,12 @@ impl Leases {
     /// # Errors
     /// When as many are in use as may be, or none can be made.
     pub fn take(self: &Rc<Self>, policy: &Arc<Policy>, slot: u32, direction: Direction) -> Result<Lease, Failure> {
-        let idle = {
-            let mut of = self.of.borrow_mut();
-            let held = of.entry(policy.id).or_default();
-            if held.open >= policy.bodies {
-                return Err(Failure::Busy);
-            }
-            held.idle.pop()
-        };
+        if self.of.borrow_mut().entry(policy.id).or_default().open >= policy.bodies {
+            return Err(Failure::Busy);
+        }
         let share = self.share(policy)?;
+        let idle = self.of.borrow_mut().entry(policy.id).or_default().idle.pop();
+        self.trim();
         let (mut live, place) = match idle {
             Some(idle) => idle,
             None => self.make(policy)?,
@@ -160,7 +157,22 @@ impl Leases {
         let weight = policy.component.weight;
         match self.places.borrow_mut().take(&policy.name, weight) {
             true => Ok(Share { leases: self.clone(), policy: policy.name.clone(), weight }),
-            false => Err(Failure::NoInstance("all room for policies that follow bodies is in use".into())),
+            false => Err(no_place()),
+        }
+    }
+
+    /// Drops idle instances for which there is no room beside those in use: they would stand in the way of other workers.
+    fn trim(&self) {
+        let left = self.places.borrow().left();
+        let mut of = self.of.borrow_mut();
+        let weight = |held: &Held| held.idle.iter().map(|(_, place)| place.1).sum::<usize>();
+        let mut idle: usize = of.values().map(weight).sum();
+        for held in of.values_mut() {
+            while idle > left
+                && let Some((_, place)) = held.idle.pop()
+            {
+                idle -= place.1;
+            }
         }
     }
 
@@ -172,10 +184,7 @@ impl Leases {
             self.of.borrow_mut().values_mut().for_each(|held| held.idle.clear());
             room.take(weight)
         });
-        let Some(place) = place else {
-            return Err(Failure::NoInstance("all room for policies that follow bodies is in use".into()));
-        };
-        Ok((Live::make(policy)?, place))
+        Ok((Live::make(policy)?, place.ok_or_else(no_place)?))
     }
 
     /// Drops idle instances of policies that are not among these, and divides the places between these.
@@ -195,6 +204,10 @@ impl Leases {
     pub fn open(&self) -> usize {
         self.of.borrow().values().map(|held| held.open).sum()
     }
+}
+
+fn no_place() -> Failure {
+    Failure::NoInstance("no place for it is left beside what other policies that follow bodies are sure of; lower `bodies` of those that need less".into())
 }
 
 impl Lease {
@@ -279,6 +292,7 @@ impl Lease {
         {
             held.idle.push((live, place));
         }
+        self.leases.trim();
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&Exports, &mut Live) -> wasmtime::Result<T>) -> Result<Answer<T>, Failure> {

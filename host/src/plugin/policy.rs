@@ -19,7 +19,7 @@ use crate::config::{self, Bounds, Failure, Grant, Instance, Problem, Waits};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -51,8 +51,10 @@ pub struct Policy {
     pub slots: Vec<Slot>,
     /// What it did so far.
     pub record: Arc<Record>,
-    /// What its fresh instances begin as, once that was tried.
-    primed: OnceLock<Result<Arc<Linked>, String>>,
+    /// What its fresh instances begin as, once there is such a thing.
+    primed: OnceLock<Arc<Linked>>,
+    /// Why there was none when that was tried last.
+    unprimed: Mutex<Option<Unprimed>>,
 }
 
 /// What a policy did so far, over all workers. Outlives configurations for as long as the component stays the same.
@@ -95,8 +97,8 @@ impl Record {
 }
 
 /// How the instance of a policy comes to be configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
     /// Once: it is kept.
     Kept,
     /// For each request.
@@ -104,7 +106,7 @@ pub enum Beginning<'a> {
     /// It begins configured.
     Primed,
     /// For each request, as it cannot begin configured, for this reason.
-    Refused(&'a str),
+    Refused(String),
 }
 
 /// Why a policy cannot be put to a use.
@@ -204,6 +206,7 @@ impl Policy {
             slots: Vec::new(),
             record,
             primed: OnceLock::new(),
+            unprimed: Mutex::default(),
         };
         for (number, at) in uses.into_iter().enumerate() {
             let number = u32::try_from(number).expect("uses are bounded by pillars");
@@ -224,38 +227,48 @@ impl Policy {
     }
 
     /// Has its fresh instances begin configured from now on, if it has such. Compiles and runs `configure`: never called on
-    /// a worker. What is given up meanwhile can be tried again.
-    pub fn prime(&self, bytes: &[u8], cache: Option<&CodeCache>, order: &Order<'_>) {
+    /// a worker. `false` if it gave way to something else, and is to be tried again.
+    pub fn prime(&self, bytes: &[u8], cache: Option<&CodeCache>, order: &Order<'_>) -> bool {
         if !self.wants_priming() {
-            return;
+            return true;
         }
-        let primed = match primed::prime(self, bytes, cache, order) {
-            Err(Unprimed::Now) => return,
-            Err(Unprimed::Never(reason)) => Err(reason),
-            Ok(linked) => Ok(linked),
-        };
-        // Nobody else primes it.
-        let _ = self.primed.set(primed);
+        match primed::prime(self, bytes, cache, order) {
+            // Nobody else primes it.
+            Ok(linked) => drop(self.primed.set(linked)),
+            Err(Unprimed::GaveWay) => return false,
+            Err(reason) => *self.unprimed.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason),
+        }
+        true
     }
 
     /// Whether [`Self::prime`] has something to do.
     pub fn wants_priming(&self) -> bool {
-        self.mode == Instance::Fresh && self.primed.get().is_none()
+        let can = self.mode == Instance::Fresh && !self.component.waits() && self.primed.get().is_none();
+        can && !matches!(self.unprimed(), Some(Unprimed::Never(_)))
     }
 
     /// How its fresh instances begin.
-    pub fn beginning(&self) -> Beginning<'_> {
-        match (self.mode, self.primed.get()) {
-            (Instance::Pooled { .. }, _) => Beginning::Kept,
-            (Instance::Fresh, None) => Beginning::Written,
-            (Instance::Fresh, Some(Ok(_))) => Beginning::Primed,
-            (Instance::Fresh, Some(Err(reason))) => Beginning::Refused(reason),
+    pub fn beginning(&self) -> Beginning {
+        if self.mode != Instance::Fresh {
+            return Beginning::Kept;
         }
+        if self.component.waits() {
+            return Beginning::Refused("it can wait, and what such a guest holds open cannot be written down".into());
+        }
+        match (self.primed.get(), self.unprimed()) {
+            (Some(_), _) => Beginning::Primed,
+            (None, Some(Unprimed::Never(reason) | Unprimed::Now(reason))) => Beginning::Refused(reason),
+            (None, Some(Unprimed::GaveWay) | None) => Beginning::Written,
+        }
+    }
+
+    fn unprimed(&self) -> Option<Unprimed> {
+        self.unprimed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What fresh instances are made from, once that is more than the component.
     pub(super) fn primed(&self) -> Option<&Arc<Linked>> {
-        self.primed.get()?.as_ref().ok()
+        self.primed.get()
     }
 
     /// Whether it is already what it would be made into from these.

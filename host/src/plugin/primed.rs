@@ -21,15 +21,20 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, Lift, WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
+/// The most pieces that a memory may be in, between zeros: the reader keeps a list of all of them.
+const MOST_PIECES: usize = 1_000_000;
 /// What reading an instance adds to its memories: a page for each time that one is read.
 const READING: usize = 1 << 20;
 
 /// Why a policy is not primed.
+#[derive(Debug, Clone)]
 pub(super) enum Unprimed {
     /// It cannot be, as this sentence says that begins with "it" or "its".
     Never(String),
-    /// It was given up for something else.
-    Now,
+    /// It could not be this time, for this reason.
+    Now(String),
+    /// It gave way to something else.
+    GaveWay,
 }
 
 /// Makes fresh instances of a policy begin configured. Compiles, and runs `configure`: never called on a worker. Gives way to
@@ -43,10 +48,18 @@ pub(super) fn prime(
     cache: Option<&CodeCache>,
     order: &Order<'_>,
 ) -> Result<Arc<Linked>, Unprimed> {
+    // A component that passed every check can still be one that its reader did not expect.
+    let primed = catch_unwind(AssertUnwindSafe(|| primed(policy, bytes, cache, order)));
+    primed.unwrap_or_else(|_| Err(never("it is built in a way that cannot be written back")))
+}
+
+fn primed(
+    policy: &Policy,
+    bytes: &[u8],
+    cache: Option<&CodeCache>,
+    order: &Order<'_>,
+) -> Result<Arc<Linked>, Unprimed> {
     let engine = &policy.component.engine;
-    if engine.waits() {
-        return Err(never("it can wait, and what such a guest holds open cannot be written down"));
-    }
     let given_up = || (order.given_up)().or_else(|| engine.compiler().is_wanted().then_some("another one is to serve"));
     let order = Order { bounds: order.bounds, given_up: &given_up };
     let name = name(policy);
@@ -56,9 +69,7 @@ pub(super) fn prime(
         try_out(policy, &known)?;
         return Ok(known);
     }
-    // A component that passed every check can still be one that its reader did not expect.
-    let configured = catch_unwind(AssertUnwindSafe(|| configured(policy, bytes, &order)));
-    let configured = configured.unwrap_or_else(|_| Err(never("it is built in a way that cannot be written back")))?;
+    let configured = configured(policy, bytes, &order)?;
     let code = engine.compile(&configured, &order).map_err(uncompiled)?;
     let primed = linked(&code)?;
     try_out(policy, &primed)?;
@@ -90,7 +101,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
     let mut live = Live::new(engine, &linked, guest).map_err(|failure| told(&failure))?;
     for number in 0..policy.slots.len() {
         if (order.given_up)().is_some() {
-            return Err(Unprimed::Now);
+            return Err(Unprimed::GaveWay);
         }
         start_clock_of_load(&mut live.store);
         live.configure_as_checked(policy, number).map_err(|failure| told(&failure))?;
@@ -124,7 +135,12 @@ fn never(why: impl Into<String>) -> Unprimed {
 }
 
 fn told(failure: &Failure) -> Unprimed {
-    never(format!("its configured instance is of no use: {failure}"))
+    let why = format!("its configured instance is of no use: {failure}");
+    match failure {
+        // The room may be full for a moment.
+        Failure::NoInstance(_) => Unprimed::Now(why),
+        _ => Unprimed::Never(why),
+    }
 }
 
 fn root(error: &wasmtime::Error) -> Unprimed {
@@ -132,9 +148,11 @@ fn root(error: &wasmtime::Error) -> Unprimed {
 }
 
 fn uncompiled(error: CompileError) -> Unprimed {
+    let why = format!("its configured form is of no use: {error}");
     match error {
-        CompileError::GivenUp(_) => Unprimed::Now,
-        error => never(format!("its configured form is of no use: {error}")),
+        CompileError::GivenUp(_) => Unprimed::GaveWay,
+        CompileError::Invalid(_) => Unprimed::Never(why),
+        _ => Unprimed::Now(why),
     }
 }
 
@@ -173,7 +191,13 @@ impl Reading<'_> {
 impl ComponentInstanceState for Reading<'_> {
     async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
         let list: Option<WasmList<u8>> = self.read(instance, func);
-        contents(list.as_ref().map_or(&[], |list| list.as_le_slice(&*self.store)));
+        let memory = list.as_ref().map_or(&[][..], |list| list.as_le_slice(&*self.store));
+        if pieces(memory) > MOST_PIECES {
+            self.failed = Some(format!("it is in more than {MOST_PIECES} pieces between zeros"));
+            contents(&[]);
+        } else {
+            contents(memory);
+        }
     }
 
     async fn call_func_ret_s32(&mut self, instance: &str, func: &str) -> i32 {
@@ -191,6 +215,12 @@ impl ComponentInstanceState for Reading<'_> {
     async fn call_func_ret_f64(&mut self, instance: &str, func: &str) -> u64 {
         self.read(instance, func).map_or(0, f64::to_bits)
     }
+}
+
+/// How many runs of other bytes stand between zeros.
+fn pieces(memory: &[u8]) -> usize {
+    let begins = memory.windows(2).filter(|pair| pair[0] == 0 && pair[1] != 0).count();
+    begins + usize::from(memory.first().is_some_and(|first| *first != 0))
 }
 
 /// What a future brings that never waits; `None` for one that does.

@@ -221,9 +221,8 @@ impl Shelf {
         }
         self.cards().insert(policy.to_owned(), card.clone());
         // No card names on disk what a loss of power could still take away.
-        let settled = self.settle(digest);
-        self.book.keep(policy, &card)?;
-        settled
+        self.settle(digest)?;
+        Ok(self.book.keep(policy, &card)?)
     }
 
     /// Notes what is in the directory for a policy: the very version that it is held to ends the hold.

@@ -60,7 +60,6 @@ impl Changes {
             }
             self.apply(new)
         });
-        drop(one);
         let unapplied = match applied {
             Ok(Applied { generation, .. }) => {
                 tracing::info!(generation, "applied {}", file.display());
@@ -69,6 +68,7 @@ impl Changes {
             Err(error) => Some((file.to_owned(), error.to_string())),
         };
         let before = std::mem::replace(&mut *self.unapplied(), unapplied.clone());
+        drop(one);
         if let Some((_, error)) = &unapplied
             && before != unapplied
         {
@@ -154,6 +154,7 @@ impl Changes {
             policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
         };
         if same(&earlier) {
+            self.priming.hand_in(&earlier, &outcomes);
             return Ok(Applied { generation: earlier.generation, refused });
         }
         if let Err(error) = self.control.block_on(background::seed_limits(&next, Some(&earlier), &*self.usage, now)) {

@@ -5,7 +5,7 @@
 
 use super::super::engine::{LARGEST_COMPONENT, code_settings};
 use super::answer;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, Read, Write};
 
 /// All of its environment: the allocator takes memory as it is used, so that what counts against the bound is what is needed.
@@ -41,8 +41,11 @@ fn is_no_memory(error: &wasmtime::Error) -> bool {
 fn bound(seconds: u64, memory: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let limit = |resource, current, maximum| {
-        setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) }).map_err(io::Error::from)
+    let limit = |resource, current: u64, maximum: u64| {
+        // Nobody may lift what the gateway itself was given.
+        let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let (current, maximum) = (Some(current.min(most)), Some(maximum.min(most)));
+        setrlimit(resource, Rlimit { current, maximum }).map_err(io::Error::from)
     };
     // The first one is told apart from other ends, the second one cannot be put off.
     limit(Resource::Cpu, seconds, seconds.saturating_add(2))?;

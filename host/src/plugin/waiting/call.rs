@@ -100,7 +100,7 @@ impl Pool {
         }
         // What is there is for all policies that wait, and each is sure of its part.
         if !self.places.borrow_mut().take(&policy.name, weight) {
-            return Err(Failure::NoInstance("all room for calls that wait is in use".into()));
+            return Err(Failure::NoInstance("no place for it is left beside what other policies that wait are sure of; lower `waiting_calls` of those that need less".into()));
         }
         place.calls.set(place.calls.get() + 1);
         let (calls, places) = (place.calls.clone(), self.places.clone());
