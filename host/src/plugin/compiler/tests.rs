@@ -77,7 +77,7 @@ fn nobody_waits_for_a_child_for_longer_than_its_result_is_wanted() {
         !Path::new("/proc").join(id.trim()).exists()
     };
     let short = config::Compile { time: Duration::from_millis(100), ..BOUNDS };
-    assert_eq!(ordered(&sleeper, short, &|| None), Err(CompileError::Time(short.time)));
+    assert_eq!(ordered(&sleeper, short, &|| None), Err(CompileError::Slow(short.time * WALL)));
     assert!(ended());
     let looks = Cell::new(0);
     let given_up = || {
@@ -98,7 +98,7 @@ fn a_child_has_nothing_of_ours() {
     );
     assert!(ordered(&spy, BOUNDS, &|| None).is_err());
     let told = |what: &str| std::fs::read_to_string(directory.path().join(what)).unwrap();
-    assert_eq!(told("environment"), "MIMALLOC_ARENA_EAGER_COMMIT=0\n");
+    assert_eq!(told("environment"), format!("MIMALLOC_ARENA_EAGER_COMMIT=0\nRAYON_NUM_THREADS={}\n", threads()));
     assert_eq!(told("arguments"), "compile-one 60 268435456\n");
     assert_eq!(told("place"), "/\n");
     let group = told("group");
