@@ -8,6 +8,7 @@ fn the_page_for_plugin_authors_can_be_followed() {
 }
 
 #[test]
+#[ignore = "it shows bounds of time: `cargo xtask test` runs it alone, after the others"]
 fn the_page_on_plugins_for_operators_can_be_followed() {
     follow("docs/plugins.md", 2);
 }

@@ -20,12 +20,15 @@ pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
         cargo.args(arguments);
         cargo
     };
-    let sections: [(&str, &mut dyn FnMut() -> Result<bool>); 5] = [
+    let sections: [(&str, &mut dyn FnMut() -> Result<bool>); 6] = [
         ("format", &mut || succeeds(&mut cargo(&["fmt", "--all", "--check"]))),
         ("layering, names and lengths", &mut || tidy::holds(repository)),
         ("lints", &mut || succeeds(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
         ("lints, policies for Wasm", &mut || succeeds(&mut components::lint(repository)?)),
         ("tests", &mut || succeeds(cargo(&["test", "--workspace"]).args(rest))),
+        ("the operators' page, followed", &mut || {
+            succeeds(&mut cargo(&["test", "--workspace", "--test", "e2e", "--", "--ignored", "pages::"]))
+        }),
     ];
     for (title, hold) in sections {
         let section = Section::open(title);
