@@ -26,8 +26,17 @@ pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
         ("lints", &mut || succeeds(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
         ("lints, policies for Wasm", &mut || succeeds(&mut components::lint(repository)?)),
         ("tests", &mut || succeeds(cargo(&["test", "--workspace"]).args(rest))),
-        ("the operators' page, followed", &mut || {
-            succeeds(&mut cargo(&["test", "--workspace", "--test", "e2e", "--", "--ignored", "pages::"]))
+        ("both pages on plugins, followed", &mut || {
+            succeeds(&mut cargo(&[
+                "test",
+                "--workspace",
+                "--test",
+                "e2e",
+                "--",
+                "--ignored",
+                "--test-threads=1",
+                "pages::",
+            ]))
         }),
     ];
     for (title, hold) in sections {
