@@ -1,9 +1,11 @@
 //! Callers that make a policy burn its fuel wait, and nobody else; a policy that does it to most callers waits as a whole.
 
-use crate::harness::{Gateway, ONE_WORKER, Origin, request, until};
+use crate::bodies::{accept, open, read_until};
+use crate::harness::{Gateway, ONE_WORKER, Origin, raw, request, until};
 use crate::program::{Stand, output};
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 
 const POLICY: &str = r#"
 [policies.hostile]
@@ -143,6 +145,47 @@ fn who_waits_is_told_for_how_long() {
     // Each probe that overruns doubles the wait: 1 s, 2 s, 4 s, and up to a quarter more.
     until("it waits for its third time", || seconds() >= 4);
     assert!(seconds() <= 5);
+}
+
+/// The same where the wait began while the upstream was thinking: then it is the body that is refused.
+#[test]
+fn who_waits_over_a_body_is_told_for_how_long() {
+    let (origin, slow) = (Origin::echo(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let pillar = |name: &str, address: SocketAddr| {
+        format!(
+            "[upstreams.{name}]\nendpoints = [\"http://{address}\"]\n[pillars.{name}]\nupstream = \"{name}\"\nchain = [\"mask\"]\n\
+             [[pillars.{name}.routes]]\npath = \"/x\"\nauth = \"none\"\n"
+        )
+    };
+    let slow_address = slow.local_addr().expect("an address");
+    // It has fuel for a short text, and not for a long one.
+    let toml = format!(
+        "{ONE_WORKER}[policies.mask]\ninstance = \"pooled\"\nfuel = 200000\ndeadline = \"10s\"\ngrant.bodies = [\"response\"]\n{}{}",
+        pillar("quick", origin.address),
+        pillar("slow", slow_address)
+    );
+    let gateway = Gateway::start(&toml);
+    let mut client = open(&gateway, "GET /v1/slow/x HTTP/1.1\r\nhost: g\r\n\r\n");
+    let mut upstream = accept(&slow, "\r\n\r\n");
+    let seconds = |answer: &str| {
+        let value = answer.split("retry-after: ").nth(1).and_then(|rest| rest.lines().next());
+        value.and_then(|seconds| seconds.parse::<u64>().ok())
+    };
+    let long = "x".repeat(60_000);
+    let post = format!(
+        "POST /v1/quick/x HTTP/1.1\r\nhost: g\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{long}",
+        long.len()
+    );
+    until("it waits for its third time", || {
+        let answer = raw(gateway.public, post.as_bytes());
+        seconds(&String::from_utf8_lossy(&answer)) >= Some(4)
+    });
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nshort")
+        .expect("the gateway reads");
+    let answer = read_until(&mut client, "policy_unavailable");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(seconds(&answer) >= Some(2), "{answer}");
 }
 
 /// What was held against one component says nothing of the next.

@@ -257,7 +257,11 @@ fn ended(refusal: Refusal, pillar: &Pillar) -> Ended {
         Refusal::Answered(reply) => Ended::Answered(reply),
         Refusal::Denied(denial) => Ended::Denied(guard::denial(denial, pillar)),
         Refusal::TooLarge(limit) => Ended::Denied(Denial::RequestBodyTooLarge { limit }),
-        Refusal::Failed(policy) | Refusal::Stopped(policy) => {
+        Refusal::Failed { policy, again } => {
+            Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again })
+        }
+        // Responses are stopped, not requests.
+        Refusal::Stopped(policy) => {
             Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 })
         }
     }
@@ -268,7 +272,7 @@ fn refused(side: &Side) -> Ended {
     Ended::Denied(match side.refusal() {
         Some(Refusal::TooLarge(limit)) => Denial::ResponseBodyTooLarge { limit },
         Some(Refusal::Stopped(policy)) => Denial::ResponseRefused { policy: policy.to_string() },
-        Some(Refusal::Failed(policy)) => Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 },
+        Some(Refusal::Failed { policy, again }) => Denial::PolicyUnavailable { policy: policy.to_string(), again },
         // Requests are refused so, not responses; and whoever refuses says why.
         Some(Refusal::Denied(_) | Refusal::Answered(_)) | None => Denial::UpstreamBroke,
     })

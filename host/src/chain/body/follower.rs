@@ -51,7 +51,10 @@ pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab, direction: D
         _ => tracing::warn!(policy = name, request, kind, "a policy failed over a body: {failure}"),
     }
     match policy.failure {
-        config::Failure::Closed => Err(tab.side(direction).refuse(Refusal::Failed(policy.name.clone()))),
+        config::Failure::Closed => {
+            let again = failure.retry_after(tab.clock.now());
+            Err(tab.side(direction).refuse(Refusal::Failed { policy: policy.name.clone(), again }))
+        }
         config::Failure::Open => Ok(()),
     }
 }

@@ -60,8 +60,13 @@ impl Side {
 /// Why a body does not go on.
 #[derive(Debug)]
 pub enum Refusal {
-    /// This policy failed, and it fails closed.
-    Failed(Arc<str>),
+    /// A policy failed, and it fails closed.
+    Failed {
+        /// Which.
+        policy: Arc<str>,
+        /// Seconds until it may be asked again, at least 1.
+        again: u32,
+    },
     /// A policy refused the request.
     Denied(contract::Denial),
     /// A policy answered the request.
