@@ -39,7 +39,7 @@ pub use instance::{Answer, Instances};
 pub use lease::{CHUNK, Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Beginning, Policy, Record, RouteUse, Slot, SlotUse};
-pub use quarantine::{Caller, Pass, Quarantine, Quarantined, Tallies};
+pub use quarantine::{Caller, Pass, Quarantine, Quarantined, Tallies, Voice};
 pub use room::{Overdrawn, Rooms};
 pub use verdict::{Action, Afterthought, Claim, Decision, Edit, FieldChange, LastWord, Reply};
 pub use waiting::{Outside, Reached};

@@ -1,6 +1,6 @@
 //! The response phase: policies in reverse order, each with what its own verdict carried.
 
-use super::{Chain, Named, Others, Step, named, others};
+use super::{Chain, Named, Others, Step, Tab, named, others};
 use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::plugin::contract::{After, Response, Source};
@@ -30,6 +30,8 @@ pub struct Head<'a> {
     pub caller: Caller,
     /// What time it is: `now` is when the request came.
     pub clock: &'a Clock,
+    /// What comes of the bodies, where any policy follows them.
+    pub bodies: Option<&'a Tab>,
 }
 
 impl Chain {
@@ -119,7 +121,7 @@ impl Step {
 
     fn admit_response<'a>(&'a self, head: &Head<'a>) -> Result<Pass<'a>, Failure> {
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
-        self.policy.admit_later(head.caller, head.clock, head.now)
+        self.policy.admit_later(head.caller, head.clock, head.now, head.bodies.map(|bodies| &bodies.voice))
     }
 
     pub(super) fn gather_response<'a>(&self, head: &Head<'a>) -> (Named<'a>, Others<'a>) {

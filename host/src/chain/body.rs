@@ -147,7 +147,7 @@ impl Step {
     ) -> Result<Option<Seat>, Refused> {
         let Some(mode) = self.mode(direction) else { return Ok(None) };
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
-        let began = self.policy.admit_later(tab.caller, &tab.clock, tab.began).and_then(|pass| {
+        let began = self.policy.admit_later(tab.caller, &tab.clock, tab.began, Some(&tab.voice)).and_then(|pass| {
             let begun = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
                 let follows = tab.used(begin(&mut lease)?);
                 Ok((lease, follows))

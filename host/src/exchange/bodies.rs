@@ -195,6 +195,7 @@ impl Exchange<'_> {
             seed: self.seed,
             caller: passed.caller,
             clock: &self.worker.gateway.clock,
+            bodies: Some(tab),
         };
         let following = course.chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
         let following = following.map_err(|_| refused(side))?;

@@ -83,6 +83,7 @@ impl Exchange<'_> {
             seed: self.seed,
             caller: *caller,
             clock: &self.worker.gateway.clock,
+            bodies: bodies.as_deref(),
         };
         match chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
             Ok(mut thoughts) => {

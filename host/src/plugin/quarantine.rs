@@ -14,7 +14,7 @@ mod whole;
 
 use self::case::{Admission, Case, Change, Outcome, WINDOW};
 use self::group::Group;
-pub use self::pass::Pass;
+pub use self::pass::{Pass, Voice};
 pub use self::tally::Tallies;
 use self::tally::Tally;
 use crate::clock::Millis;

@@ -109,6 +109,23 @@ fn who_makes_a_policy_overrun_in_a_later_phase_waits_and_nobody_else() {
     }
 }
 
+/// Over the body, and over the head of the refusal that came of it.
+#[test]
+fn an_exchange_that_overruns_twice_counts_once() {
+    let origin = Origin::echo();
+    let config = json!({ "request": { "loop_at": "bad" }, "loop_at_status": 503 });
+    let gateway =
+        gateway(origin.address, &[Link::new("loops", json!({ "request_body": "inspect" }), config)], "");
+    for exchange in 1..=4 {
+        assert_eq!(ask(&gateway, 2, "POST", "/v1/connect/x", "bad"), 503);
+        let shown = policy(&gateway);
+        assert_eq!(shown["failures"], json!({ "out_of_fuel": 2 * exchange }), "{shown}");
+        assert_eq!(shown["quarantine"]["callers"], 0, "{shown}");
+    }
+    assert_eq!(ask(&gateway, 2, "POST", "/v1/connect/x", "bad"), 503);
+    assert_eq!(policy(&gateway)["quarantine"]["callers"], 1, "the fifth is one too many");
+}
+
 #[test]
 fn bodies_that_overrun_for_several_callers_bring_the_whole_policy_down() {
     let origin = Origin::echo();

@@ -123,7 +123,8 @@ impl Followers {
         seat.lease = None;
         // A call on the way counts for quarantine as any other; whoever waits since this body began is not let through.
         if failure.is_overrun()
-            && let Ok(pass) = seat.policy.admit_later(self.tab.caller, &self.tab.clock, self.tab.began)
+            && let Ok(pass) =
+                seat.policy.admit_later(self.tab.caller, &self.tab.clock, self.tab.began, Some(&self.tab.voice))
         {
             let _ = pass.saw::<()>(Err(failure.clone()));
         }

@@ -7,7 +7,7 @@ use crate::body::Refused;
 use crate::chain::Passed;
 use crate::clock::{Clock, Millis};
 use crate::plugin::contract::{self, Charge};
-use crate::plugin::{Action, Afterthought, Answer, Caller, Decision, Direction, Reply};
+use crate::plugin::{Action, Afterthought, Answer, Caller, Decision, Direction, Reply, Voice};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Tab {
     pub(super) clock: Clock,
     /// When the request came.
     pub(super) began: Millis,
+    /// What was said of policies, for quarantine.
+    pub(in crate::chain) voice: Voice,
     fuel: Cell<u64>,
     charges: RefCell<SmallVec<[Charge; 2]>>,
     /// The most that each policy charged so far, by position.
@@ -85,6 +87,7 @@ impl Tab {
             caller,
             clock: clock.clone(),
             began,
+            voice: Voice::default(),
             fuel: Cell::default(),
             charges: RefCell::default(),
             charged: RefCell::default(),

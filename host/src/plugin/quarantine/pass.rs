@@ -4,6 +4,26 @@ use super::group::Telling;
 use super::{Caller, Change, Changes, Outcome, Probes};
 use crate::clock::{Clock, Millis};
 use crate::plugin::{Failure, Policy};
+use std::cell::RefCell;
+
+/// What was said in one exchange of the policies that are called about its bodies: of each at most one overrun.
+#[derive(Debug, Default)]
+pub struct Voice {
+    /// Those that overran, by their ids.
+    overran: RefCell<Vec<u64>>,
+}
+
+impl Voice {
+    /// Notes an overrun; `false` where one was noted before.
+    fn speaks(&self, policy: u64) -> bool {
+        let mut overran = self.overran.borrow_mut();
+        let is_first = !overran.contains(&policy);
+        if is_first {
+            overran.push(policy);
+        }
+        is_first
+    }
+}
 
 /// The leave to run one call. If it is dropped before the call was seen to end, it is given back.
 pub struct Pass<'a> {
@@ -15,6 +35,8 @@ pub struct Pass<'a> {
     since: Option<Millis>,
     /// When its exchange began, where this is not the first call about it.
     began: Option<Millis>,
+    /// What was said in its exchange before.
+    voice: Option<&'a Voice>,
 }
 
 impl Policy {
@@ -25,7 +47,7 @@ impl Policy {
     pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
         let quarantine = &self.record.quarantine;
         let since = self.component.waits().then(|| clock.now());
-        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since, began: None };
+        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since, began: None, voice: None };
         if self.quarantine && quarantine.is_watching() {
             let now = clock.now();
             pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
@@ -34,13 +56,20 @@ impl Policy {
     }
 
     /// As [`Self::admit`], for a later call about an exchange that began then. An exchange has one voice: that its first
-    /// call kept its bounds was counted, and goes on to count until a later one overruns.
+    /// call kept its bounds was counted, and goes on to count until a later one overruns; those that overrun after that
+    /// one are not counted. An exchange without a voice has one later call at most.
     ///
     /// # Errors
     /// [`Failure::Quarantined`].
-    pub fn admit_later<'a>(&'a self, caller: Caller, clock: &'a Clock, began: Millis) -> Result<Pass<'a>, Failure> {
+    pub fn admit_later<'a>(
+        &'a self,
+        caller: Caller,
+        clock: &'a Clock,
+        began: Millis,
+        voice: Option<&'a Voice>,
+    ) -> Result<Pass<'a>, Failure> {
         let mut pass = self.admit(caller, clock)?;
-        pass.began = Some(began);
+        (pass.began, pass.voice) = (Some(began), voice);
         Ok(pass)
     }
 }
@@ -75,8 +104,13 @@ impl Pass<'_> {
     }
 
     fn ended(&self, outcome: Outcome) {
+        let is_new = outcome != Outcome::Overran || self.voice.is_none_or(|voice| voice.speaks(self.policy.id));
+        // A probe has its own answer to give.
+        if !is_new && !self.probes.any() {
+            return;
+        }
         let now = self.clock.now();
-        if let Some(began) = self.began.filter(|_| outcome == Outcome::Overran) {
+        if let Some(began) = self.began.filter(|_| outcome == Outcome::Overran && is_new) {
             self.policy.record.quarantine.take_back(self.caller, began);
         }
         let changes = self.policy.record.quarantine.ended(self.caller, self.probes, outcome, now);
