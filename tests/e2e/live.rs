@@ -1,6 +1,7 @@
 //! A saved file is applied live, and nobody notices but those whom it is about. What a bad one does: `program.rs`.
 
-use crate::harness::{DEFAULT, Gateway, Origin, guest, until};
+use crate::harness::{DEFAULT, Gateway, Origin, guest, request, until};
+use crate::program::Stand;
 
 fn toml(origin: &Origin, more: &str) -> String {
     format!(
@@ -21,17 +22,29 @@ fn a_saved_file_is_applied() {
     until("the pillar is gone", || gateway.get("/v1/new/x").key(&key).send().status == 404);
 }
 
+/// Tried again with each component that comes, and what was said of it once is not said again.
 #[test]
 fn a_file_that_waits_for_a_component_is_applied_when_it_comes() {
-    let origin = Origin::echo();
-    let gateway = Gateway::start(&toml(&origin, ""));
-    let open = "[policies.late]\n[pillars.open]\nupstream = \"origin\"\nchain = [\"late\"]\n[[pillars.open.routes]]\npath = \"/x\"\nauth = \"none\"\n";
-    gateway.save(&toml(&origin, open));
-    // Long enough for it to be looked at; refusing changes nothing that could be waited for.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(gateway.get("/v1/open/x").send().status, 404);
-    std::fs::write(gateway.directory().join("plugins/late.wasm"), guest("numbered")).unwrap();
-    until("the file is applied", || gateway.get("/v1/open/x").send().status == 200);
+    let stand = Stand::with("");
+    let serving = stand.serve();
+    let status = || request(serving.public, "GET", "/v1/open/x").send().status;
+    let told = |sentence: &str| stand.log().matches(sentence).count();
+    let place = stand.path().join("plugins/late.wasm");
+    let save = |bytes: &[u8]| {
+        std::fs::write(place.with_extension("new"), bytes).unwrap();
+        std::fs::rename(place.with_extension("new"), &place).unwrap();
+    };
+    let late = "[policies.late]\n[pillars.open]\nupstream = \"origin\"\nchain = [\"late\"]\n[[pillars.open.routes]]\npath = \"/x\"\nauth = \"none\"\n";
+    stand.edit(|text| text.replace("workers = 1", "workers = 2") + late);
+    until("the file is refused", || told("there is no `late.wasm`") == 1);
+    save(b"no component");
+    until("it is refused for another reason", || told("it is not WebAssembly") == 1);
+    assert_eq!((status(), told("`gateway.workers` has changed")), (404, 1), "{}", stand.log());
+    save(&guest("numbered"));
+    until("the file is applied", || status() == 200);
+    assert_eq!(told("`gateway.workers` has changed"), 1, "{}", stand.log());
+    stand.edit(|text| text.replace("workers = 2", "workers = 3"));
+    until("what is new is said", || told("`gateway.workers` has changed") == 2);
 }
 
 #[test]
@@ -60,7 +73,7 @@ fn requests_go_on_while_configurations_change() {
     let caller = std::thread::spawn(move || {
         let mut answers = 0;
         while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-            let answer = crate::harness::request(public, "GET", "/v1/connect/x").key(&key).send();
+            let answer = request(public, "GET", "/v1/connect/x").key(&key).send();
             assert_eq!(answer.status, 200, "{}", answer.text());
             answers += 1;
         }

@@ -27,6 +27,8 @@ pub(super) struct Changes {
     one_at_a_time: Mutex<()>,
     /// What was read last and could not be applied, and why.
     unapplied: Mutex<Option<(PathBuf, String)>>,
+    /// The configuration of which was said last what of it takes effect only after a restart.
+    looked_through: Mutex<Option<Config>>,
     plugins: Mutex<Option<config::watch::Watch>>,
 }
 
@@ -40,8 +42,8 @@ pub(super) struct Applied {
 impl Changes {
     pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
         let priming = Priming::start(kept.clone());
-        let (one_at_a_time, unapplied, plugins) = Default::default();
-        Self { gateway, kept, usage, control, priming, one_at_a_time, unapplied, plugins }
+        let (one_at_a_time, unapplied, looked_through, plugins) = Default::default();
+        Self { gateway, kept, usage, control, priming, one_at_a_time, unapplied, looked_through, plugins }
     }
 
     /// Applies what the file says now, and says in the log how that went.
@@ -55,9 +57,7 @@ impl Changes {
         let one = self.one_at_a_time();
         let earlier = self.gateway.live.load_full();
         let applied = config::load(file).map_err(StartError::from).and_then(|new| {
-            for key in earlier.config.needs_restart(&new) {
-                tracing::warn!("`{key}` has changed, and takes effect only after a restart");
-            }
+            self.tell_restarts(&earlier.config, &new);
             self.apply(new)
         });
         let unapplied = match applied {
@@ -78,6 +78,16 @@ impl Changes {
             self.watch_plugins();
             // What was saved there before it was watched.
             self.components();
+        }
+    }
+
+    /// Says what takes effect only after a restart; of a configuration that is tried again, nothing that was said already.
+    fn tell_restarts(&self, running: &Config, new: &Config) {
+        let mut looked_through = self.looked_through.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = looked_through.replace(new.clone());
+        let is_said = |key: &&str| before.as_ref().is_some_and(|before| !before.needs_restart(new).contains(key));
+        for key in running.needs_restart(new).into_iter().filter(|key| !is_said(key)) {
+            tracing::warn!("`{key}` has changed, and takes effect only after a restart");
         }
     }
 
