@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 const LEAST_RATE: u64 = 16 << 10;
 
 /// The largest chunk that a filter gets.
-const CHUNK: usize = 64 << 10;
+const LARGEST_CHUNK: usize = 64 << 10;
 
 /// Chunks that are filtered in one go before others have their turn.
 const IN_ONE_GO: u32 = 8;

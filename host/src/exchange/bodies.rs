@@ -262,9 +262,7 @@ fn ended(refusal: Refusal, pillar: &Pillar) -> Ended {
             Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again })
         }
         // Responses are stopped, not requests.
-        Refusal::Stopped(policy) => {
-            Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 })
-        }
+        Refusal::Stopped(policy) => Ended::Denied(Denial::PolicyUnavailable { policy: policy.to_string(), again: 1 }),
     }
 }
 

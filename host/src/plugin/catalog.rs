@@ -76,12 +76,12 @@ impl Catalog {
         starting: bool,
     ) -> (Option<String>, impl Iterator<Item = Offer> + use<'a>) {
         let key = format!("policies.{}", written.name);
-        let (there, place) = match read(directory, &written.plugin, &key) {
+        let (there, file) = match read(directory, &written.plugin, &key) {
             // A start takes what it finds: nobody would begin again for it.
-            Ok((bytes, place)) => (Ok(bytes), Some(place).filter(|_| !starting)),
+            Ok((bytes, file)) => (Ok(bytes), Some(file).filter(|_| !starting)),
             Err(problem) => (Err(problem), None),
         };
-        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false, place };
+        let there = Offer { digest: there.as_deref().map(digest).ok(), bytes: there, kept: false, file };
         let candidates = candidates(there, written, shelf, starting);
         let in_directory = candidates.iter().find_map(|candidate| match candidate {
             Candidate::There(offer) => offer.digest.clone(),
@@ -92,7 +92,7 @@ impl Catalog {
             Candidate::Kept(digest) => {
                 let gone = || Problem::at(format!("{key}.plugin"), "a kept version is gone or damaged");
                 let bytes = shelf.and_then(|shelf| shelf.component(&digest)).ok_or_else(gone);
-                Offer { bytes, digest: Some(digest), kept: true, place: None }
+                Offer { bytes, digest: Some(digest), kept: true, file: None }
             }
         });
         (in_directory, offers)
@@ -180,11 +180,11 @@ pub struct Offer {
     /// Whether they come from the versions that were kept.
     pub kept: bool,
     /// The file that they come from, where another one may take its place.
-    place: Option<Place>,
+    file: Option<FileAsRead>,
 }
 
 /// A file as it was when it was read.
-struct Place {
+struct FileAsRead {
     path: PathBuf,
     identity: Cell<(u64, u64)>,
 }
@@ -199,7 +199,7 @@ impl Offer {
     /// Whether another file has taken its place meanwhile, or none is there any more. One that is written over is none such: it
     /// counts when it is whole, and that will be told.
     fn overtaken(&self) -> Option<&'static str> {
-        let Place { path, identity } = self.place.as_ref()?;
+        let FileAsRead { path, identity } = self.file.as_ref()?;
         let Ok(now) = std::fs::metadata(path) else { return Some("its file was removed meanwhile") };
         if identity.replace(self::identity(&now)) == self::identity(&now) {
             return None;
@@ -214,7 +214,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-fn read(directory: &Path, plugin: &str, key: &str) -> Result<(Vec<u8>, Place), Problem> {
+fn read(directory: &Path, plugin: &str, key: &str) -> Result<(Vec<u8>, FileAsRead), Problem> {
     let path = directory.join(format!("{plugin}.wasm"));
     let failed = |error: std::io::Error| {
         let key = format!("{key}.plugin");
@@ -235,7 +235,7 @@ fn read(directory: &Path, plugin: &str, key: &str) -> Result<(Vec<u8>, Place), P
         let message = format!("{} is larger than {} MiB", path.display(), LARGEST_COMPONENT >> 20);
         return Err(Problem::at(format!("{key}.plugin"), message));
     }
-    Ok((bytes, Place { path, identity }))
+    Ok((bytes, FileAsRead { path, identity }))
 }
 
 /// What is in a file, up to a byte more than a component may have, and which file that was.

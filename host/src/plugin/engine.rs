@@ -11,7 +11,7 @@ use super::cache;
 use super::compiler::{CompileError, Compiler, Order};
 use super::failure::Failure;
 use super::guest::Guest;
-use super::lease::Room;
+use super::lease::BodyRoom;
 use std::sync::{Arc, OnceLock};
 use wasmparser::Payload;
 use wasmtime::component::{Component, Linker};
@@ -63,7 +63,7 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<Guest>>,
     instances: usize,
-    bodies: Arc<Room>,
+    bodies: Arc<BodyRoom>,
     waits: bool,
     compiler: Arc<Compiler>,
     _ticker: Arc<Ticker>,
@@ -215,7 +215,7 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         link(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(wasm.clone())?);
-        let (linker, bodies) = (Arc::new(linker), Room::new(bodies));
+        let (linker, bodies) = (Arc::new(linker), BodyRoom::new(bodies));
         Ok(Self { wasm, linker, instances, bodies, waits, compiler, _ticker: ticker })
     }
 
@@ -251,7 +251,7 @@ impl Engine {
     }
 
     /// Room for instances that follow bodies, beside the others.
-    pub(super) fn bodies(&self) -> &Arc<Room> {
+    pub(super) fn bodies(&self) -> &Arc<BodyRoom> {
         &self.bodies
     }
 

@@ -22,18 +22,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The largest chunk that a policy gets.
-pub const CHUNK: usize = 64 << 10;
+pub const LARGEST_CHUNK: usize = 64 << 10;
 
 /// Idle instances of one pooled policy that a worker keeps for the next bodies.
 const IDLE: usize = 8;
 
 /// Room for instances that follow bodies, over all workers.
-pub(super) struct Room {
+pub(super) struct BodyRoom {
     most: usize,
     left: AtomicUsize,
 }
 
-impl Room {
+impl BodyRoom {
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, left: AtomicUsize::new(most) })
     }
@@ -43,17 +43,17 @@ impl Room {
         self.most
     }
 
-    fn take(self: &Arc<Self>, weight: usize) -> Option<Place> {
+    fn take(self: &Arc<Self>, weight: usize) -> Option<BodyPlace> {
         let less = |left: usize| left.checked_sub(weight);
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.ok().map(|_| Place(self.clone(), weight))
+        taken.ok().map(|_| BodyPlace(self.clone(), weight))
     }
 }
 
-/// One instance's places in a [`Room`].
-struct Place(Arc<Room>, usize);
+/// One instance's places in a [`BodyRoom`].
+struct BodyPlace(Arc<BodyRoom>, usize);
 
-impl Drop for Place {
+impl Drop for BodyPlace {
     fn drop(&mut self) {
         self.0.left.fetch_add(self.1, Ordering::Relaxed);
     }
@@ -82,7 +82,7 @@ impl Drop for Share {
 #[derive(Default)]
 struct Held {
     open: usize,
-    idle: Vec<(Live, Place)>,
+    idle: Vec<(Live, BodyPlace)>,
 }
 
 /// An instance that follows one body.
@@ -90,7 +90,7 @@ pub struct Lease {
     policy: Arc<Policy>,
     slot: u32,
     /// `None` once it was given back.
-    live: Option<(Live, Place)>,
+    live: Option<(Live, BodyPlace)>,
     exports: Exports,
     budget: Budget,
     leases: Rc<Leases>,
@@ -176,7 +176,7 @@ impl Leases {
         }
     }
 
-    fn make(&self, policy: &Policy) -> Result<(Live, Place), Failure> {
+    fn make(&self, policy: &Policy) -> Result<(Live, BodyPlace), Failure> {
         let room = policy.component.engine.bodies();
         let weight = policy.component.weight;
         let place = room.take(weight).or_else(|| {
@@ -233,7 +233,7 @@ impl Lease {
         })
     }
 
-    /// Passes one chunk, of at most [`CHUNK`] bytes.
+    /// Passes one chunk, of at most [`LARGEST_CHUNK`] bytes.
     ///
     /// # Errors
     /// As [`Self::begin_request`].

@@ -3,7 +3,7 @@
 //! Never waits for more: what is there goes on. Small chunks that are there at once go on as one, so that whoever sends
 //! many does not cost a call into every guest for each.
 
-use super::{CHUNK, Held};
+use super::{Held, LARGEST_CHUNK};
 use crate::body::Progress;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -60,9 +60,9 @@ impl Intake {
         Self { source, joined, rest, then, trailers, turn, progress }
     }
 
-    /// The next chunk of at most [`CHUNK`] bytes; where `joins`, as much as there is at once.
+    /// The next chunk of at most [`LARGEST_CHUNK`] bytes; where `joins`, as much as there is at once.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, joins: bool) -> Poll<Came> {
-        let most = if joins { CHUNK } else { 1 };
+        let most = if joins { LARGEST_CHUNK } else { 1 };
         let mut empty = 0;
         while self.then.is_none() && self.gathered() < most && !self.source.is_end_stream() {
             match self.source.poll_frame(context) {
@@ -90,7 +90,7 @@ impl Intake {
         self.turn = None;
         if self.gathered() > 0 {
             let chunk = match self.joined.is_empty() {
-                true => self.rest.split_to(self.rest.len().min(CHUNK)),
+                true => self.rest.split_to(self.rest.len().min(LARGEST_CHUNK)),
                 false => std::mem::take(&mut self.joined).freeze(),
             };
             return Poll::Ready(Came::Chunk(chunk));
@@ -147,7 +147,7 @@ impl Intake {
         if self.joined.is_empty() {
             self.joined.extend_from_slice(&std::mem::take(&mut self.rest));
         }
-        let fits = chunk.split_to(chunk.len().min(CHUNK - self.joined.len()));
+        let fits = chunk.split_to(chunk.len().min(LARGEST_CHUNK - self.joined.len()));
         self.joined.extend_from_slice(&fits);
         self.rest = chunk;
     }

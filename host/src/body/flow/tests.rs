@@ -18,7 +18,7 @@ impl Filter for Marks {
             return Err(Refused);
         }
         self.largest = self.largest.max(chunk.len());
-        assert!(chunk.len() <= CHUNK && !chunk.is_empty());
+        assert!(chunk.len() <= LARGEST_CHUNK && !chunk.is_empty());
         out.push_back(chunk);
         out.push_back(Bytes::from_static(b","));
         Ok(())
@@ -41,7 +41,7 @@ fn filtered(chunks: &[&[u8]], filter: Marks) -> Flow {
 
 #[tokio::test]
 async fn every_byte_passes_the_filter_and_trailers_follow_the_end() {
-    let large = vec![b'x'; CHUNK + 1];
+    let large = vec![b'x'; LARGEST_CHUNK + 1];
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "7".parse().unwrap());
     let data = |bytes: &[u8]| Some(Frame::data(Bytes::copy_from_slice(bytes)));
@@ -50,7 +50,7 @@ async fn every_byte_passes_the_filter_and_trailers_follow_the_end() {
     let whole = Flow::Filtered(Box::new(filtered)).collect().await.unwrap();
     assert_eq!(whole.trailers().expect("trailers")["x-sum"], "7");
     let bytes = whole.to_bytes();
-    assert_eq!(bytes.len(), CHUNK + 1 + 2 + 1 + 1, "a and the large one, in two parts");
+    assert_eq!(bytes.len(), LARGEST_CHUNK + 1 + 2 + 1 + 1, "a and the large one, in two parts");
     assert!(bytes.starts_with(b"ax") && bytes.ends_with(b"x,xx,."));
 }
 
@@ -128,11 +128,11 @@ fn small_chunks_that_are_there_at_once_go_on_as_one() {
 #[test]
 fn chunks_are_filled_and_never_larger_than_they_may_be() {
     let piece = vec![b'x'; 40 << 10];
-    let mut intake = script(&[Some(&piece), Some(&piece), Some(&piece), None, Some(&[b'y'; CHUNK + 2])]);
-    assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(CHUNK));
+    let mut intake = script(&[Some(&piece), Some(&piece), Some(&piece), None, Some(&[b'y'; LARGEST_CHUNK + 2])]);
+    assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(LARGEST_CHUNK));
     assert_eq!(poll(&mut intake), None);
     let second = poll(&mut intake).expect("what is left, and more");
-    assert_eq!((second.len(), second[(56 << 10) - 1], second[56 << 10]), (CHUNK, b'x', b'y'));
+    assert_eq!((second.len(), second[(56 << 10) - 1], second[56 << 10]), (LARGEST_CHUNK, b'x', b'y'));
     let rest = (56 << 10) + 2;
     assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(rest));
     assert!(intake.is_over(), "which is known with the last chunk");

@@ -6,7 +6,7 @@ use super::{Refusal, Tab};
 use crate::body::{Filter, Refused};
 use crate::config;
 use crate::plugin::contract::BodyMode;
-use crate::plugin::{Action, CHUNK, Direction, Failure, Lease, Piece, Policy};
+use crate::plugin::{Action, Direction, Failure, LARGEST_CHUNK, Lease, Piece, Policy};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -91,7 +91,7 @@ impl Seat {
             return Err(Failure::NotAllowed(format!("it made more than {bound} bytes of the body, its own bound")));
         }
         match self.held.last_mut() {
-            Some(block) if block.len() + bytes.len() <= CHUNK => block.extend_from_slice(bytes),
+            Some(block) if block.len() + bytes.len() <= LARGEST_CHUNK => block.extend_from_slice(bytes),
             _ => self.held.push(bytes.to_vec()),
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Followers {
             return Ok(());
         }
         while !chunk.is_empty() {
-            let part = chunk.split_to(chunk.len().min(CHUNK));
+            let part = chunk.split_to(chunk.len().min(LARGEST_CHUNK));
             let next = self.ask(at, part)?;
             self.pass_after(at, next, out)?;
         }

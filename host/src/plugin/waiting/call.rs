@@ -63,11 +63,12 @@ pub(super) struct Live {
 /// The instances of one worker that wait for calls, and how many calls wait in instances.
 #[derive(Default)]
 pub struct Pool {
-    of: HashMap<u64, Place, rustc_hash::FxBuildHasher>,
+    of: HashMap<u64, OfPolicy, rustc_hash::FxBuildHasher>,
     places: Rc<RefCell<Places>>,
 }
 
-struct Place {
+/// What there is of one policy on this worker.
+struct OfPolicy {
     policy: Weak<Policy>,
     weight: usize,
     idle: Vec<Live>,
@@ -93,18 +94,18 @@ impl Pool {
     /// Begins a call, in an idle instance where there is one.
     fn begin(&mut self, policy: &Arc<Policy>) -> Result<(Counting, Option<Live>), Failure> {
         let weight = policy.component.weight;
-        let new = || Place { policy: Arc::downgrade(policy), weight, idle: Vec::new(), calls: Rc::default() };
-        let place = self.of.entry(policy.id).or_insert_with(new);
-        if place.calls.get() >= policy.waits.calls {
+        let new = || OfPolicy { policy: Arc::downgrade(policy), weight, idle: Vec::new(), calls: Rc::default() };
+        let own = self.of.entry(policy.id).or_insert_with(new);
+        if own.calls.get() >= policy.waits.calls {
             return Err(Failure::Busy);
         }
         // What is there is for all policies that wait, and each is sure of its part.
         if !self.places.borrow_mut().take(&policy.name, weight) {
             return Err(Failure::NoInstance("no place for it is left beside what other policies that wait are sure of; lower `waiting_calls` of those that need less".into()));
         }
-        place.calls.set(place.calls.get() + 1);
-        let (calls, places) = (place.calls.clone(), self.places.clone());
-        let idle = place.idle.pop();
+        own.calls.set(own.calls.get() + 1);
+        let (calls, places) = (own.calls.clone(), self.places.clone());
+        let idle = own.idle.pop();
         if idle.is_none() {
             self.make_place();
         }
@@ -114,40 +115,40 @@ impl Pool {
     /// Drops idle instances that have no place beside the calls.
     fn make_place(&mut self) {
         let left = self.places.borrow().left();
-        let mut idle: usize = self.of.values().map(|place| place.idle.len() * place.weight).sum();
-        for place in self.of.values_mut() {
-            while idle > left && place.idle.pop().is_some() {
-                idle -= place.weight;
+        let mut idle: usize = self.of.values().map(|own| own.idle.len() * own.weight).sum();
+        for own in self.of.values_mut() {
+            while idle > left && own.idle.pop().is_some() {
+                idle -= own.weight;
             }
         }
     }
 
     fn give_back(&mut self, policy: &Policy, live: Live) {
         // A policy that was replaced meanwhile has no place any more.
-        if let Some(place) = self.of.get_mut(&policy.id)
-            && place.idle.len() < MOST_IDLE
+        if let Some(own) = self.of.get_mut(&policy.id)
+            && own.idle.len() < MOST_IDLE
         {
-            place.idle.push(live);
+            own.idle.push(live);
         }
     }
 
     /// Drops idle instances of policies that are not among these, and divides the places between these.
     pub(in crate::plugin) fn prune(&mut self, serving: &[Arc<Policy>], rooms: &Rooms) {
         self.places.borrow_mut().divide(&rooms.waiting);
-        self.of.retain(|id, place| {
+        self.of.retain(|id, own| {
             let serves = serving.iter().any(|policy| policy.id == *id);
             if !serves {
-                place.idle.clear();
+                own.idle.clear();
             }
-            serves || place.calls.get() > 0
+            serves || own.calls.get() > 0
         });
     }
 
     /// Drops idle instances of policies that nobody holds any more, and of all others but one each.
     fn make_room(&mut self) {
-        for place in self.of.values_mut() {
-            let held = place.policy.strong_count() > 0;
-            place.idle.truncate(usize::from(held));
+        for own in self.of.values_mut() {
+            let held = own.policy.strong_count() > 0;
+            own.idle.truncate(usize::from(held));
         }
     }
 }
