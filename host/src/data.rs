@@ -165,13 +165,14 @@ fn format(path: &Path) -> Result<Option<u32>, Error> {
 
 /// Writes a file of mode 0600 that is there as a whole or not at all, also after a loss of power.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put_private(path, bytes, File::sync_all)?;
+    put_private(path, &[bytes], File::sync_all)?;
     settle(path.parent())
 }
 
 /// As [`write_private`], but for a loss of power soon after, which may leave any content: for what is verified when it is read.
-pub fn write_verified(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put_private(path, bytes, |_| Ok(()))
+/// It may come in several parts.
+pub fn write_verified(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    put_private(path, parts, |_| Ok(()))
 }
 
 /// Has what [`write_verified`] wrote survive a loss of power, too.
@@ -180,7 +181,7 @@ pub fn settle_verified(path: &Path) -> io::Result<()> {
     settle(path.parent())
 }
 
-fn put_private(path: &Path, bytes: &[u8], written: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+fn put_private(path: &Path, parts: &[&[u8]], written: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
@@ -190,9 +191,10 @@ fn put_private(path: &Path, bytes: &[u8], written: impl FnOnce(&File) -> io::Res
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(bytes)?;
-    written(&file)?;
-    fs::rename(&fresh, path)
+    let put = parts.iter().try_for_each(|part| file.write_all(part));
+    let put = put.and_then(|()| written(&file)).and_then(|()| fs::rename(&fresh, path));
+    // Half of it would only keep a disk full.
+    put.inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
 fn settle(directory: Option<&Path>) -> io::Result<()> {

@@ -65,8 +65,8 @@ impl CodeCache {
             return;
         }
         let kept = compiled.serialize().map_err(|error| error.to_string()).and_then(|code| {
-            let entry = [self.tag(&name, &code).as_ref(), &code].concat();
-            data::write_verified(&place, &entry).map_err(|error| error.to_string())
+            // In two parts: joined they would stand in memory once more.
+            data::write_verified(&place, &[self.tag(&name, &code).as_ref(), &code]).map_err(|error| error.to_string())
         });
         match kept {
             Ok(()) => self.sweep(),

@@ -180,7 +180,7 @@ impl Shelf {
         if self.component(digest).is_some() {
             return Ok(());
         }
-        data::write_verified(&place, bytes).map_err(|source| ShelfError::Files { path: place, source })
+        data::write_verified(&place, &[bytes]).map_err(|source| ShelfError::Files { path: place, source })
     }
 
     /// Makes a component that was kept durable.
