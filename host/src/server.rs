@@ -32,10 +32,12 @@ use tokio::sync::{mpsc, watch};
 
 mod background;
 mod change;
+mod namesakes;
 mod plugins;
 mod priming;
 
 use change::Changes;
+use namesakes::Namesakes;
 
 /// How long each background task may take to end.
 const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);
@@ -155,7 +157,8 @@ pub fn check(path: &Path, compiler: Compiler) -> Result<(Config, Vec<String>), S
     let config = config::load(path)?;
     let kept = kept(&config, own_catalog(&config, compiler)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
     kept.build(config, None).map(|(snapshot, _)| {
-        let warnings = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string()).collect();
+        let overdrawn = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string());
+        let warnings = overdrawn.chain(Namesakes::among(&snapshot).sentences()).collect();
         (snapshot.config, warnings)
     })
 }
@@ -241,6 +244,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
+    change::tell_namesakes(&gateway.live.load(), None);
     change::note_refusals(changes.shelf(), &kept.components, &outcomes, gateway.clock.now(), true);
     kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {

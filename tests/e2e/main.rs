@@ -10,6 +10,7 @@ mod bodies;
 mod chain;
 mod compiling;
 mod data_path;
+mod disorder;
 mod ending;
 mod hostile;
 mod languages;

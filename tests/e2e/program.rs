@@ -50,13 +50,26 @@ impl Stand {
     pub fn begin(&self) -> Serving {
         let log = std::fs::File::create(self.path().join("log")).unwrap();
         let child = portico(self.path(), &["serve", "--config", "gateway.toml"]).stderr(log).spawn().unwrap();
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Serving { child, public: nowhere, admin: nowhere }
+        Serving::starting(child)
     }
 
     /// Starts the program and waits until it says that it is ready, and where.
     pub fn serve(&self) -> Serving {
-        let mut serving = self.begin();
+        self.ready(self.begin())
+    }
+
+    /// As [`Self::serve`], where no file can be written beyond so many bytes.
+    pub fn serve_within(&self, bytes: u64) -> Serving {
+        let log = std::fs::File::create(self.path().join("log")).unwrap();
+        // In units of 512 bytes; who ignores the signal gets an error, as from a disk that is full.
+        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve --config gateway.toml", bytes / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_portico")]).current_dir(self.path()).stdin(Stdio::null());
+        let child = command.env_remove("PORTICO_ADMIN_TOKEN").stderr(log).spawn().unwrap();
+        self.ready(Serving::starting(child))
+    }
+
+    fn ready(&self, mut serving: Serving) -> Serving {
         until("the gateway is ready", || {
             let ended = serving.child.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: {}", self.log());
@@ -90,6 +103,11 @@ pub struct Serving {
 }
 
 impl Serving {
+    fn starting(child: Child) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, public: nowhere, admin: nowhere }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

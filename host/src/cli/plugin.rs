@@ -103,6 +103,7 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
     });
     write_table(&[head].into_iter().chain(rows).collect::<Vec<_>>(), out)?;
     for policy in policies() {
+        write_namesakes(policy, out)?;
         write_refusal(policy, out)?;
     }
     Ok(())
@@ -151,6 +152,17 @@ fn act(
     // What was wanted may have been refused while something else serves on: then that is half of the answer.
     write_refusal(&answer, out)?;
     Ok(())
+}
+
+/// The other files whose components call themselves as that of a policy does: nothing is wrong, and one may be there by mistake.
+fn write_namesakes(policy: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let others: Vec<String> = policy["namesakes"].as_array().into_iter().flatten().map(text).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let [name, file, plugin] = ["policy", "file", "plugin"].map(|member| text(&policy[member]));
+    let others = others.join(" and ");
+    writeln!(out, "{name}: serves from {file}; what is in {others} calls itself `{plugin}` too")
 }
 
 /// What of a policy was refused since something served last, if there is such a thing.

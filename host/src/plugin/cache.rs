@@ -192,6 +192,30 @@ mod tests {
         assert!(cache.find(&engine, "one").is_some());
     }
 
+    /// Written by this gateway with another version of the engine, and so authentic: the engine itself says no.
+    #[test]
+    fn what_another_engine_compiled_is_ignored_and_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let (_data, cache) = cache(&place);
+        let engine = Engine::start_pure(16, Arc::new(Compiler::here())).unwrap();
+        let mut settings = super::super::engine::code_settings();
+        settings.module_version(wasmtime::ModuleVersionStrategy::Custom("another".into())).unwrap();
+        let another = wasmtime::Engine::new(&settings).unwrap().precompile_component(EMPTY).unwrap();
+        let name = name(&engine, "one");
+        for code in [&another[..], b"no code", b""] {
+            let entry = [cache.tag(&name, code).as_ref(), code].concat();
+            fs::write(cache.place(&name), &entry).unwrap();
+            assert!(cache.verified(&name, &entry).is_some(), "it is authentic");
+            assert!(cache.find(&engine, "one").is_none());
+        }
+        cache.forget(&engine, "one");
+        cache.keep(&engine, "one", &compiled(&engine));
+        assert!(cache.find(&engine, "one").is_some());
+        // Found by a gateway of another version or settings it is not: they are part of its name.
+        let mut names = fs::read_dir(&cache.directory).unwrap();
+        assert!(names.next().unwrap().unwrap().file_name().to_str().unwrap().contains(env!("CARGO_PKG_VERSION")));
+    }
+
     #[test]
     fn another_master_key_loads_nothing() {
         let place = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
 
+use super::namesakes::Namesakes;
 use super::priming::Priming;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
@@ -174,6 +175,7 @@ impl Changes {
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         tell_disabled(&next);
         tell_overdrawn(&next, Some(&earlier));
+        tell_namesakes(&next, Some(&earlier));
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
         self.gateway.live.store(next.clone());
@@ -283,6 +285,14 @@ pub(super) fn tell_overdrawn(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
     let before: Vec<_> = earlier.into_iter().flat_map(|earlier| earlier.rooms.overdrawn()).collect();
     for overdrawn in snapshot.rooms.overdrawn().filter(|overdrawn| !before.contains(overdrawn)) {
         tracing::warn!("{overdrawn}");
+    }
+}
+
+/// Both serve, and one may have been meant to replace the other.
+pub(super) fn tell_namesakes(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
+    let before = earlier.map(|earlier| Namesakes::among(earlier).sentences()).unwrap_or_default();
+    for sentence in Namesakes::among(snapshot).sentences().iter().filter(|sentence| !before.contains(sentence)) {
+        tracing::warn!("{sentence}");
     }
 }
 

@@ -1,10 +1,12 @@
 //! What operators see of components and do with them, on a running gateway.
 
 use super::change::Changes;
+use super::namesakes::Namesakes;
 use crate::api::{Act, ActError, PluginControl};
 use crate::kv::Kv;
 use crate::plugin::shelf::{Card, ShelfError, What};
 use crate::plugin::{Beginning, Catalog, Kind, Policy, named_powers};
+use crate::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +14,7 @@ use std::sync::atomic::Ordering;
 impl PluginControl for Changes {
     fn list(&self) -> Value {
         let snapshot = self.gateway.live.load_full();
-        let mut policies: Vec<Value> = snapshot.policies.iter().map(|policy| self.shown(policy)).collect();
+        let mut policies: Vec<Value> = snapshot.policies.iter().map(|policy| self.shown(policy, &snapshot)).collect();
         policies.extend(snapshot.disabled.iter().map(|name| self.out_of_chains(name)));
         policies.sort_by(|a, b| a["policy"].as_str().cmp(&b["policy"].as_str()));
         json!({ "generation": snapshot.generation, "policies": policies })
@@ -64,12 +66,12 @@ impl PluginControl for Changes {
         }
         let snapshot = self.gateway.live.load_full();
         let serving = snapshot.policies.iter().find(|serving| *serving.name == *policy);
-        Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving)))
+        Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving, &snapshot)))
     }
 }
 
 impl Changes {
-    fn shown(&self, policy: &Arc<Policy>) -> Value {
+    fn shown(&self, policy: &Arc<Policy>, snapshot: &Snapshot) -> Value {
         let declared = &policy.component.declared;
         let counters: Map<String, Value> =
             policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
@@ -80,6 +82,8 @@ impl Changes {
         let reached: Map<String, Value> = reached.map(|(name, times)| (name.to_owned(), times.into())).collect();
         let waits = policy.record.quarantine.shown(self.gateway.clock.now());
         let card = self.card(&policy.name);
+        let plugin = snapshot.config.policies.get(&*policy.name).map_or("", |written| &*written.plugin);
+        let namesakes = Namesakes::among(snapshot);
         let (instances, not_primed) = match policy.beginning() {
             Beginning::Kept => ("pooled", None),
             Beginning::Primed => ("primed", None),
@@ -91,6 +95,8 @@ impl Changes {
             "policy": &*policy.name,
             "state": if held { "held" } else { "serving" },
             "plugin": declared.name,
+            "file": format!("{plugin}.wasm"),
+            "namesakes": namesakes.beside(&declared.name, plugin),
             "version": declared.version,
             "summary": declared.summary,
             "digest": policy.component.digest,

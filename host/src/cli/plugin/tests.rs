@@ -131,6 +131,21 @@ gas: aa00bb11cc22 was refused at 2026-03-01T10:00:00.000Z:
     assert_eq!(run_line(admin, "list --json").await.json(), stage.list());
 }
 
+#[test]
+fn files_whose_components_have_one_name_are_told() {
+    let told = |namesakes: Value| {
+        let mut out = Vec::new();
+        let policy = json!({ "policy": "b", "file": "b.wasm", "plugin": "v", "namesakes": namesakes });
+        write_namesakes(&policy, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        told(json!(["a.wasm", "c.wasm"])),
+        "b: serves from b.wasm; what is in a.wasm and c.wasm calls itself `v` too\n"
+    );
+    assert_eq!((told(json!([])), told(Value::Null)), (String::new(), String::new()));
+}
+
 #[tokio::test]
 async fn history_is_told_with_its_reasons() {
     let (admin, stage) = start().await;
