@@ -11,6 +11,7 @@ mod must;
 mod neighbours;
 mod origin;
 mod report;
+mod start;
 mod subject;
 mod usage;
 
@@ -50,6 +51,9 @@ pub struct Options {
     /// Measure only what hostile guests cost.
     #[arg(long, conflicts_with = "without_calls")]
     hostile_only: bool,
+    /// Measure only how long a start takes.
+    #[arg(long, conflicts_with_all = ["without_calls", "hostile_only"])]
+    start_only: bool,
     /// Everything is built: measure. Set by the command itself, which measures with an optimised build of its own.
     #[arg(long, hide = true)]
     measure: bool,
@@ -71,7 +75,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut measuring = Command::new(repository.target().join("release/xtask"));
     let measured = run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring");
-    if !options.without_calls && !options.hostile_only {
+    if !options.without_calls && !options.hostile_only && !options.start_only {
         let section = Section::open("calls into one policy, pooled and fresh");
         let mut cargo = repository.cargo();
         cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);
@@ -118,6 +122,13 @@ struct Place {
 async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Musts> {
     let mut musts = Musts::default();
     if !options.hostile_only {
+        let table = start(place, &mut musts).await?;
+        print!("{table}");
+    }
+    if options.start_only {
+        return Ok(musts);
+    }
+    if !options.hostile_only {
         let rounds = all_rounds(subjects, place, options).await?;
         print!("{}{}", report::table(&rounds, options.connections), report::three_policies(&rounds, &mut musts));
     }
@@ -140,6 +151,19 @@ async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> R
     section.close();
     print!("{table}");
     Ok(musts)
+}
+
+/// First, as what runs beside it would be in its way.
+async fn start(place: &Place, musts: &mut Musts) -> Result<String> {
+    let section = Section::open("starts");
+    let (directory, plugins) = (place.directory.join("start"), place.components.join("plugins"));
+    let config = start::config();
+    let mut gateway =
+        subject::portico("portico, four policies", &config, &place.binary, &plugins, &directory, place.origin).await?;
+    let took = start::measure(&mut gateway, &place.binary, &directory).await;
+    gateway.stop().await;
+    section.close();
+    Ok(start::line(&took?, musts))
 }
 
 async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Vec<Measured>> {
