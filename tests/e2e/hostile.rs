@@ -191,6 +191,35 @@ fn fresh_instances_remember_nothing_and_pooled_ones_do() {
     assert_eq!(ask(&Gateway::start(&recycled)), ["1", "2", "1", "2", "1"]);
 }
 
+/// As the heap of an interpreter does: without a new instance in time, one call of each hundred or so would fail.
+#[test]
+fn an_instance_that_grows_is_replaced_before_a_call_fails() {
+    let origin = Origin::echo();
+    let toml = format!(
+        "{ONE_WORKER}[policies.grows]\ninstance = \"pooled\"\nmemory = \"4MiB\"\ndeadline = \"10s\"\n\
+         [upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\nchain = [\"grows\"]\n\
+         [[pillars.connect.routes]]\npath = \"/x\"\nauth = \"none\"\n",
+        origin.address
+    );
+    let gateway = Gateway::start(&toml);
+    let mut longest = 0;
+    let mut begun = 0_u64;
+    for call in 0..150 {
+        let answer = gateway.get("/v1/connect/x").send();
+        assert_eq!(answer.status, 200, "call {call}, the instance's {longest}: {}", answer.text());
+        let calls: u32 = answer.field("x-calls").and_then(|calls| calls.parse().ok()).expect("a number");
+        longest = longest.max(calls);
+        begun += u64::from(calls == 1);
+    }
+    // It begins with a megabyte or so: three quarters of the other three are 36 calls.
+    assert!((25..48).contains(&longest), "{longest} calls of one instance");
+    let policies = gateway.admin("GET", "/v1/plugins").send().json();
+    let shown = &policies["policies"][0];
+    assert_eq!((&shown["failures"], &shown["calls"]), (&serde_json::json!({}), &serde_json::json!(150)), "{shown}");
+    let renewals = shown["renewals"].as_u64().expect("a number");
+    assert!(renewals == begun || renewals + 1 == begun, "{renewals} of {begun}");
+}
+
 #[test]
 fn open_policies_are_skipped_and_the_guard_stays() {
     let origin = Origin::echo();

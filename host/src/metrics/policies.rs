@@ -48,6 +48,13 @@ fn calls(family: &mut Family<'_>, policies: &[Arc<Policy>]) -> fmt::Result {
         "Calls that brought no usable verdict, by kind; `quarantined` are those that were answered without asking.",
         failures,
     )?;
+    let renewals =
+        policies.iter().map(|policy| ([("policy", &*policy.name)], policy.record.renewals.load(Ordering::Relaxed)));
+    family.counter(
+        "portico_policy_renewals",
+        "Pooled instances that were replaced since they had grown from call to call.",
+        renewals,
+    )?;
     let counted = policies.iter().flat_map(|policy| {
         // What a plugin declares twice is one series: two of them make the whole exposition unreadable.
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();

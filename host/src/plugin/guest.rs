@@ -29,6 +29,8 @@ pub struct Guest {
     pub(super) bounds: Bounds,
     /// Bytes over all memories of the instance.
     memory: usize,
+    /// What of it was in use after the first call with the configuration that came last.
+    settled: usize,
     /// The CPU time of the thread when the deadline of the call came near.
     pub(super) near_deadline: Option<Duration>,
     /// What only guests that wait have.
@@ -50,13 +52,36 @@ pub struct Counter {
 
 impl Guest {
     pub(super) fn new(policy: Arc<str>, bounds: Bounds, counters: Arc<[Counter]>) -> Self {
-        Self { bounds, memory: 0, near_deadline: None, waiting: None, policy, counters, lines: 0, dropped: 0 }
+        Self {
+            bounds,
+            memory: 0,
+            settled: 0,
+            near_deadline: None,
+            waiting: None,
+            policy,
+            counters,
+            lines: 0,
+            dropped: 0,
+        }
     }
 
     /// As one that can wait.
     pub(super) fn waiting(mut self, waiting: Waiting) -> Self {
         self.waiting = Some(Box::new(waiting));
         self
+    }
+
+    /// Called after the first call with another configuration: what it has now, it needs.
+    pub(super) fn settled(&mut self) {
+        self.settled = self.memory;
+    }
+
+    /// Whether it has grown by more than three quarters of what was left to it when it settled. Memory of a guest never gets
+    /// less, so one of its next calls would get no more. What merely needs much of its memory from the first call on has
+    /// not grown.
+    pub(super) fn has_outgrown(&self) -> bool {
+        let left = |used| self.bounds.memory.saturating_sub(used);
+        left(self.memory) < left(self.settled) / 4
     }
 
     /// Called after each call into the guest.
@@ -128,5 +153,34 @@ impl ResourceLimiter for Guest {
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= if self.waiting.is_some() { TABLE_ELEMENTS_WAITING } else { TABLE_ELEMENTS })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown(guest: &mut Guest, to: usize) -> bool {
+        let current = guest.memory;
+        guest.memory_growing(current, to, None).unwrap()
+    }
+
+    #[test]
+    fn what_grows_is_outgrown_and_what_is_large_is_not() {
+        let bounds =
+            Bounds { fuel: 1, fuel_per_kib: 1, deadline: Duration::from_secs(1), memory: 1 << 20, copied_out: 1 };
+        let mut guest = Guest::new("g".into(), bounds, Arc::new([]));
+        assert!(grown(&mut guest, 800 << 10), "three quarters and more, from the beginning");
+        guest.settled();
+        assert!(!guest.has_outgrown());
+        assert!(grown(&mut guest, 960 << 10));
+        assert!(!guest.has_outgrown(), "64 of 224 KiB are left");
+        assert!(grown(&mut guest, 970 << 10));
+        assert!(guest.has_outgrown(), "54 of 224 KiB are left");
+        guest.settled();
+        assert!(grown(&mut guest, 1 << 20) && guest.has_outgrown());
+        guest.settled();
+        assert!(!guest.has_outgrown(), "nothing is left, and nothing was");
+        assert!(!grown(&mut guest, (1 << 20) + 1));
     }
 }

@@ -150,7 +150,7 @@ impl Instances {
     ) -> Result<Answer<T>, Failure> {
         match policy.mode {
             Mode::Fresh => self.make(policy)?.ask(policy, slot, ask),
-            Mode::Pooled { recycle_after } => {
+            Mode::Pooled { .. } => {
                 if !self.warm.contains_key(&policy.id) {
                     let live = self.make(policy)?;
                     self.warm.insert(policy.id, (Arc::downgrade(policy), live));
@@ -159,7 +159,7 @@ impl Instances {
                     return Err(Failure::NoInstance("it was not kept".into()));
                 };
                 let answer = live.ask(policy, slot, ask);
-                if answer.is_err() || live.calls >= recycle_after {
+                if answer.is_err() || !policy.keeps(live.store.data(), live.calls) {
                     self.warm.remove(&policy.id);
                 }
                 answer
@@ -210,7 +210,8 @@ impl Live {
             start_clock(&mut self.store);
         }
         let number = slot as usize;
-        if self.open.get(number).copied().unwrap_or(false) {
+        let is_first = self.open.get(number).copied().unwrap_or(false);
+        if is_first {
             self.configure_as_checked(policy, number)?;
             self.open[number] = false;
         }
@@ -218,6 +219,9 @@ impl Live {
         let answer = ask(self);
         let left = self.store.get_fuel().unwrap_or(0);
         self.store.data_mut().call_ended();
+        if is_first {
+            self.store.data_mut().settled();
+        }
         self.calls += 1;
         match answer {
             Ok(value) => Ok(Answer { value, fuel: policy.bounds.fuel.saturating_sub(left) }),

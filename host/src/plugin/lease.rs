@@ -13,7 +13,6 @@ use super::failure::Failure;
 use super::instance::{Answer, Live};
 use super::policy::Policy;
 use super::room::{Places, Rooms};
-use crate::config::Instance as Mode;
 use budget::Budget;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -285,8 +284,7 @@ impl Lease {
     /// The body is over, or of no interest: a pooled instance can follow the next one.
     pub fn give_back(mut self) {
         let Some((live, place)) = self.live.take() else { return };
-        let Mode::Pooled { recycle_after } = self.policy.mode else { return };
-        if live.calls < recycle_after
+        if self.policy.keeps(live.store.data(), live.calls)
             && let Some(held) = self.leases.of.borrow_mut().get_mut(&self.policy.id)
             && held.idle.len() < IDLE
         {

@@ -8,7 +8,7 @@ use super::component::Component;
 use super::contract::{self, Auth};
 use super::failure::Kind;
 use super::grant;
-use super::guest::Counter;
+use super::guest::{Counter, Guest};
 use super::instance::plan_of;
 use super::linked::Linked;
 use super::plan::{self, Plan};
@@ -66,6 +66,8 @@ pub struct Record {
     pub calls: AtomicU64,
     /// Calls that brought no usable verdict, by [`Kind`].
     failures: [AtomicU64; Kind::ALL.len()],
+    /// Pooled instances that were replaced since they had grown.
+    pub renewals: AtomicU64,
     /// What it reached for beside its requests.
     pub reached: Arc<Reached>,
     /// Who has to wait.
@@ -77,7 +79,7 @@ impl Record {
         // Differs from process to process and from policy to policy.
         let quarantine = Quarantine::new(RandomState::new().hash_one(0_u8));
         let (failures, reached) = Default::default();
-        Self { counters, calls: AtomicU64::new(0), failures, reached, quarantine }
+        Self { counters, calls: AtomicU64::new(0), failures, renewals: AtomicU64::new(0), reached, quarantine }
     }
 
     /// Counts a failure.
@@ -269,6 +271,17 @@ impl Policy {
     /// What fresh instances are made from, once that is more than the component.
     pub(super) fn primed(&self) -> Option<&Arc<Linked>> {
         self.primed.get()
+    }
+
+    /// Whether an instance that has had so many calls is kept for the next one. One that grows from call to call goes before a
+    /// call fails for it; that is counted.
+    pub(super) fn keeps(&self, guest: &Guest, calls: u64) -> bool {
+        let Instance::Pooled { recycle_after } = self.mode else { return false };
+        if guest.has_outgrown() {
+            self.record.renewals.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        calls < recycle_after
     }
 
     /// Whether it is already what it would be made into from these.

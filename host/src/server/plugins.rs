@@ -106,6 +106,7 @@ impl Changes {
             "powers": named_powers(declared.powers).collect::<Vec<_>>(),
             "calls": policy.record.calls.load(Ordering::Relaxed),
             "failures": failures,
+            "renewals": policy.record.renewals.load(Ordering::Relaxed),
             "counters": counters,
             "reached": reached,
             "store": self.space_of(policy),

@@ -114,8 +114,7 @@ fn who_makes_a_policy_overrun_in_a_later_phase_waits_and_nobody_else() {
 fn an_exchange_that_overruns_twice_counts_once() {
     let origin = Origin::echo();
     let config = json!({ "request": { "loop_at": "bad" }, "loop_at_status": 503 });
-    let gateway =
-        gateway(origin.address, &[Link::new("loops", json!({ "request_body": "inspect" }), config)], "");
+    let gateway = gateway(origin.address, &[Link::new("loops", json!({ "request_body": "inspect" }), config)], "");
     for exchange in 1..=4 {
         assert_eq!(ask(&gateway, 2, "POST", "/v1/connect/x", "bad"), 503);
         let shown = policy(&gateway);

@@ -4,7 +4,6 @@ use super::Waiting;
 use super::reach::Reach;
 use super::run::Counted;
 use super::wasi::Real;
-use crate::config::Instance as Mode;
 use crate::plugin::Answer;
 use crate::plugin::bindings_0_1_waiting::policy_world::{WaitingPolicy, WaitingPolicyIndices};
 use crate::plugin::bindings_0_1_waiting::response_world::{Response as ResponseExports, ResponseIndices};
@@ -213,11 +212,8 @@ async fn call<T>(
         Ok((live, answer))
     };
     let (live, answer) = tokio::time::timeout(most, asked).await.unwrap_or(Err(Failure::WaitedTooLong))?;
-    match policy.mode {
-        Mode::Pooled { recycle_after } if live.calls < recycle_after => {
-            instances.borrow_mut().waiting.give_back(policy, live);
-        }
-        Mode::Pooled { .. } | Mode::Fresh => {}
+    if policy.keeps(live.store.data(), live.calls) {
+        instances.borrow_mut().waiting.give_back(policy, live);
     }
     Ok(answer)
 }
@@ -283,7 +279,8 @@ impl Live {
         ask: impl AsyncFnOnce(&mut Self) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Failure> {
         let number = slot as usize;
-        if !self.configured.get(number).copied().unwrap_or(true) {
+        let is_first = !self.configured.get(number).copied().unwrap_or(true);
+        if is_first {
             let answer = self.configure(slot, &policy.slots[number].at).await?;
             plan::holds(answer, &policy.slots[number].plan)?;
             self.configured[number] = true;
@@ -295,6 +292,9 @@ impl Live {
         let answer = ask(self).await;
         let left = self.store.get_fuel().unwrap_or(0);
         self.store.data_mut().call_ended();
+        if is_first {
+            self.store.data_mut().settled();
+        }
         self.calls += 1;
         let value = answer.map_err(|error| Failure::of(&error))?;
         Ok(Answer { value, fuel: policy.bounds.fuel.saturating_sub(left) })
