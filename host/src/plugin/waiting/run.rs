@@ -162,7 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_that_wakes_itself_goes_on() {
-        let steps = Turns::default().drive(Arc::default(), async {
+        let turns = Turns::default();
+        let steps = turns.drive(Arc::default(), async {
             for _ in 0..3 {
                 tokio::task::yield_now().await;
             }
