@@ -54,6 +54,12 @@ const WAITING_STACK: usize = 1 << 20;
 /// Stack on which such a guest and what it calls in the host run.
 const FIBER: usize = 2 << 20;
 
+/// Bytes of such a stack that stay resident when its call ends: what most calls use.
+const STACK_KEPT: usize = 16 << 10;
+
+/// Fuel after which a guest that waits lets its worker do something else: some 100 µs, where a tick of the clock is 5 ms.
+const FUEL_AT_ONCE: u64 = 200_000;
+
 /// What the imports begin with that make a guest wait.
 const WAITING: [&str; 3] = ["wasi:", "portico:policy/kv@", "portico:policy/http@"];
 
@@ -188,6 +194,7 @@ impl Engine {
     /// The one for guests that wait, and its clock.
     fn start_waiting(compiler: Arc<Compiler>) -> Result<Self, EngineError> {
         let mut pool = pool(MOST_WAITING);
+        pool.async_stack_keep_resident(STACK_KEPT);
         // Interpreters are linked together from dozens of modules around one memory.
         pool.total_core_instances(MOST_WAITING * 128)
             .total_memories(MOST_WAITING * MEMORIES_WAITING)
@@ -270,6 +277,9 @@ impl Engine {
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|mut store| Ok(at_deadline(store.data_mut())));
         store.set_hostcall_fuel(bounds.copied_out);
+        if self.waits {
+            store.fuel_async_yield_interval(Some(FUEL_AT_ONCE)).map_err(|error| Failure::of(&error))?;
+        }
         refuel(&mut store)?;
         start_clock(&mut store);
         Ok(store)

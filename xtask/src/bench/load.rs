@@ -71,9 +71,23 @@ pub async fn run(target: &Target, connections: u32, time: Duration) -> Result<Ou
 
 /// Runs on a thread of its own, on the CPU for load.
 pub async fn apart<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> Result<T> {
+    on_thread(|| Ok(()), work).await
+}
+
+/// As [`apart`], on a thread that gives way to the others there.
+pub async fn apart_behind<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> Result<T> {
+    // On Linux this is about the thread.
+    let behind = || rustix::process::setpriority_process(None, 10).context("this thread cannot give way to others");
+    on_thread(behind, work).await
+}
+
+async fn on_thread<T: Send + 'static>(
+    begin: impl FnOnce() -> Result<()> + Send + 'static,
+    work: impl AsyncFnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let (send, receive) = tokio::sync::oneshot::channel();
     let work = move || {
-        let outcome = usage::bind(usage::LOAD_CPU).and_then(|()| {
+        let outcome = usage::bind(usage::LOAD_CPU).and_then(|()| begin()).and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(work()))
         });

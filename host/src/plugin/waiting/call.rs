@@ -2,7 +2,7 @@
 
 use super::Waiting;
 use super::reach::Reach;
-use super::run::Counted;
+use super::run::Turns;
 use super::wasi::Real;
 use crate::plugin::Answer;
 use crate::plugin::bindings_0_1_waiting::policy_world::{WaitingPolicy, WaitingPolicyIndices};
@@ -64,6 +64,7 @@ pub(super) struct Live {
 pub struct Pool {
     of: HashMap<u64, OfPolicy, rustc_hash::FxBuildHasher>,
     places: Rc<RefCell<Places>>,
+    turns: Turns,
 }
 
 /// What there is of one policy on this worker.
@@ -199,16 +200,17 @@ async fn call<T>(
     ask: impl AsyncFnOnce(&mut Live) -> wasmtime::Result<T>,
 ) -> Result<Answer<T>, Failure> {
     let (_counting, idle) = instances.borrow_mut().waiting.begin(policy)?;
+    let turns = instances.borrow().waiting.turns.clone();
     let most = policy.bounds.deadline + policy.waits.time;
     let asked = async {
         let mut live = match idle {
             Some(live) => live,
-            None => make(instances, policy, (now, seed)).await?,
+            None => make(instances, policy, (now, seed), &turns).await?,
         };
         live.at(now, seed);
         let run = live.store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
         start_clock(&mut live.store);
-        let answer = Counted::new(run, live.ask(policy, slot, ask)).await?;
+        let answer = turns.drive(run, live.ask(policy, slot, ask)).await?;
         Ok((live, answer))
     };
     let (live, answer) = tokio::time::timeout(most, asked).await.unwrap_or(Err(Failure::WaitedTooLong))?;
@@ -219,11 +221,11 @@ async fn call<T>(
 }
 
 /// A new instance; where there is no room, those that idle make some.
-async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64)) -> Result<Live, Failure> {
-    match Live::of(policy, at).await {
+async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64), turns: &Turns) -> Result<Live, Failure> {
+    match Live::of(policy, at, turns).await {
         Err(Failure::NoInstance(_)) => {
             instances.borrow_mut().waiting.make_room();
-            Live::of(policy, at).await
+            Live::of(policy, at, turns).await
         }
         made => made,
     }
@@ -231,7 +233,7 @@ async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64)) -
 
 impl Live {
     /// An instance of a policy, which begins at a moment of a request.
-    pub(super) async fn of(policy: &Policy, (now, seed): (u64, u64)) -> Result<Self, Failure> {
+    pub(super) async fn of(policy: &Policy, (now, seed): (u64, u64), turns: &Turns) -> Result<Self, Failure> {
         let component = &policy.component;
         let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
         let real = Real { clock: granted("clock"), random: granted("random") };
@@ -239,19 +241,19 @@ impl Live {
         let waiting = Waiting::new(&policy.name, real, policy.reach());
         waiting.at(now, seed);
         let guest = guest.waiting(waiting);
-        let mut live = Self::new(component, guest).await?;
+        let mut live = Self::new(component, guest, turns).await?;
         live.configured = vec![false; policy.slots.len()];
         Ok(live)
     }
 
     /// An instance of a component; it has the time of one call for its beginning.
-    pub(super) async fn new(component: &Component, guest: Guest) -> Result<Self, Failure> {
+    pub(super) async fn new(component: &Component, guest: Guest, turns: &Turns) -> Result<Self, Failure> {
         let Runs::Waiting(exports) = &component.linked.runs else {
             return Err(Failure::NoInstance("it is of the other engine".into()));
         };
         let mut store = component.engine.store(guest)?;
         let run = store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
-        let made = Counted::new(run, component.linked.instance.instantiate_async(&mut store)).await;
+        let made = turns.drive(run, component.linked.instance.instantiate_async(&mut store)).await;
         let made = made.map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),
             false => Failure::NoInstance(error.root_cause().to_string()),
@@ -284,6 +286,8 @@ impl Live {
             let answer = self.configure(slot, &policy.slots[number].at).await?;
             plan::holds(answer, &policy.slots[number].plan)?;
             self.configured[number] = true;
+            // That was a step; the call is another one.
+            tokio::task::yield_now().await;
         }
         refuel(&mut self.store)?;
         if let Some(waiting) = &mut self.store.data_mut().waiting {

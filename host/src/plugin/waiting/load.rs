@@ -3,6 +3,7 @@
 use super::Waiting;
 use super::call::Live;
 use super::reach::Reach;
+use super::run::Turns;
 use super::wasi::Real;
 use crate::config::Bounds;
 use crate::plugin::component::Component;
@@ -24,7 +25,7 @@ pub(in crate::plugin) fn describe(component: &Component, bounds: Bounds) -> Resu
         let name: Arc<str> = "(loading)".into();
         let guest =
             Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default(), Reach::none()));
-        let mut live = Live::new(component, guest).await?;
+        let mut live = Live::new(component, guest, &Turns::default()).await?;
         start_clock_of_load(&mut live.store);
         let first = live.describe().await?;
         start_clock_of_load(&mut live.store);
@@ -39,7 +40,7 @@ pub(in crate::plugin) fn plan(
     at: &SlotUse,
 ) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
     wait_for(async {
-        let mut live = Live::of(policy, (0, 0)).await?;
+        let mut live = Live::of(policy, (0, 0), &Turns::default()).await?;
         start_clock_of_load(&mut live.store);
         live.configure(number, at).await
     })

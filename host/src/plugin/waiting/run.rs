@@ -1,11 +1,13 @@
-//! How long a guest that waits has run: the processor time of its own polls, whatever else its worker does meanwhile.
+//! When a guest that waits runs, and how long it has: the processor time of its own polls, whatever else its worker does
+//! meanwhile.
 
 use crate::plugin::engine::processor_time;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The running time of one call. Nanoseconds; one thread at a time touches it.
 #[derive(Debug, Default)]
@@ -36,12 +38,17 @@ impl Run {
         self.used.load(Ordering::Relaxed).saturating_add(this_poll)
     }
 
-    fn resumed(&self) {
-        self.since.store(nanos(processor_time()), Ordering::Relaxed);
+    /// A poll begins. Both tell the processor time of the thread.
+    fn resumed(&self) -> u64 {
+        let now = processor_time();
+        self.since.store(nanos(now), Ordering::Relaxed);
+        nanos(now)
     }
 
-    fn suspended(&self) {
-        self.used.store(self.used_by(processor_time()), Ordering::Relaxed);
+    fn suspended(&self) -> u64 {
+        let now = processor_time();
+        self.used.store(self.used_by(now), Ordering::Relaxed);
+        nanos(now)
     }
 }
 
@@ -49,48 +56,131 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A call whose running time is counted.
-pub(super) struct Counted<F> {
-    call: Pin<Box<F>>,
-    run: Arc<Run>,
+/// Whose turn it is on a worker: one guest that waits runs at a time, and however many want to, the worker looks at its
+/// sockets after each slice. So a request that has nothing to do with them waits for one slice and not for all of them.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Turn>);
+
+#[derive(Debug)]
+struct Turn {
+    of: Semaphore,
+    /// Nanoseconds that guests had since the worker looked at its sockets.
+    had: AtomicU64,
 }
 
-impl<F> Counted<F> {
-    pub(super) fn new(run: Arc<Run>, call: F) -> Self {
-        Self { call: Box::pin(call), run }
+/// Time for guests between two looks at the sockets.
+const SLICE: Duration = Duration::from_micros(100);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Turn { of: Semaphore::new(1), had: AtomicU64::new(0) }))
     }
 }
 
-impl<F: Future> Future for Counted<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.run.resumed();
-        let polled = self.call.as_mut().poll(context);
-        self.run.suspended();
-        polled
+impl Turns {
+    /// Drives a call to its end, each step in its turn. Its running time is counted, and the time of its turns is not.
+    pub(super) async fn drive<F: Future>(&self, run: Arc<Run>, call: F) -> F::Output {
+        let mut call = Box::pin(call);
+        loop {
+            // Never closed.
+            let turn = self.0.of.acquire().await;
+            if self.0.had.load(Ordering::Relaxed) >= nanos(SLICE) {
+                tokio::task::yield_now().await;
+                self.0.had.store(0, Ordering::Relaxed);
+            }
+            let step = poll_fn(|context| {
+                let begun = run.resumed();
+                let polled = call.as_mut().poll(context);
+                self.0.had.fetch_add(run.suspended().saturating_sub(begun), Ordering::Relaxed);
+                Poll::Ready(polled)
+            });
+            if let Poll::Ready(answer) = step.await {
+                return answer;
+            }
+            drop(turn);
+            woken().await;
+        }
     }
+}
+
+/// Ends when the task is polled again, as it is when anything wakes it.
+fn woken() -> impl Future<Output = ()> {
+    let mut again = false;
+    poll_fn(move |_| if std::mem::replace(&mut again, true) { Poll::Ready(()) } else { Poll::Pending })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Has the thread for a while.
+    fn busy(time: Duration) {
+        let before = processor_time();
+        while processor_time() - before < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_no_turn_waits_for_one_slice_and_not_for_all() {
+        let (turns, ended) = (Turns::default(), Arc::new(AtomicU64::new(0)));
+        let guests: Vec<_> = (0..8)
+            .map(|_| {
+                let (turns, ended) = (turns.clone(), ended.clone());
+                tokio::spawn(async move {
+                    turns.drive(Arc::default(), async { busy(SLICE * 2) }).await;
+                    ended.fetch_add(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        let mut seen = Vec::new();
+        while ended.load(Ordering::Relaxed) < 8 {
+            tokio::task::yield_now().await;
+            seen.push(ended.load(Ordering::Relaxed));
+        }
+        assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= 1), "one at a time between two looks: {seen:?}");
+        for guest in guests {
+            guest.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn short_steps_share_a_slice_and_one_that_left_has_no_turn() {
+        let turns = Turns::default();
+        let mut left = Box::pin(turns.drive(Arc::default(), std::future::pending::<()>()));
+        let pending = poll_fn(|context| Poll::Ready(left.as_mut().poll(context).is_pending())).await;
+        assert!(pending, "it waits for something else, and without a turn");
+        turns.drive(Arc::default(), async {}).await;
+        turns.0.had.store(nanos(SLICE), Ordering::Relaxed);
+        let mut holds = Box::pin(turns.drive(Arc::default(), async {}));
+        let pending = poll_fn(|context| Poll::Ready(holds.as_mut().poll(context).is_pending())).await;
+        assert!(pending, "its turn is after the next look");
+        drop(holds);
+        turns.drive(Arc::default(), async {}).await;
+        assert!(turns.0.had.load(Ordering::Relaxed) < nanos(SLICE), "a look begins a new slice");
+    }
+
+    #[tokio::test]
+    async fn a_step_that_wakes_itself_goes_on() {
+        let turns = Turns::default();
+        let steps = turns.drive(Arc::default(), async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            3
+        });
+        assert_eq!(steps.await, 3);
+    }
+
     #[test]
     fn only_its_own_polls_count() {
         let run = Run::default();
         run.start(Duration::from_millis(2));
         run.suspended();
-        let before = processor_time();
-        while processor_time() - before < Duration::from_millis(5) {
-            std::hint::spin_loop();
-        }
+        busy(Duration::from_millis(5));
         run.resumed();
         assert!(!run.is_over(processor_time()), "the thread did something else meanwhile");
-        let before = processor_time();
-        while processor_time() - before < Duration::from_millis(3) {
-            std::hint::spin_loop();
-        }
+        busy(Duration::from_millis(3));
         assert!(run.is_over(processor_time()), "now it ran itself");
         run.start(Duration::from_millis(2));
         assert!(!run.is_over(processor_time()), "a new call begins anew");
