@@ -4,6 +4,7 @@
 //! have beside that is in [`super::waiting`].
 
 use super::bindings_0_1::portico::policy::{log, metrics, types};
+use super::engine::LOAD;
 use super::waiting::Waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
@@ -51,6 +52,12 @@ pub struct Counter {
 impl Guest {
     pub(super) fn new(policy: Arc<str>, bounds: Bounds, counters: Arc<[Counter]>) -> Self {
         Self { bounds, memory: 0, near_deadline: None, waiting: None, policy, counters, lines: 0, dropped: 0 }
+    }
+
+    /// As one that is loaded: for its beginning too it has the time of a step of a load.
+    pub(super) fn loading(mut self) -> Self {
+        self.bounds.deadline = self.bounds.deadline.max(LOAD);
+        self
     }
 
     /// As one that can wait.

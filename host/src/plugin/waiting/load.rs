@@ -1,7 +1,7 @@
 //! What is asked while a component is loaded, by whoever waits for it on a thread of its own. Never called on a worker.
 
 use super::Waiting;
-use super::call::Live;
+use super::call::{Live, guest_of};
 use super::reach::Reach;
 use super::wasi::Real;
 use crate::config::Bounds;
@@ -24,7 +24,7 @@ pub(in crate::plugin) fn describe(component: &Component, bounds: Bounds) -> Resu
         let name: Arc<str> = "(loading)".into();
         let guest =
             Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default(), Reach::none()));
-        let mut live = Live::new(component, guest).await?;
+        let mut live = Live::new(component, guest.loading()).await?;
         start_clock_of_load(&mut live.store);
         let first = live.describe().await?;
         start_clock_of_load(&mut live.store);
@@ -39,7 +39,7 @@ pub(in crate::plugin) fn plan(
     at: &SlotUse,
 ) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
     wait_for(async {
-        let mut live = Live::of(policy, (0, 0)).await?;
+        let mut live = Live::new(&policy.component, guest_of(policy, (0, 0)).loading()).await?;
         start_clock_of_load(&mut live.store);
         live.configure(number, at).await
     })
