@@ -126,6 +126,19 @@ fn hostile_plans_are_refused() {
     }
 }
 
+/// Nobody waits for a load: what it takes does not decide whether a component can be used, as it does for a call.
+#[test]
+fn a_load_has_time_for_an_instance_that_begins_late() {
+    let origin = Origin::echo();
+    let bounds = "fuel = 10000000000\ndeadline = \"5ms\"\nquarantine = false\n";
+    let route = "[[pillars.connect.routes]]\npath = \"/{*rest}\"\nauth = \"none\"\n";
+    let gateway = Gateway::start(&(toml(&origin, "late", bounds) + route));
+    let answer = gateway.get("/v1/connect/x").send();
+    assert_eq!((answer.status, answer.error().as_str()), (503, "policy_unavailable"));
+    let policies = gateway.admin("GET", "/v1/plugins").send().json();
+    assert_eq!(policies["policies"][0]["failures"], json!({ "past_deadline": 1 }));
+}
+
 #[test]
 fn what_configure_says_is_bounded() {
     let origin = Origin::echo();

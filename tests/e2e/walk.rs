@@ -73,7 +73,9 @@ pub fn follow(name: &str, number: u32) {
             Kind::Once => take_what_was_made(&stand.shown, at, stand.directory.path(), &place),
             Kind::Run { .. } | Kind::Build => {
                 let shown = stand.blocks.get(at + 1).filter(|next| next.kind == Kind::Shown);
+                let begun = Instant::now();
                 differs.extend(terminal.type_in(block, shown, &place));
+                println!("{place}: after {:.1} s", begun.elapsed().as_secs_f64());
             }
             Kind::Shown => {}
         }
@@ -100,6 +102,7 @@ struct Terminal {
     input: ChildStdin,
     ended: Receiver<String>,
     own: PathBuf,
+    directory: PathBuf,
 }
 
 impl Terminal {
@@ -114,11 +117,14 @@ impl Terminal {
         // What the page compiles is compiled once: cargo keeps it here.
         shell.env("CARGO_BUILD_BUILD_DIR", page::cargo_keeps(&repository()));
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn().expect("a shell");
-        let input = shell.stdin.take().expect("an input");
+        let mut input = shell.stdin.take().expect("an input");
         let output = BufReader::new(shell.stdout.take().expect("an output"));
         let (tell, ended) = channel();
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Self { shell, input, ended, own: stand.own.path().to_owned() }
+        let [own, directory] = [&stand.own, &stand.directory].map(|directory| directory.path().to_owned());
+        // With the shell ends what it started, also where this process is ended: its input is closed then.
+        input.write_all(b"trap 'kill -9 0' EXIT\n").expect("an input");
+        Self { shell, input, ended, own, directory }
     }
 
     /// Types a block in; what was not as it says.
@@ -140,10 +146,18 @@ impl Terminal {
                 Some(code) => format!("it ended with {code} and not with {exit}"),
                 None => format!("a command of it failed, or it took longer than {PATIENCE:?}"),
             };
-            assert!(ended == Some(exit), "{place}: {how}:\n{}\n{said}", block.text);
+            assert!(ended == Some(exit), "{place}: {how}:\n{}\n{said}\n{}", block.text, self.log());
             let shown = shown.map_or("", |shown| &shown.text);
-            return Some(format!("{place}: the page shows\n{shown}\nand it was\n{said}"));
+            let differs = format!("{place}: the page shows\n{shown}\nand it was\n{said}");
+            // What did not come in all that time does not come: each later look would wait for as long, and in vain.
+            assert!(!looks, "{differs}\n{}", self.log());
+            return Some(differs);
         }
+    }
+
+    /// What the page's gateway has to say, where it keeps a log.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).map_or_else(|_| String::new(), |log| format!("its log:\n{log}"))
     }
 
     /// The exit code, if it ended at all; and what it said, on both streams. What only looks, or is to fail, does so in a shell of

@@ -163,7 +163,7 @@ impl Component {
     fn describe_twice(&self, bounds: Bounds) -> Result<[Descriptor; 2], Vec<String>> {
         let answer = || {
             let Runs::Pure { policy, .. } = &self.linked.runs else { return waiting::describe(self, bounds) };
-            let mut store = self.engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])))?;
+            let mut store = self.engine.store(Guest::new("(loading)".into(), bounds, Arc::new([])).loading())?;
             let made = self.linked.instance.instantiate(&mut store).map_err(|error| Failure::of(&error))?;
             let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
             let mut ask = || {

@@ -4,6 +4,7 @@
 //! have beside that is in [`super::waiting`].
 
 use super::bindings_0_1::portico::policy::{log, metrics, types};
+use super::engine::LOAD;
 use super::waiting::Waiting;
 use crate::config::Bounds;
 use std::sync::Arc;
@@ -63,6 +64,12 @@ impl Guest {
             lines: 0,
             dropped: 0,
         }
+    }
+
+    /// As one that is loaded: for its beginning too it has the time of a step of a load.
+    pub(super) fn loading(mut self) -> Self {
+        self.bounds.deadline = self.bounds.deadline.max(LOAD);
+        self
     }
 
     /// As one that can wait.

@@ -260,7 +260,8 @@ pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Resu
     if policy.component.waits() {
         return waiting::plan(policy, number, at);
     }
-    let mut live = Live::make(policy)?;
+    let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone()).loading();
+    let mut live = Live::new(&policy.component.engine, &policy.component.linked, guest)?;
     start_clock_of_load(&mut live.store);
     live.configure(number, at)
 }

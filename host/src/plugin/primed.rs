@@ -97,7 +97,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
     let linked = Arc::new(Linked::of(engine, &code).map_err(|error| root(&error))?);
     let mut bounds = policy.bounds;
     bounds.memory = bounds.memory.saturating_add(READING);
-    let guest = Guest::new(policy.name.clone(), bounds, policy.record.counters.clone());
+    let guest = Guest::new(policy.name.clone(), bounds, policy.record.counters.clone()).loading();
     let mut live = Live::new(engine, &linked, guest).map_err(|failure| told(&failure))?;
     for number in 0..policy.slots.len() {
         if (order.given_up)().is_some() {
@@ -118,7 +118,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
 
 /// Whether an instance begins at all, and still is what it was.
 fn try_out(policy: &Policy, linked: &Arc<Linked>) -> Result<(), Unprimed> {
-    let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
+    let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone()).loading();
     let again = Live::new(&policy.component.engine, linked, guest).and_then(|mut live| {
         start_clock_of_load(&mut live.store);
         live.describe()

@@ -10,8 +10,8 @@ use wasmtime::{Store, UpdateDeadline};
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// Wall clock for each step of a load, at least.
-const LOAD: Duration = Duration::from_secs(1);
+/// Time for each step of a load, at least.
+pub(in crate::plugin) const LOAD: Duration = Duration::from_secs(1);
 
 /// Gives a store the time of one call, from now.
 pub(in crate::plugin) fn start_clock(store: &mut Store<Guest>) {

@@ -231,17 +231,19 @@ async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64), t
     }
 }
 
+/// What an instance of a policy has, from a moment of a request on.
+pub(super) fn guest_of(policy: &Policy, (now, seed): (u64, u64)) -> Guest {
+    let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
+    let real = Real { clock: granted("clock"), random: granted("random") };
+    let waiting = Waiting::new(&policy.name, real, policy.reach());
+    waiting.at(now, seed);
+    Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone()).waiting(waiting)
+}
+
 impl Live {
     /// An instance of a policy, which begins at a moment of a request.
-    pub(super) async fn of(policy: &Policy, (now, seed): (u64, u64), turns: &Turns) -> Result<Self, Failure> {
-        let component = &policy.component;
-        let granted = |what: &str| policy.grant.wasi.iter().any(|granted| granted == what);
-        let real = Real { clock: granted("clock"), random: granted("random") };
-        let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone());
-        let waiting = Waiting::new(&policy.name, real, policy.reach());
-        waiting.at(now, seed);
-        let guest = guest.waiting(waiting);
-        let mut live = Self::new(component, guest, turns).await?;
+    pub(super) async fn of(policy: &Policy, moment: (u64, u64), turns: &Turns) -> Result<Self, Failure> {
+        let mut live = Self::new(&policy.component, guest_of(policy, moment), turns).await?;
         live.configured = vec![false; policy.slots.len()];
         Ok(live)
     }
