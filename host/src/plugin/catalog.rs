@@ -38,6 +38,11 @@ impl Catalog {
         self.engines.compiler().forget();
     }
 
+    /// Has a compiler stand ready for the next component, where one was compiled before.
+    pub fn get_ready(&self, bounds: config::Compile) {
+        self.engines.compiler().get_ready(bounds);
+    }
+
     /// Divides the places of each of these workers between these policies.
     pub fn divide(&self, policies: &[Arc<Policy>], workers: usize) -> Rooms {
         Rooms::of(policies, self.engines.places(), workers)

@@ -141,6 +141,14 @@ impl Changes {
     }
 
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
+        let applied = self.swap(config);
+        if !self.kept.ending.load(Ordering::Relaxed) {
+            self.kept.catalog.get_ready(self.gateway.live.load().config.plugins.compile);
+        }
+        applied
+    }
+
+    fn swap(&self, config: Config) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         if self.kept.ending.load(Ordering::Relaxed) {
