@@ -188,6 +188,7 @@ fn a_child_is_bounded_and_ends_with_what_it_is_for() {
     let serving = stand.serve();
     let child = the_ready_one(&serving);
     save(&stand, &slow_bomb());
+    until("it compiles", || busy(&child) > Duration::from_secs(1));
     until("it has bounded itself", || {
         let limits = std::fs::read_to_string(child.join("limits")).unwrap();
         let limit = |name: &str| {
