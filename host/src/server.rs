@@ -187,12 +187,17 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     // configuration that does not leaves nothing behind.
     let open = || Opened::open(&directory, &master_key, &kept);
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
-    let (snapshot, outcomes) = {
+    let built = {
         let kept = kept.clone();
         let build = move || kept.build(config, None).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
         let built = tokio::task::spawn_blocking(build).await;
-        built.map_err(|error| cannot(&error))??
+        built.map_err(|error| cannot(&error))?
     };
+    if let Some(cache) = kept.cache() {
+        // What does not fit need not be compiled again, either.
+        kept.catalog.keep_code(cache);
+    }
+    let (snapshot, outcomes) = built?;
     let Opened { data, vault } = existing.map_or_else(open, Ok)?;
     if let Some(cache) = kept.cache() {
         snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));

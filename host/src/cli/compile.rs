@@ -8,6 +8,9 @@ use std::io;
 /// Within what.
 #[derive(Debug, Args)]
 pub struct Bounds {
+    /// Make ready, and wait for the component; none may come.
+    #[arg(long)]
+    pub ahead: bool,
     /// Seconds of processor time.
     pub seconds: u64,
     /// Bytes of memory.
@@ -16,7 +19,8 @@ pub struct Bounds {
 
 /// Compiles what comes on standard input to standard output.
 pub fn run(bounds: &Bounds) -> Exit {
-    match plugin::compile_one(bounds.seconds, bounds.memory, &mut io::stdin().lock(), &mut io::stdout().lock()) {
+    let Bounds { ahead, seconds, memory } = *bounds;
+    match plugin::compile_one(seconds, memory, ahead, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("portico: the component cannot be compiled here: {error}");

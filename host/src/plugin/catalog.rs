@@ -20,12 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub struct Catalog {
     engines: Engines,
     compiled: Mutex<HashMap<String, Weak<Component>>>,
+    /// What is not in the cache yet: it is to serve first.
+    unkept: Mutex<Vec<Arc<Component>>>,
 }
 
 impl Catalog {
     /// A catalog on both engines.
     pub fn new(engines: Engines) -> Self {
-        Self { engines, compiled: Mutex::default() }
+        Self { engines, compiled: Mutex::default(), unkept: Mutex::default() }
     }
 
     /// How many instances have room at once.
@@ -36,6 +38,17 @@ impl Catalog {
     /// Has everything compiled again that took too much the last time.
     pub fn try_again(&self) {
         self.engines.compiler().forget();
+    }
+
+    /// Has the code that was compiled since found in the cache the next time, whatever became of the component.
+    pub fn keep_code(&self, cache: &CodeCache) {
+        let unkept = std::mem::take(&mut *self.unkept.lock().unwrap_or_else(PoisonError::into_inner));
+        unkept.iter().for_each(|component| component.keep_code(cache));
+    }
+
+    /// Has a compiler stand ready for the next component, where one was compiled before.
+    pub fn get_ready(&self, bounds: config::Compile) {
+        self.engines.compiler().get_ready(bounds);
     }
 
     /// Divides the places of each of these workers between these policies.
@@ -141,6 +154,9 @@ impl Catalog {
         let component = Component::load(&self.engines, bytes, written.bounds, cache, &order).map_err(told)?;
         let component = Arc::new(component);
         compiled.insert(name, Arc::downgrade(&component));
+        if component.compiled && cache.is_some() {
+            self.unkept.lock().unwrap_or_else(PoisonError::into_inner).push(component.clone());
+        }
         Ok(component)
     }
 }

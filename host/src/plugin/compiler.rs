@@ -6,16 +6,19 @@
 
 mod answer;
 mod child;
+mod launch;
+mod sample;
 
 use self::answer::Answer;
+use self::launch::{Launcher, Started};
 use super::component::digest;
 use crate::config;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -95,8 +98,10 @@ pub struct Order<'a> {
 
 /// Where components are compiled.
 pub struct Compiler {
-    /// The program that is started; `None` for this process.
-    program: Option<PathBuf>,
+    /// Starts the children; `None` for this process.
+    children: Option<Launcher>,
+    /// Whether something was compiled that was to serve, since one stood ready last.
+    used: AtomicBool,
     /// One at a time: each of them takes all processors, and as much memory as one may have.
     turn: Mutex<()>,
     /// How many wait for their turn.
@@ -107,7 +112,7 @@ pub struct Compiler {
 
 impl fmt::Debug for Compiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Compiler").field(&self.program).finish()
+        f.debug_tuple("Compiler").field(&self.children).finish()
     }
 }
 
@@ -122,12 +127,13 @@ impl Compiler {
 
     /// In a child, by the `portico` at this path.
     pub fn at(program: PathBuf) -> Self {
-        Self { program: Some(program), ..Self::here() }
+        Self { children: Some(Launcher::of(program)), ..Self::here() }
     }
 
     /// In this process, without any bound: for benches and tests that are about something else.
     pub fn here() -> Self {
-        Self { program: None, turn: Mutex::default(), waiting: AtomicUsize::new(0), beyond: Mutex::default() }
+        let (used, turn, waiting, beyond) = Default::default();
+        Self { children: None, used, turn, waiting, beyond }
     }
 
     /// Tries again what went beyond the bounds.
@@ -140,9 +146,31 @@ impl Compiler {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// The machine code of a component.
+    /// Has a child stand ready for the next component that is to serve, if there was one before. For when nothing else is to be
+    /// done.
+    pub(super) fn get_ready(&self, bounds: config::Compile) {
+        let Some(children) = &self.children else { return };
+        if self.used.swap(false, Ordering::Relaxed) { children.get_ready(bounds) } else { children.renew(bounds) }
+    }
+
+    /// The machine code of a component that is to serve as soon as it can.
     pub(super) fn compile(&self, component: &[u8], order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
-        let Some(program) = &self.program else {
+        self.used.store(true, Ordering::Relaxed);
+        self.in_turn(component, order, |children| children.take(order.bounds))
+    }
+
+    /// The machine code of a component that nobody waits for: it leaves a child that stands ready to those that are to serve.
+    pub(super) fn compile_at_leisure(&self, component: &[u8], order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
+        self.in_turn(component, order, |children| children.start(order.bounds))
+    }
+
+    fn in_turn(
+        &self,
+        component: &[u8],
+        order: &Order<'_>,
+        started: impl FnOnce(&Launcher) -> io::Result<Started>,
+    ) -> Result<Vec<u8>, CompileError> {
+        let Some(children) = &self.children else {
             return child::machine_code(component).map_err(CompileError::Invalid);
         };
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -154,8 +182,15 @@ impl Compiler {
             return Err(error.clone());
         }
         let begun = Instant::now();
-        let compiled = in_child(program, component, order);
-        tracing::debug!(digest, milliseconds = begun.elapsed().as_millis() as u64, "compiled, or not");
+        let started = started(children);
+        let ahead = started.as_ref().is_ok_and(|started| started.ahead);
+        let compiled = in_child(started, component, order).or_else(|error| match error {
+            // It may have ended as one that stood ready, before the component could have to do with it.
+            CompileError::Died(_) if ahead => in_child(children.start(order.bounds), component, order),
+            error => Err(error),
+        });
+        let milliseconds = begun.elapsed().as_millis() as u64;
+        tracing::debug!(digest, milliseconds, ahead, "compiled, or not");
         if let Err(error) = &compiled
             && error.comes_again()
         {
@@ -172,24 +207,9 @@ impl Compiler {
     }
 }
 
-fn in_child(program: &Path, component: &[u8], order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
-    let config::Compile { time, memory } = order.bounds;
-    let started = Command::new(program)
-        .arg0("portico")
-        .arg(COMMAND)
-        .arg(time.as_secs_f64().ceil().to_string())
-        .arg(memory.to_string())
-        .env_clear()
-        .envs(child::ENVIRONMENT)
-        .env("RAYON_NUM_THREADS", threads().to_string())
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+fn in_child(started: io::Result<Started>, component: &[u8], order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
     let unstarted = |error: io::Error| CompileError::Unstarted(error.to_string());
-    let mut child = started.map_err(unstarted)?;
+    let mut child = started.map_err(unstarted)?.child;
     let talked = talk(&mut child, component, order);
     let status = child.wait();
     let (heard, said) = talked.map_err(unstarted)?;
@@ -199,7 +219,7 @@ fn in_child(program: &Path, component: &[u8], order: &Order<'_>) -> Result<Vec<u
         Heard::Answer(Answer::TooLarge) => Err(CompileError::Code),
         Heard::Answer(Answer::Nonsense) => Err(CompileError::Nonsense),
         Heard::Answer(Answer::Nothing) => Err(because(status.ok(), &said, order.bounds)),
-        Heard::TooLong => Err(CompileError::Slow(time * WALL)),
+        Heard::TooLong => Err(CompileError::Slow(order.bounds.time * WALL)),
         Heard::GivenUp(reason) => Err(CompileError::GivenUp(reason)),
     }
 }

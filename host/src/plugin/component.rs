@@ -54,8 +54,8 @@ impl Wants {
 }
 
 impl Component {
-    /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. Takes a while: never
-    /// called on a worker.
+    /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. What is compiled is not in
+    /// the cache before [`Self::keep_code`], unless it is refused. Takes a while: never called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
@@ -73,34 +73,45 @@ impl Component {
         let is_known = known.is_some();
         let compiled = match known {
             Some(code) => code,
-            None => {
-                let code = engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?;
-                if let Some(cache) = cache {
-                    // What was found there was of no use.
-                    cache.forget(engine, &digest);
-                    cache.keep(engine, &digest, &code);
-                }
-                code
-            }
+            None => engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?,
         };
-        let wants = border(engine, &compiled)?;
+        if let Some(cache) = cache.filter(|_| !is_known) {
+            // What was found there was of no use.
+            cache.forget(engine, &digest);
+        }
+        let checked = Self::checked(engine, &compiled, &digest, !is_known, bounds);
+        if let Some(cache) = cache.filter(|_| checked.is_err()) {
+            // It will be looked at again, and is refused without being compiled then.
+            cache.keep(engine, &digest, &compiled);
+        }
+        checked
+    }
+
+    fn checked(
+        engine: &Engine,
+        compiled: &Compiled,
+        digest: &str,
+        is_new: bool,
+        bounds: Bounds,
+    ) -> Result<Self, Vec<String>> {
+        let wants = border(engine, compiled)?;
         let one = |error: wasmtime::Error| vec![format!("it does not fit {CONTRACT}: {error:#}")];
-        let [on_requests, on_responses] = [REQUEST_BODY, RESPONSE_BODY].map(|names| exports_any(&compiled, &names));
+        let [on_requests, on_responses] = [REQUEST_BODY, RESPONSE_BODY].map(|names| exports_any(compiled, &names));
         if engine.waits() && (on_requests || on_responses) {
             return Err(vec![
                 "it follows bodies and imports what can make it wait; a policy that follows bodies can import log and metrics alone"
                     .into(),
             ]);
         }
-        let linked = Linked::of(engine, &compiled).map_err(one)?;
+        let linked = Linked::of(engine, compiled).map_err(one)?;
         let mut component = Self {
             engine: engine.clone(),
             linked: Arc::new(linked),
-            weight: engine.weight(&compiled),
+            weight: engine.weight(compiled),
             declared: Declared::default(),
             wants,
-            digest,
-            compiled: !is_known,
+            digest: digest.to_owned(),
+            compiled: is_new,
         };
         let [descriptor, again] = component.describe_twice(bounds)?;
         let mut problems = Vec::new();

@@ -228,8 +228,16 @@ impl Engine {
 
     /// Compiles a component. Takes milliseconds to seconds: never called on a worker.
     pub(super) fn compile(&self, bytes: &[u8], order: &Order<'_>) -> Result<Component, CompileError> {
-        let code = self.compiler.compile(bytes, order)?;
-        cache::load(self, &code).map_err(|error| CompileError::Invalid(error.root_cause().to_string()))
+        self.loaded(&self.compiler.compile(bytes, order)?)
+    }
+
+    /// As [`Self::compile`], for what nobody waits for.
+    pub(super) fn compile_at_leisure(&self, bytes: &[u8], order: &Order<'_>) -> Result<Component, CompileError> {
+        self.loaded(&self.compiler.compile_at_leisure(bytes, order)?)
+    }
+
+    fn loaded(&self, code: &[u8]) -> Result<Component, CompileError> {
+        cache::load(self, code).map_err(|error| CompileError::Invalid(error.root_cause().to_string()))
     }
 
     /// What compiles for it.

@@ -70,7 +70,7 @@ fn primed(
         return Ok(known);
     }
     let configured = configured(policy, bytes, &order)?;
-    let code = engine.compile(&configured, &order).map_err(uncompiled)?;
+    let code = engine.compile_at_leisure(&configured, &order).map_err(uncompiled)?;
     let primed = linked(&code)?;
     try_out(policy, &primed)?;
     if let Some(cache) = cache {
@@ -93,7 +93,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
     wizer.keep_init_func(true);
     let (context, readable) = wizer.instrument_component(bytes).map_err(|error| root(&error))?;
     let engine = &policy.component.engine;
-    let code = engine.compile(&readable, order).map_err(uncompiled)?;
+    let code = engine.compile_at_leisure(&readable, order).map_err(uncompiled)?;
     let linked = Arc::new(Linked::of(engine, &code).map_err(|error| root(&error))?);
     let mut bounds = policy.bounds;
     bounds.memory = bounds.memory.saturating_add(READING);

@@ -152,6 +152,19 @@ impl Changes {
     }
 
     fn apply(&self, config: Config) -> Result<Applied, StartError> {
+        let applied = self.swap(config);
+        // Until now it would have held up what is to serve.
+        if let Some(cache) = self.kept.cache() {
+            self.gateway.live.load().policies.iter().for_each(|policy| policy.component.keep_code(cache));
+            self.kept.catalog.keep_code(cache);
+        }
+        if !self.kept.ending.load(Ordering::Relaxed) {
+            self.kept.catalog.get_ready(self.gateway.live.load().config.plugins.compile);
+        }
+        applied
+    }
+
+    fn swap(&self, config: Config) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         if self.kept.ending.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{connect, read_head};
+use super::load::{connect, read_head};
 use crate::bench::{Musts, resident};
 use crate::section::Section;
 

@@ -2,7 +2,10 @@
 
 use super::*;
 use std::cell::Cell;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
+
+mod ahead;
 
 const BOUNDS: config::Compile = config::Compile { time: Duration::from_secs(60), memory: 256 << 20 };
 
