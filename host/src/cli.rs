@@ -121,7 +121,12 @@ impl Target {
 
     /// Tells how a command ended: failures to `errors`, as JSON where that was asked for and there is some.
     fn tell(&self, outcome: Result<(), Failure>, errors: &mut dyn Write) -> Exit {
-        let Err(failure) = outcome else { return Exit::Done };
+        let failure = match outcome {
+            // Whoever closed the output, as `head` does, has seen what he wanted.
+            Ok(()) => return Exit::Done,
+            Err(Failure::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
+            Err(failure) => failure,
+        };
         let exit = failure.exit();
         // When not even the error can be printed, the exit code still says it.
         let _ = match &failure {

@@ -38,8 +38,9 @@ pub const MAX_VALUE: usize = 64 << 10;
 
 /// Operations of one space that run or wait; what is beyond is refused at once, so that it costs nobody memory.
 const ADMITTED: usize = 64;
-/// Operations of one space that run: less than of all spaces, so that one greedy guest does not stop the others.
-const RUNNING_OF_SPACE: usize = 4;
+/// Operations of one space that run. They are work more than waiting: two at once would not be quicker, and a greedy guest
+/// would take processors from whoever serves requests.
+const RUNNING_OF_SPACE: usize = 1;
 /// Operations that run, and so threads that a disk which stands still can hold.
 const RUNNING: usize = 16;
 /// How long an operation waits for its turn. One takes some 20 µs: who waits longer waits for a disk that stands still.

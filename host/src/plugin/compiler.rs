@@ -224,9 +224,10 @@ fn in_child(started: io::Result<Started>, component: &[u8], order: &Order<'_>) -
     }
 }
 
-/// Threads for one component: each has memory of its own, which counts, and more than some bring little.
+/// Threads for one component: twice as many as processors, since on a busy machine each is served as often as any other,
+/// and somebody waits for the new version. Each has memory of its own, which counts, and more than some bring little.
 fn threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
+    (2 * thread::available_parallelism().map_or(1, usize::from)).min(MOST_THREADS)
 }
 
 /// How the wait for a child ended.

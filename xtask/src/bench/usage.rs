@@ -69,14 +69,18 @@ impl CpuTime {
     }
 }
 
-/// Memory that a process and its children hold, in bytes.
+/// Memory that a process and its children hold, in bytes. What several of them share, as the pages of their program, is
+/// counted once (proportional set size).
 pub fn resident(process: u32) -> Result<u64> {
     let mut sum = 0;
     for process in with_children(process) {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let held = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+        let line = held.lines().find_map(|line| line.strip_prefix("Pss:"));
         let kibibytes: Option<u64> = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
         sum += kibibytes.unwrap_or(0) * 1024;
+    }
+    if sum == 0 {
+        bail!("/proc tells no memory of process {process}; has it ended?");
     }
     Ok(sum)
 }
