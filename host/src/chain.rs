@@ -196,7 +196,8 @@ impl Step {
         let pass = self.admit(facts)?;
         let gathered = self.gather(facts, chain, earlier);
         let request = self.request(facts, &gathered);
-        let answer = pass.saw(Instances::on_request_waiting(instances, &self.policy, request, facts.seed).await)?;
+        let answer = Instances::on_request_waiting(instances, &self.policy, request, facts.seed, pass.queued()).await;
+        let answer = pass.saw(answer)?;
         Ok((self.policy.accept(self.slot, answer.value)?, answer.fuel))
     }
 

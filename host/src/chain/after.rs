@@ -106,7 +106,8 @@ impl Step {
         let pass = self.admit_response(head)?;
         let (fields, others) = self.gather_response(head);
         let response = self.response(head, &fields, &others, decision);
-        let answer = pass.saw(Instances::on_response_waiting(instances, &self.policy, response, head.seed).await)?;
+        let answer = Instances::on_response_waiting(instances, &self.policy, response, head.seed, pass.queued()).await;
+        let answer = pass.saw(answer)?;
         self.thought(answer, decision)
     }
 

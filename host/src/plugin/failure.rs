@@ -23,6 +23,8 @@ pub enum Failure {
     NoInstance(String),
     /// It waited longer than it may: for the store, for somebody outside, or in WASI.
     WaitedTooLong,
+    /// It waited for its turns beside other guests for most of its time.
+    NoTurn,
     /// As many of its calls as may are waiting or running already, or it follows as many bodies as it may.
     Busy,
     /// It was not asked: calls of this caller overran too often, or those of most callers.
@@ -54,6 +56,7 @@ impl Failure {
             Self::NotAllowed(_) => Kind::NotAllowed,
             Self::NoInstance(_) => Kind::NoInstance,
             Self::WaitedTooLong => Kind::WaitedTooLong,
+            Self::NoTurn => Kind::NoTurn,
             Self::Busy => Kind::Busy,
             Self::Quarantined { .. } => Kind::Quarantined,
         }
@@ -89,6 +92,8 @@ pub enum Kind {
     NoInstance,
     /// [`Failure::WaitedTooLong`]
     WaitedTooLong,
+    /// [`Failure::NoTurn`]
+    NoTurn,
     /// [`Failure::Busy`]
     Busy,
     /// [`Failure::Quarantined`]
@@ -97,7 +102,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OutOfFuel,
         Self::PastDeadline,
         Self::Trapped,
@@ -105,6 +110,7 @@ impl Kind {
         Self::NotAllowed,
         Self::NoInstance,
         Self::WaitedTooLong,
+        Self::NoTurn,
         Self::Busy,
         Self::Quarantined,
     ];
@@ -119,6 +125,7 @@ impl Kind {
             Self::NotAllowed => "not_allowed",
             Self::NoInstance => "no_instance",
             Self::WaitedTooLong => "waited_too_long",
+            Self::NoTurn => "no_turn",
             Self::Busy => "busy",
             Self::Quarantined => "quarantined",
         }
@@ -136,6 +143,7 @@ impl fmt::Display for Failure {
             Self::NotAllowed(why) => write!(f, "its answer is not allowed: {why}"),
             Self::NoInstance(why) => write!(f, "no instance could be made: {why}"),
             Self::WaitedTooLong => f.write_str("it waited longer than `wait` allows"),
+            Self::NoTurn => f.write_str("other plugins that wait had this worker for most of the time that it had (`wait`)"),
             Self::Busy => f.write_str("it waits in as many calls (`waiting_calls`), or follows as many bodies (`bodies`), as it may on this worker"),
             Self::Quarantined { until } => {
                 write!(f, "it was not asked, since it is in quarantine until {until} at least")

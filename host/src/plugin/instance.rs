@@ -13,7 +13,7 @@ use super::linked::{Linked, Runs};
 use super::plan::{self, Plan};
 use super::policy::{Policy, SlotUse};
 use super::room::Rooms;
-use super::waiting;
+use super::waiting::{self, Queued};
 use crate::config::Instance as Mode;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -82,7 +82,8 @@ impl Instances {
         .map(|answer| answer.value.map(|value| Answer { value, fuel: answer.fuel }))
     }
 
-    /// Asks a policy that waits about a request; what follows from the request's moment follows from this seed too.
+    /// Asks a policy that waits about a request; what follows from the request's moment follows from this seed too. Time in
+    /// line for its turns is told apart.
     ///
     /// # Errors
     /// As [`Self::on_request`].
@@ -91,8 +92,9 @@ impl Instances {
         policy: &Arc<Policy>,
         request: Request<'_>,
         seed: u64,
+        queued: &Queued,
     ) -> Result<Answer<Verdict>, Failure> {
-        waiting::ask(instances, policy, request, seed).await
+        waiting::ask(instances, policy, request, seed, queued).await
     }
 
     /// Asks a policy that waits about a response; `None` where it does not take part in that phase.
@@ -104,8 +106,9 @@ impl Instances {
         policy: &Arc<Policy>,
         response: Response<'_>,
         seed: u64,
+        queued: &Queued,
     ) -> Result<Option<Answer<After>>, Failure> {
-        waiting::ask_after(instances, policy, response, seed).await
+        waiting::ask_after(instances, policy, response, seed, queued).await
     }
 
     /// Drops instances of policies that are not among these: also of those that some slow request still holds, which can be

@@ -10,6 +10,7 @@ use super::guest::{Guest, Imports};
 use output::Output;
 use reach::Reach;
 pub use reach::{Outside, Reached};
+pub use run::Queued;
 use run::Run;
 use std::sync::Arc;
 use wasi::{Moment, Real};

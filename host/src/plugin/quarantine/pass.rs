@@ -3,6 +3,7 @@
 use super::group::Telling;
 use super::{Caller, Change, Changes, Outcome, Probes};
 use crate::clock::{Clock, Millis};
+use crate::plugin::waiting::Queued;
 use crate::plugin::{Failure, Policy};
 use std::cell::RefCell;
 
@@ -33,6 +34,8 @@ pub struct Pass<'a> {
     probes: Probes,
     /// Since when it runs, where it can hold a place by waiting.
     since: Option<Millis>,
+    /// How much of that it stood in line.
+    queued: Queued,
     /// When its exchange began, where this is not the first call about it.
     began: Option<Millis>,
     /// What was said in its exchange before.
@@ -47,7 +50,8 @@ impl Policy {
     pub fn admit<'a>(&'a self, caller: Caller, clock: &'a Clock) -> Result<Pass<'a>, Failure> {
         let quarantine = &self.record.quarantine;
         let since = self.component.waits().then(|| clock.now());
-        let mut pass = Pass { policy: self, caller, clock, probes: Probes::default(), since, began: None, voice: None };
+        let (probes, queued) = (Probes::default(), Queued::default());
+        let mut pass = Pass { policy: self, caller, clock, probes, since, queued, began: None, voice: None };
         if self.quarantine && quarantine.is_watching() {
             let now = clock.now();
             pass.probes = quarantine.admit(caller, now).map_err(|until| Failure::Quarantined { until })?;
@@ -75,6 +79,11 @@ impl Policy {
 }
 
 impl Pass<'_> {
+    /// Where the call notes how long it stood in line.
+    pub fn queued(&self) -> &Queued {
+        &self.queued
+    }
+
     /// Takes note of how the call ended, and hands it on.
     ///
     /// # Errors
@@ -83,7 +92,7 @@ impl Pass<'_> {
         let outcome = match &result {
             Err(failure) if failure.is_overrun() => Outcome::Overran,
             // The guest did not get to run.
-            Err(Failure::NoInstance(_) | Failure::Busy) => Outcome::Unknown,
+            Err(Failure::NoInstance(_) | Failure::NoTurn | Failure::Busy) => Outcome::Unknown,
             _ => Outcome::Kept,
         };
         let policy = self.policy;
@@ -100,7 +109,8 @@ impl Pass<'_> {
     /// Whether whoever left made it wait for so long that it held its place from others.
     fn held_a_place(&self) -> bool {
         let long = self.policy.waits.time / 2;
-        self.since.is_some_and(|since| self.policy.quarantine && self.clock.now().since(since) >= long)
+        self.since
+            .is_some_and(|since| self.policy.quarantine && self.clock.now().since(since) >= long + self.queued.so_far())
     }
 
     fn ended(&self, outcome: Outcome) {

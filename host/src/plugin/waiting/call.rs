@@ -2,7 +2,7 @@
 
 use super::Waiting;
 use super::reach::Reach;
-use super::run::Turns;
+use super::run::{Queued, Turns};
 use super::wasi::Real;
 use crate::plugin::Answer;
 use crate::plugin::bindings_0_1_waiting::policy_world::{WaitingPolicy, WaitingPolicyIndices};
@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
@@ -162,9 +163,10 @@ pub(in crate::plugin) async fn ask(
     policy: &Arc<Policy>,
     request: Request<'_>,
     seed: u64,
+    queued: &Queued,
 ) -> Result<Answer<Verdict>, Failure> {
     let (slot, now) = (request.slot, request.now);
-    call(instances, policy, slot, (now, seed), async |live: &mut Live| {
+    call(instances, policy, slot, (now, seed), queued, async |live: &mut Live| {
         live.exports.call_on_request(&mut live.store, request).await
     })
     .await
@@ -179,12 +181,13 @@ pub(in crate::plugin) async fn ask_after(
     policy: &Arc<Policy>,
     response: Response<'_>,
     seed: u64,
+    queued: &Queued,
 ) -> Result<Option<Answer<After>>, Failure> {
     if !policy.component.has_response_phase() {
         return Ok(None);
     }
     let (slot, now) = (response.slot, response.now);
-    let answer = call(instances, policy, slot, (now, seed), async |live: &mut Live| match &live.response {
+    let answer = call(instances, policy, slot, (now, seed), queued, async |live: &mut Live| match &live.response {
         Some(exports) => exports.call_on_response(&mut live.store, response).await.map(Some),
         None => Ok(None),
     });
@@ -197,6 +200,7 @@ async fn call<T>(
     policy: &Arc<Policy>,
     slot: u32,
     (now, seed): (u64, u64),
+    queued: &Queued,
     ask: impl AsyncFnOnce(&mut Live) -> wasmtime::Result<T>,
 ) -> Result<Answer<T>, Failure> {
     let (_counting, idle) = instances.borrow_mut().waiting.begin(policy)?;
@@ -205,27 +209,38 @@ async fn call<T>(
     let asked = async {
         let mut live = match idle {
             Some(live) => live,
-            None => make(instances, policy, (now, seed), &turns).await?,
+            None => make(instances, policy, (now, seed), &turns, queued).await?,
         };
         live.at(now, seed);
         let run = live.store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
         start_clock(&mut live.store);
-        let answer = turns.drive(run, live.ask(policy, slot, ask)).await?;
+        let answer = turns.drive(run, queued, live.ask(policy, slot, ask)).await?;
         Ok((live, answer))
     };
-    let (live, answer) = tokio::time::timeout(most, asked).await.unwrap_or(Err(Failure::WaitedTooLong))?;
+    let (live, answer) = tokio::time::timeout(most, asked).await.unwrap_or_else(|_| Err(late(most, queued)))?;
     if policy.keeps(live.store.data(), live.calls) {
         instances.borrow_mut().waiting.give_back(policy, live);
     }
     Ok(answer)
 }
 
+/// Why a call has no answer at its end: whoever stood in line for most of the time did not make anybody wait.
+fn late(most: Duration, queued: &Queued) -> Failure {
+    if queued.so_far() * 2 > most { Failure::NoTurn } else { Failure::WaitedTooLong }
+}
+
 /// A new instance; where there is no room, those that idle make some.
-async fn make(instances: &RefCell<Instances>, policy: &Policy, at: (u64, u64), turns: &Turns) -> Result<Live, Failure> {
-    match Live::of(policy, at, turns).await {
+async fn make(
+    instances: &RefCell<Instances>,
+    policy: &Policy,
+    at: (u64, u64),
+    turns: &Turns,
+    queued: &Queued,
+) -> Result<Live, Failure> {
+    match Live::of(policy, at, turns, queued).await {
         Err(Failure::NoInstance(_)) => {
             instances.borrow_mut().waiting.make_room();
-            Live::of(policy, at, turns).await
+            Live::of(policy, at, turns, queued).await
         }
         made => made,
     }
@@ -242,20 +257,30 @@ pub(super) fn guest_of(policy: &Policy, (now, seed): (u64, u64)) -> Guest {
 
 impl Live {
     /// An instance of a policy, which begins at a moment of a request.
-    pub(super) async fn of(policy: &Policy, moment: (u64, u64), turns: &Turns) -> Result<Self, Failure> {
-        let mut live = Self::new(&policy.component, guest_of(policy, moment), turns).await?;
+    pub(super) async fn of(
+        policy: &Policy,
+        moment: (u64, u64),
+        turns: &Turns,
+        queued: &Queued,
+    ) -> Result<Self, Failure> {
+        let mut live = Self::new(&policy.component, guest_of(policy, moment), turns, queued).await?;
         live.configured = vec![false; policy.slots.len()];
         Ok(live)
     }
 
     /// An instance of a component; it has the time of one call for its beginning.
-    pub(super) async fn new(component: &Component, guest: Guest, turns: &Turns) -> Result<Self, Failure> {
+    pub(super) async fn new(
+        component: &Component,
+        guest: Guest,
+        turns: &Turns,
+        queued: &Queued,
+    ) -> Result<Self, Failure> {
         let Runs::Waiting(exports) = &component.linked.runs else {
             return Err(Failure::NoInstance("it is of the other engine".into()));
         };
         let mut store = component.engine.store(guest)?;
         let run = store.data().waiting.as_ref().map(|waiting| waiting.run.clone()).unwrap_or_default();
-        let made = turns.drive(run, component.linked.instance.instantiate_async(&mut store)).await;
+        let made = turns.drive(run, queued, component.linked.instance.instantiate_async(&mut store)).await;
         let made = made.map_err(|error| match error.is::<wasmtime::Trap>() {
             true => Failure::of(&error),
             false => Failure::NoInstance(error.root_cause().to_string()),
@@ -325,5 +350,18 @@ impl Live {
         let answer = self.exports.call_describe(&mut self.store).await;
         self.store.data_mut().call_ended();
         answer.map_err(|error| Failure::of(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stood_in_line_for_most_of_the_time_made_nobody_wait() {
+        let most = Duration::from_millis(20);
+        for (queued, failure) in [(0, Failure::WaitedTooLong), (10, Failure::WaitedTooLong), (11, Failure::NoTurn)] {
+            assert_eq!(late(most, &Queued::of(Duration::from_millis(queued))), failure, "{queued}");
+        }
     }
 }

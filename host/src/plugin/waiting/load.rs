@@ -3,7 +3,7 @@
 use super::Waiting;
 use super::call::{Live, guest_of};
 use super::reach::Reach;
-use super::run::Turns;
+use super::run::{Queued, Turns};
 use super::wasi::Real;
 use crate::config::Bounds;
 use crate::plugin::component::Component;
@@ -25,7 +25,7 @@ pub(in crate::plugin) fn describe(component: &Component, bounds: Bounds) -> Resu
         let name: Arc<str> = "(loading)".into();
         let guest =
             Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default(), Reach::none()));
-        let mut live = Live::new(component, guest.loading(), &Turns::default()).await?;
+        let mut live = Live::new(component, guest.loading(), &Turns::default(), &Queued::default()).await?;
         start_clock_of_load(&mut live.store);
         let first = live.describe().await?;
         start_clock_of_load(&mut live.store);
@@ -40,7 +40,9 @@ pub(in crate::plugin) fn plan(
     at: &SlotUse,
 ) -> Result<Result<Plan, Vec<Diagnostic>>, Failure> {
     wait_for(async {
-        let mut live = Live::new(&policy.component, guest_of(policy, (0, 0)).loading(), &Turns::default()).await?;
+        let mut live =
+            Live::new(&policy.component, guest_of(policy, (0, 0)).loading(), &Turns::default(), &Queued::default())
+                .await?;
         start_clock_of_load(&mut live.store);
         live.configure(number, at).await
     })

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// The running time of one call. Nanoseconds; one thread at a time touches it.
@@ -52,6 +52,35 @@ impl Run {
     }
 }
 
+/// How long a call has stood in line for its turns: nobody's time but that of the guests before it. Nanoseconds; one thread
+/// at a time touches it.
+#[derive(Debug, Default)]
+pub struct Queued(AtomicU64);
+
+impl Queued {
+    #[cfg(test)]
+    pub(super) fn of(time: Duration) -> Self {
+        Self(nanos(time).into())
+    }
+
+    /// So far.
+    pub fn so_far(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A call that stands in line. If its caller leaves, the time counts all the same.
+struct Standing<'a> {
+    since: Instant,
+    queued: &'a Queued,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.queued.0.fetch_add(nanos(self.since.elapsed()), Ordering::Relaxed);
+    }
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -84,10 +113,10 @@ impl Default for Turns {
 
 impl Turns {
     /// Drives a call to its end, each step in its turn. Its running time is counted, and the time of its turns is not.
-    pub(super) async fn drive<F: Future>(&self, run: Arc<Run>, call: F) -> F::Output {
+    pub(super) async fn drive<F: Future>(&self, run: Arc<Run>, queued: &Queued, call: F) -> F::Output {
         let mut call = Box::pin(call);
         loop {
-            self.next().await;
+            self.next(queued).await;
             let step = poll_fn(|context| {
                 let begun = run.resumed();
                 let polled = call.as_mut().poll(context);
@@ -102,7 +131,11 @@ impl Turns {
     }
 
     /// Ends within a slice at once, and else in a slice to come. Who has the turn looks at the sockets for all who wait for it.
-    async fn next(&self) {
+    async fn next(&self, queued: &Queued) {
+        if !self.0.is_used_up() {
+            return;
+        }
+        let _standing = Standing { since: Instant::now(), queued };
         while self.0.is_used_up() {
             // Never closed.
             let _turn = self.0.of.acquire().await;
@@ -152,7 +185,7 @@ mod tests {
             .map(|_| {
                 let (turns, ended) = (turns.clone(), ended.clone());
                 tokio::spawn(async move {
-                    turns.drive(Arc::default(), async { busy(SLICE * 2) }).await;
+                    turns.drive(Arc::default(), &Queued::default(), async { busy(SLICE * 2) }).await;
                     ended.fetch_add(1, Ordering::Relaxed);
                 })
             })
@@ -170,26 +203,28 @@ mod tests {
 
     #[tokio::test]
     async fn short_steps_share_a_slice_and_one_that_left_has_no_turn() {
-        let turns = Turns::default();
-        let mut left = Box::pin(turns.drive(Arc::default(), std::future::pending::<()>()));
+        let (turns, none, queued) = (Turns::default(), Queued::default(), Queued::default());
+        let mut left = Box::pin(turns.drive(Arc::default(), &none, std::future::pending::<()>()));
         let pending = poll_fn(|context| Poll::Ready(left.as_mut().poll(context).is_pending())).await;
         assert!(pending, "it waits for something else, and without a turn");
-        turns.drive(Arc::default(), async {}).await;
+        turns.drive(Arc::default(), &none, async {}).await;
         turns.0.had.store(nanos(SLICE), Ordering::Relaxed);
-        let mut holds = Box::pin(turns.drive(Arc::default(), async {}));
+        let mut holds = Box::pin(turns.drive(Arc::default(), &queued, async {}));
         let pending = poll_fn(|context| Poll::Ready(holds.as_mut().poll(context).is_pending())).await;
         assert!(pending, "its turn is after the next look");
         drop(holds);
-        turns.drive(Arc::default(), async {}).await;
+        assert!(queued.so_far() > Duration::ZERO, "it stood in line until it left");
+        assert_eq!(none.so_far(), Duration::ZERO, "who has a turn at once does not, nor who waits for something else");
+        turns.drive(Arc::default(), &none, async {}).await;
         assert!(turns.0.had.load(Ordering::Relaxed) < nanos(SLICE), "a look begins a new slice");
     }
 
     #[tokio::test]
     async fn guests_keep_their_part_of_a_busy_worker() {
-        let turns = Turns::default();
+        let (turns, none) = (Turns::default(), Queued::default());
         turns.0.begin_slice(SLICE * PART * 3);
         turns.0.had.store(nanos(SLICE * 2), Ordering::Relaxed);
-        let mut own = Box::pin(turns.drive(Arc::default(), async {}));
+        let mut own = Box::pin(turns.drive(Arc::default(), &none, async {}));
         let ended = poll_fn(|context| Poll::Ready(own.as_mut().poll(context).is_ready())).await;
         assert!(ended, "within the larger slice, without a look");
         turns.0.begin_slice(Duration::ZERO);
@@ -198,8 +233,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_that_wakes_itself_goes_on() {
-        let turns = Turns::default();
-        let steps = turns.drive(Arc::default(), async {
+        let (turns, none) = (Turns::default(), Queued::default());
+        let steps = turns.drive(Arc::default(), &none, async {
             for _ in 0..3 {
                 tokio::task::yield_now().await;
             }
