@@ -78,7 +78,7 @@ impl Guest {
         }
     }
 
-    /// As one that is loaded: for its beginning too it has the time of a step of a load.
+    /// As one that is loaded: for its beginning and for each step it has the time of a step of a load.
     pub(super) fn loading(mut self) -> Self {
         self.bounds.deadline = self.bounds.deadline.max(LOAD);
         self
