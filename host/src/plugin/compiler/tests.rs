@@ -136,7 +136,8 @@ fn what_ends_the_compiler_by_its_own_fault_is_not_tried_again_and_what_was_ended
         [("ABRT", CompileError::Crashed(6), 1), ("KILL", CompileError::Died("was ended by signal 9".into()), 2)]
     {
         let directory = TempDir::new().unwrap();
-        let compiler = Compiler::at(program(&directory, &format!("echo >> \"${{0%program}}times\"; kill -{signal} $$")));
+        let compiler =
+            Compiler::at(program(&directory, &format!("echo >> \"${{0%program}}times\"; kill -{signal} $$")));
         for _ in 0..2 {
             assert_eq!(compiler.compile(b"one", &Order { bounds: BOUNDS, given_up: &|| None }), Err(told.clone()));
         }

@@ -149,7 +149,8 @@ fn what_made_one_ready_is_not_held_against_its_component() {
         assert_eq!(watched.started().len(), 3, "{end}");
     }
     // What takes too much in a child of its own is refused, and that is remembered.
-    let watched = Watched::new("echo >> \"${0%program}started\"; cat > /dev/null; echo 'there is no memory left' >&2; exit 1");
+    let watched =
+        Watched::new("echo >> \"${0%program}started\"; cat > /dev/null; echo 'there is no memory left' >&2; exit 1");
     let compile = |component: &[u8]| {
         let told = watched.compiler.compile(component, &Order { bounds: BOUNDS, given_up: &|| None });
         assert_eq!(told, Err(CompileError::Memory(BOUNDS.memory)));
