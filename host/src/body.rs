@@ -5,7 +5,7 @@
 
 mod flow;
 
-pub use flow::{Error, Filter, Filtered, Flow, Held, Refused, Source};
+pub use flow::{Error, Filter, Filtered, Flow, Held, LARGEST_CHUNK, Refused, Source};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};

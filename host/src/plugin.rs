@@ -36,7 +36,7 @@ pub use engine::{EngineError, EngineRoom, Engines, LARGEST_COMPONENT, LARGEST_ME
 pub use failure::{Failure, Kind};
 pub use guest::Counter;
 pub use instance::{Answer, Instances};
-pub use lease::{Direction, LARGEST_CHUNK, Lease, Leases, Piece};
+pub use lease::{Direction, Lease, Leases, Piece};
 pub use plan::Plan;
 pub use policy::{Beginning, Policy, Record, RouteUse, Slot, SlotUse};
 pub use quarantine::{Caller, Pass, Quarantine, Quarantined, Tallies, Voice};

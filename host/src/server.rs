@@ -195,12 +195,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     };
     if let Some(cache) = kept.cache() {
         // What does not fit need not be compiled again, either.
-        kept.catalog.keep_code(cache);
+        kept.catalog.keep_code(cache, std::iter::empty());
     }
     let (snapshot, outcomes) = built?;
     let Opened { data, vault } = existing.map_or_else(open, Ok)?;
     if let Some(cache) = kept.cache() {
-        snapshot.policies.iter().for_each(|policy| policy.component.keep_code(cache));
+        // Where the data directory is new, there was no cache yet while they were compiled.
+        kept.catalog.keep_code(cache, snapshot.policies.iter().map(|policy| policy.component.clone()));
     }
     let values = SledKv::open(data.database()).map_err(|error| cannot(&error))?;
     kept.outside.open_store(Kv::new(Handle::current(), Arc::new(values), clock.clone()));

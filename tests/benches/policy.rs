@@ -65,7 +65,7 @@ fn policy(engine: &Engines, bytes: &[u8], instance: Instance, config: &str) -> A
         copied_out: 128 << 10,
     };
     let component =
-        Component::load(engine, bytes, bounds, None, &ORDER).unwrap_or_else(|problems| panic!("{problems:?}"));
+        Component::load(engine, bytes, bounds, None, None, &ORDER).unwrap_or_else(|problems| panic!("{problems:?}"));
     let powers = portico::plugin::named_powers(component.declared.powers);
     let written = config::Policy {
         name: "bench".into(),

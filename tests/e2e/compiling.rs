@@ -254,6 +254,7 @@ fn one_child_stands_ready_and_ends_with_the_gateway() {
     // Nothing was compiled yet: none stands ready.
     let serving = stand.serve();
     assert_eq!(shown(&stand, &serving)["code"], "cached");
+    assert_eq!(compiling(&serving).len(), 0, "none stands ready");
     save(&stand, &numbered("0.0.100005"));
     until("it serves", || shown(&stand, &serving)["version"] == "0.0.100005");
     let ready = the_ready_one(&serving);

@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod bodies;
 mod chain;
+mod code_cache;
 mod compiling;
 mod data_path;
 mod disorder;

@@ -2,6 +2,7 @@
 
 mod exposition;
 
+use crate::bodies::{self, Link};
 use crate::harness::{Gateway, ONE_WORKER, Origin, patched, request, until};
 use exposition::Sample;
 use serde_json::json;
@@ -75,6 +76,40 @@ fn a_policy_that_overruns_shows_up() {
     let whole = scrape(&gateway);
     assert_eq!(of(&whole, "portico_policy_quarantines_total", &[("of", "without_key")]), 1.0);
     assert_eq!(of(&whole, "portico_policy_quarantines_total", &[("of", "with_key")]), 0.0);
+}
+
+/// In each of the three places where instances are kept: without a new one in time, calls would fail. Each call keeps 64 KiB more, of
+/// which there are three megabytes or less.
+#[test]
+fn instances_that_grow_are_replaced_before_a_call_fails_and_counted() {
+    const CALLS: u32 = 120;
+    let origin = Origin::echo();
+    let bounds = "instance = \"pooled\"\nmemory = \"4MiB\"\ndeadline = \"10s\"\nquarantine = false\n";
+    let replaced = |gateway: &Gateway, policy: &str| {
+        let samples = scrape(gateway);
+        let failures = samples.iter().filter(|sample| sample.name == "portico_policy_failures_total");
+        assert_eq!(failures.map(|sample| sample.value).sum::<f64>(), 0.0, "{policy}");
+        value(&samples, "portico_policy_renewals_total", &[("policy", policy)])
+    };
+    for (policy, counted) in [("grows", "x-calls"), ("waits", "x-answer")] {
+        let gateway =
+            Gateway::start(&toml(&origin, &format!("[policies.{policy}]\n{bounds}"), &format!("\"{policy}\"")));
+        let mut begun = 0.0;
+        for _ in 0..CALLS {
+            let answer = gateway.get("/v1/connect/x").field("x-behaviour", "grow").send();
+            assert_eq!(answer.status, 200, "{policy}: {}", answer.text());
+            begun += f64::from(u8::from(answer.field(counted) == Some("1")));
+        }
+        let replaced = replaced(&gateway, policy);
+        assert!(replaced >= 2.0 && (replaced == begun || replaced + 1.0 == begun), "{policy}: {replaced} of {begun}");
+    }
+    let link = Link::new("keeps", json!({ "request_body": "inspect" }), json!({ "request": { "keep": true } }));
+    let link = link.with("instance = \"pooled\"\nmemory = \"4MiB\"\nquarantine = false\n");
+    let gateway = bodies::gateway(origin.address, &[link], "");
+    for _ in 0..CALLS {
+        assert_eq!(bodies::post(&gateway, vec![b'x'; 64 << 10]).status, 200);
+    }
+    assert!(replaced(&gateway, "keeps") >= 2.0);
 }
 
 /// What a plugin says of itself is text of somebody else's.

@@ -2,6 +2,7 @@
 
 use crate::harness::{Origin, components, request, until};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -65,6 +66,20 @@ impl Stand {
         let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve --config gateway.toml", bytes / 512);
         let mut command = Command::new("sh");
         command.args(["-c", &limited, env!("CARGO_BIN_EXE_portico")]).current_dir(self.path()).stdin(Stdio::null());
+        let child = command.env_remove("PORTICO_ADMIN_TOKEN").stderr(log).spawn().unwrap();
+        self.ready(Serving::starting(child))
+    }
+
+    /// As [`Self::serve`], where what a file's mode says holds for the superuser too.
+    pub fn serve_held_to_modes(&self) -> Serving {
+        let log = std::fs::File::create(self.path().join("log")).unwrap();
+        let program = env!("CARGO_BIN_EXE_portico");
+        let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        let mut command = Command::new(if is_root { "setpriv" } else { program });
+        if is_root {
+            command.args(["--bounding-set", "-dac_override,-dac_read_search", program]);
+        }
+        command.args(["serve", "--config", "gateway.toml"]).current_dir(self.path()).stdin(Stdio::null());
         let child = command.env_remove("PORTICO_ADMIN_TOKEN").stderr(log).spawn().unwrap();
         self.ready(Serving::starting(child))
     }
@@ -196,6 +211,24 @@ fn check_tells_all_that_is_wrong() {
     assert!(told(&broken).contains("gateway.toml:2:"), "line and column: {}", told(&broken));
     let missing = output(stand.path(), &["check", "--config", "nowhere.toml"]);
     assert_eq!((missing.status.code(), told(&missing).lines().count()), (Some(2), 1));
+}
+
+#[test]
+fn check_tells_when_its_word_cannot_be_printed() {
+    let stand = Stand::new();
+    let check = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_portico")]).current_dir(stand.path()).stdin(Stdio::null());
+        command.output().expect("a shell")
+    };
+    let full = check("exec \"$0\" check --config gateway.toml > /dev/full");
+    assert_eq!(full.status.code(), Some(1), "{}", told(&full));
+    assert!(told(&full).contains("is fine, and that cannot be printed: No space left"), "{}", told(&full));
+    // Nobody reads it: the pipe is closed before a word is said. What is wrong can be told nobody, and is a code.
+    let closed = check("{ \"$0\" check --config gateway.toml; echo $? >&2; } | true");
+    assert_eq!(told(&closed), "0\n");
+    let wrong = check("\"$0\" check --config nowhere.toml 2> /dev/full; echo $?");
+    assert_eq!(wrong.stdout, b"2\n");
 }
 
 #[test]

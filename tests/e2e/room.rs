@@ -1,7 +1,7 @@
 //! Room for guests that wait and for followed bodies: what is promised beyond it is told, and nobody takes the part of others.
 
 use crate::bodies::{Link, open};
-use crate::harness::{Gateway, ONE_WORKER, Origin, until};
+use crate::harness::{Gateway, ONE_WORKER, Origin, cold_catalog, until};
 use crate::program::{Stand, output, told};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -45,6 +45,37 @@ fn a_policy_that_follows_all_bodies_leaves_room_for_another() {
     drop(held);
     until("there is room again", || gateway.call("POST", "/v1/greedy/x").body("whole").send().status == 200);
     drop(modest);
+}
+
+/// An instance knows all uses of its policy: each worker has one, however many pillars there are.
+#[test]
+fn many_uses_of_a_plugin_share_one_instance() {
+    const PILLARS: usize = 40;
+    let origin = Origin::echo();
+    let pillar = |number| {
+        format!(
+            "[pillars.p{number}]\nupstream = \"origin\"\nchain = [\"v\"]\n\
+             [[pillars.p{number}.routes]]\npath = \"/x\"\nauth = \"none\"\n"
+        )
+    };
+    let toml = format!(
+        "{ONE_WORKER}[policies.v]\nplugin = \"numbered\"\ninstance = \"pooled\"\ndeadline = \"10s\"\n\
+         [upstreams.origin]\nendpoints = [\"http://{}\"]\n{}",
+        origin.address,
+        (0..PILLARS).map(pillar).collect::<String>()
+    );
+    let gateway = Gateway::try_start_on(cold_catalog(), &toml, &[]).unwrap_or_else(|error| panic!("{error}"));
+    let instances = || {
+        let metrics = gateway.admin("GET", "/metrics").send().text();
+        let mut lines =
+            metrics.lines().filter_map(|line| line.strip_prefix("portico_engine_instances{engine=\"pure\"} "));
+        lines.next().expect("the metric").parse::<f64>().expect("a number")
+    };
+    assert_eq!(instances(), 0.0, "one that was made for a check is gone");
+    for number in 0..PILLARS {
+        assert_eq!(gateway.get(&format!("/v1/p{number}/x")).send().status, 200);
+        assert_eq!(instances(), 1.0, "after {number} others");
+    }
 }
 
 /// There are 1,008 places for calls that wait, those for loads aside.

@@ -21,8 +21,8 @@ use std::task::{Context, Poll, ready};
 /// Bytes a second at which a body that is held must come, after the first patience.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// The largest chunk that a filter gets.
-const LARGEST_CHUNK: usize = 64 << 10;
+/// The largest chunk that a filter gets, and so a policy that follows bodies.
+pub const LARGEST_CHUNK: usize = 64 << 10;
 
 /// Chunks that are filtered in one go before others have their turn.
 const IN_ONE_GO: u32 = 8;
@@ -44,7 +44,7 @@ pub struct Refused;
 
 /// What every byte of a body passes.
 pub trait Filter {
-    /// Passes one chunk of at most 64 KiB; what goes on in its place is added to `out`.
+    /// Passes one chunk of at most [`LARGEST_CHUNK`] bytes; what goes on in its place is added to `out`.
     ///
     /// # Errors
     /// When the body must not go on.

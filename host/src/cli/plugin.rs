@@ -162,7 +162,10 @@ fn write_namesakes(policy: &Value, out: &mut dyn Write) -> io::Result<()> {
     }
     let [name, file, plugin] = ["policy", "file", "plugin"].map(|member| text(&policy[member]));
     let others = others.join(" and ");
-    writeln!(out, "{name}: serves from {file}; what is in {others} calls itself `{plugin}` too")
+    writeln!(
+        out,
+        "{name}: its component calls itself `{plugin}`, as what serves for {others} does; its own file is {file}"
+    )
 }
 
 /// What of a policy was refused since something served last, if there is such a thing.

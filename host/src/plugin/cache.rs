@@ -57,12 +57,12 @@ impl CodeCache {
             .ok()
     }
 
-    /// Keeps compiled code. A disk that is full costs the next start some time, and nothing else.
-    pub(super) fn keep(&self, engine: &Engine, component: &str, compiled: &Compiled) {
+    /// Keeps compiled code; whether it is there now. A disk that is full costs the next start some time, and nothing else.
+    pub(super) fn keep(&self, engine: &Engine, component: &str, compiled: &Compiled) -> bool {
         let name = name(engine, component);
         let place = self.place(&name);
         if place.exists() {
-            return;
+            return true;
         }
         let kept = compiled.serialize().map_err(|error| error.to_string()).and_then(|code| {
             // In two parts: joined they would stand in memory once more.
@@ -70,8 +70,12 @@ impl CodeCache {
         });
         match kept {
             Ok(()) => self.sweep(),
-            Err(error) => tracing::warn!(component, "compiled code cannot be kept in {}: {error}", place.display()),
+            Err(error) => {
+                tracing::warn!(component, "compiled code cannot be kept in {}: {error}", place.display());
+                return false;
+            }
         }
+        true
     }
 
     /// Removes an entry that turned out to be of no use, so that a good one can take its place.
@@ -235,7 +239,7 @@ mod tests {
         let (_data, mut cache) = cache(&place);
         let engine = Engine::start_pure(16, Arc::new(Compiler::here())).unwrap();
         cache.directory = place.path().join("not there");
-        cache.keep(&engine, "one", &compiled(&engine));
+        assert!(!cache.keep(&engine, "one", &compiled(&engine)));
         assert!(cache.find(&engine, "one").is_none());
     }
 }

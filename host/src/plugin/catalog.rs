@@ -14,13 +14,16 @@ use std::fs::Metadata;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The most components that nobody uses and whose code could not be written to the cache: each is held in memory for that.
+const MOST_UNUSED: usize = 8;
 
 /// What was compiled in this process and is still in use.
 pub struct Catalog {
     engines: Engines,
     compiled: Mutex<HashMap<String, Weak<Component>>>,
-    /// What is not in the cache yet: it is to serve first.
+    /// What is not in the cache yet: it is to serve first, or could not be written.
     unkept: Mutex<Vec<Arc<Component>>>,
 }
 
@@ -40,10 +43,29 @@ impl Catalog {
         self.engines.compiler().forget();
     }
 
-    /// Has the code that was compiled since found in the cache the next time, whatever became of the component.
-    pub fn keep_code(&self, cache: &CodeCache) {
-        let unkept = std::mem::take(&mut *self.unkept.lock().unwrap_or_else(PoisonError::into_inner));
-        unkept.iter().for_each(|component| component.keep_code(cache));
+    /// Has the code that was compiled since, and that of these, found in the cache the next time, whatever became of the component.
+    /// What cannot be written is tried again the next time that this is called.
+    pub fn keep_code(&self, cache: &CodeCache, more: impl Iterator<Item = Arc<Component>>) {
+        let unkept = std::mem::take(&mut *self.unkept());
+        let mut failed: Vec<Arc<Component>> = Vec::new();
+        for component in unkept.into_iter().chain(more) {
+            // Of the same bytes there may be several, for several bounds: one entry is for all of them.
+            if !failed.iter().any(|failed| failed.digest == component.digest) && !component.keep_code(cache) {
+                failed.push(component);
+            }
+        }
+        let unused = |component: &Arc<Component>| Arc::strong_count(component) == 1;
+        let mut surplus = failed.iter().filter(|component| unused(component)).count().saturating_sub(MOST_UNUSED);
+        failed.retain(|component| {
+            let goes = surplus > 0 && unused(component);
+            surplus -= usize::from(goes);
+            !goes
+        });
+        self.unkept().splice(0..0, failed);
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Vec<Arc<Component>>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a compiler stand ready for the next component, where one was compiled before.
@@ -151,11 +173,14 @@ impl Catalog {
         };
         let given_up = || (order.given_up)().or_else(|| offer.overtaken());
         let order = Order { bounds: order.bounds, given_up: &given_up };
-        let component = Component::load(&self.engines, bytes, written.bounds, cache, &order).map_err(told)?;
-        let component = Arc::new(component);
+        // For other bounds it may be there, and not in the cache yet.
+        let alike =
+            compiled.values().filter_map(Weak::upgrade).find(|alike| offer.digest.as_ref() == Some(&alike.digest));
+        let component = Component::load(&self.engines, bytes, written.bounds, alike.as_deref(), cache, &order);
+        let component = Arc::new(component.map_err(told)?);
         compiled.insert(name, Arc::downgrade(&component));
-        if component.compiled && cache.is_some() {
-            self.unkept.lock().unwrap_or_else(PoisonError::into_inner).push(component.clone());
+        if component.compiled && alike.is_none() && cache.is_some() {
+            self.unkept().push(component.clone());
         }
         Ok(component)
     }

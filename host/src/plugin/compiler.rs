@@ -13,6 +13,7 @@ use self::answer::Answer;
 use self::launch::{Launcher, Started};
 use super::component::digest;
 use crate::config;
+use rustix::process::Signal;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 
 pub use self::child::run as compile_one;
 
-/// The program's command that compiles one component.
-const COMMAND: &str = "compile-one";
 /// The most machine code that is taken over; it stays in memory for as long as the component serves.
 const LARGEST_CODE: u64 = 512 << 20;
 /// By the wall clock, so many times the processor time: others are served first.
@@ -36,13 +35,14 @@ const WALL: u32 = 4;
 const SOON: Duration = Duration::from_secs(2);
 /// How far it steps back then.
 const NICE: i32 = 5;
-/// The most threads of a child.
-const MOST_THREADS: usize = 8;
 /// How often it is looked at whether the result is still wanted.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK_AT_ORDER: Duration = Duration::from_millis(50);
 /// Bytes of what a child says on standard error that are looked at.
 const MOST_WORDS: u64 = 4 << 10;
-/// How many components are remembered that went beyond the bounds.
+/// Signals by which a process ends for what it did itself. Others are sent, as by a machine without memory; and an exit code is what
+/// a machine without room for threads leads to, too.
+const OWN_FAULT: [Signal; 4] = [Signal::ILL, Signal::ABORT, Signal::FPE, Signal::SEGV];
+/// How many components are remembered that went beyond the bounds, or ended the compiler.
 const MOST_REMEMBERED: usize = 64;
 
 /// Why there is no code; a sentence that begins with "it" or "its".
@@ -66,7 +66,12 @@ pub(super) enum CompileError {
     /// Nobody wants it any more.
     #[error("it was not compiled to the end: {0}")]
     GivenUp(&'static str),
-    /// The process ended without an answer.
+    /// The process ended by its own fault, and told nothing.
+    #[error(
+        "it could not be compiled: the compiler's process was ended by signal {0}, and would be again; `portico plugin reload` tries all the same"
+    )]
+    Crashed(i32),
+    /// The process ended without an answer, for a reason that may be gone the next time.
     #[error(
         "it could not be compiled: the compiler's process {0}; the gateway tries again with the next change or reload"
     )]
@@ -84,7 +89,7 @@ pub(super) enum CompileError {
 impl CompileError {
     /// Whether the same component ends in the same way the next time.
     fn comes_again(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Time(_) | Self::Memory(_) | Self::Code)
+        matches!(self, Self::Invalid(_) | Self::Time(_) | Self::Memory(_) | Self::Code | Self::Crashed(_))
     }
 }
 
@@ -100,7 +105,7 @@ pub struct Order<'a> {
 pub struct Compiler {
     /// Starts the children; `None` for this process.
     children: Option<Launcher>,
-    /// Whether something was compiled that was to serve, since one stood ready last.
+    /// Whether a child was taken for something that was to serve, since one stood ready last.
     used: AtomicBool,
     /// One at a time: each of them takes all processors, and as much memory as one may have.
     turn: Mutex<()>,
@@ -155,8 +160,10 @@ impl Compiler {
 
     /// The machine code of a component that is to serve as soon as it can.
     pub(super) fn compile(&self, component: &[u8], order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
-        self.used.store(true, Ordering::Relaxed);
-        self.in_turn(component, order, |children| children.take(order.bounds))
+        self.in_turn(component, order, |children| {
+            self.used.store(true, Ordering::Relaxed);
+            children.take(order.bounds)
+        })
     }
 
     /// The machine code of a component that nobody waits for: it leaves a child that stands ready to those that are to serve.
@@ -185,8 +192,11 @@ impl Compiler {
         let started = started(children);
         let ahead = started.as_ref().is_ok_and(|started| started.ahead);
         let compiled = in_child(started, component, order).or_else(|error| match error {
-            // It may have ended as one that stood ready, before the component could have to do with it.
-            CompileError::Died(_) if ahead => in_child(children.start(order.bounds), component, order),
+            // It may have ended as one that stood ready, before the component could have to do with it; and of its memory it
+            // had used some to make itself ready. A component is judged by what becomes of it in a child of its own.
+            CompileError::Died(_) | CompileError::Crashed(_) | CompileError::Memory(_) if ahead => {
+                in_child(children.start(order.bounds), component, order)
+            }
             error => Err(error),
         });
         let milliseconds = begun.elapsed().as_millis() as u64;
@@ -224,12 +234,6 @@ fn in_child(started: io::Result<Started>, component: &[u8], order: &Order<'_>) -
     }
 }
 
-/// Threads for one component: twice as many as processors, since on a busy machine each is served as often as any other,
-/// and somebody waits for the new version. Each has memory of its own, which counts, and more than some bring little.
-fn threads() -> usize {
-    (2 * thread::available_parallelism().map_or(1, usize::from)).min(MOST_THREADS)
-}
-
 /// How the wait for a child ended.
 enum Heard {
     Answer(Answer),
@@ -263,7 +267,7 @@ fn wait(child: &Child, order: &Order<'_>, answers: &Receiver<Answer>) -> Heard {
     let begun = Instant::now();
     let mut steps_back = false;
     loop {
-        match answers.recv_timeout(LOOK) {
+        match answers.recv_timeout(LOOK_AT_ORDER) {
             Ok(answer) => return Heard::Answer(answer),
             Err(RecvTimeoutError::Disconnected) => return Heard::Answer(Answer::Nothing),
             Err(RecvTimeoutError::Timeout) => {}
@@ -294,7 +298,8 @@ fn because(status: Option<ExitStatus>, said: &str, bounds: config::Compile) -> C
     }
     let signal = status.and_then(|status| status.signal());
     match (signal, status.and_then(|status| status.code())) {
-        (Some(signal), _) if signal == rustix::process::Signal::XCPU.as_raw() => CompileError::Time(bounds.time),
+        (Some(signal), _) if signal == Signal::XCPU.as_raw() => CompileError::Time(bounds.time),
+        (Some(signal), _) if OWN_FAULT.iter().any(|own| own.as_raw() == signal) => CompileError::Crashed(signal),
         (Some(signal), _) => CompileError::Died(format!("was ended by signal {signal}")),
         (None, Some(code)) => CompileError::Died(format!("ended with exit code {code} and no answer")),
         (None, None) => CompileError::Died("ended without an answer".into()),

@@ -54,8 +54,9 @@ impl Wants {
 }
 
 impl Component {
-    /// Checks, compiles, links and asks it what it is; code that the cache has is not compiled again. What is compiled is not in
-    /// the cache before [`Self::keep_code`], unless it is refused. Takes a while: never called on a worker.
+    /// Checks, compiles, links and asks it what it is; what was made from the same bytes already, and code that the cache has, is
+    /// not compiled again. What is compiled is not in the cache before [`Self::keep_code`], unless it is refused. Takes a
+    /// while: never called on a worker.
     ///
     /// # Errors
     /// Every reason why it cannot be run, each a sentence that begins with "it" or "its".
@@ -63,23 +64,27 @@ impl Component {
         engines: &Engines,
         bytes: &[u8],
         bounds: Bounds,
+        alike: Option<&Self>,
         cache: Option<&CodeCache>,
         order: &Order<'_>,
     ) -> Result<Self, Vec<String>> {
         shape(bytes).map_err(|reason| vec![reason])?;
         let digest = digest(bytes);
         let engine = &engines.for_component(bytes).map_err(|reason| vec![reason])?;
-        let known = cache.and_then(|cache| cache.find(engine, &digest));
-        let is_known = known.is_some();
-        let compiled = match known {
-            Some(code) => code,
-            None => engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?,
+        let in_memory = alike.map(|alike| (alike.linked.instance.component().clone(), alike.compiled));
+        let in_cache = || cache.and_then(|cache| cache.find(engine, &digest)).map(|code| (code, false));
+        let (compiled, is_new) = match in_memory.or_else(in_cache) {
+            Some(known) => known,
+            None => {
+                let compiled = engine.compile(bytes, order).map_err(|error| vec![error.to_string()])?;
+                if let Some(cache) = cache {
+                    // What was found there was of no use.
+                    cache.forget(engine, &digest);
+                }
+                (compiled, true)
+            }
         };
-        if let Some(cache) = cache.filter(|_| !is_known) {
-            // What was found there was of no use.
-            cache.forget(engine, &digest);
-        }
-        let checked = Self::checked(engine, &compiled, &digest, !is_known, bounds);
+        let checked = Self::checked(engine, &compiled, &digest, is_new, bounds);
         if let Some(cache) = cache.filter(|_| checked.is_err()) {
             // It will be looked at again, and is refused without being compiled then.
             cache.keep(engine, &digest, &compiled);
@@ -145,9 +150,9 @@ impl Component {
         }
     }
 
-    /// Has its code found in the cache the next time.
-    pub fn keep_code(&self, cache: &CodeCache) {
-        cache.keep(&self.engine, &self.digest, self.linked.instance.component());
+    /// Has its code found in the cache the next time; whether that is so now.
+    pub fn keep_code(&self, cache: &CodeCache) -> bool {
+        cache.keep(&self.engine, &self.digest, self.linked.instance.component())
     }
 
     /// Whether it takes part in the response phase.
@@ -179,7 +184,7 @@ impl Component {
             let exports = policy.load(&mut store, &made).map_err(|error| Failure::of(&error))?;
             let mut ask = || {
                 super::engine::refuel(&mut store)?;
-                super::engine::start_clock_of_load(&mut store);
+                super::engine::start_clock(&mut store);
                 exports.call_describe(&mut store).map_err(|error| Failure::of(&error))
             };
             Ok([ask()?, ask()?])

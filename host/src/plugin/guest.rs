@@ -22,6 +22,12 @@ pub(super) const LINE_BYTES: usize = 2048;
 /// Tables are few and small in real guests; this holds for each.
 const TABLE_ELEMENTS: usize = 20_000;
 
+/// An instance that has outgrown its memory goes only after so many calls, or after it has grown in so many of them: what merely
+/// needs that much for one call gets no better by being replaced, and would be at each. So of eight calls one at most pays for a
+/// new instance.
+const CALLS_OF_ITS_OWN: u64 = 64;
+const CALLS_WITH_GROWTH: u32 = 8;
+
 /// As the one above, for guests that wait: an interpreter has a function for each thing that its language can do.
 pub(super) const TABLE_ELEMENTS_WAITING: usize = 100_000;
 
@@ -32,6 +38,10 @@ pub struct Guest {
     memory: usize,
     /// What of it was in use after the first call with the configuration that came last.
     settled: usize,
+    /// Bytes over all memories when its last call ended.
+    before: usize,
+    /// Calls in which it has grown since it settled.
+    growths: u32,
     /// The CPU time of the thread when the deadline of the call came near.
     pub(super) near_deadline: Option<Duration>,
     /// What only guests that wait have.
@@ -57,6 +67,8 @@ impl Guest {
             bounds,
             memory: 0,
             settled: 0,
+            before: 0,
+            growths: 0,
             near_deadline: None,
             waiting: None,
             policy,
@@ -66,7 +78,7 @@ impl Guest {
         }
     }
 
-    /// As one that is loaded: for its beginning too it has the time of a step of a load.
+    /// As one that is loaded: for its beginning and for each step it has the time of a step of a load.
     pub(super) fn loading(mut self) -> Self {
         self.bounds.deadline = self.bounds.deadline.max(LOAD);
         self
@@ -81,19 +93,23 @@ impl Guest {
     /// Called after the first call with another configuration: what it has now, it needs.
     pub(super) fn settled(&mut self) {
         self.settled = self.memory;
+        self.growths = 0;
     }
 
-    /// Whether it has grown by more than three quarters of what was left to it when it settled. Memory of a guest never gets
-    /// less, so one of its next calls would get no more. What merely needs much of its memory from the first call on has
-    /// not grown.
-    pub(super) fn has_outgrown(&self) -> bool {
+    /// Whether, after so many calls, it has grown by more than three quarters of what was left to it when it settled. Memory of
+    /// a guest never gets less, so one of its next calls would get no more. What merely needs much of its memory from
+    /// the first call on has not grown; nor has what took it for a single call.
+    pub(super) fn has_outgrown(&self, calls: u64) -> bool {
         let left = |used| self.bounds.memory.saturating_sub(used);
-        left(self.memory) < left(self.settled) / 4
+        let is_steady = calls >= CALLS_OF_ITS_OWN || self.growths >= CALLS_WITH_GROWTH;
+        is_steady && left(self.memory) < left(self.settled) / 4
     }
 
     /// Called after each call into the guest.
     pub(super) fn call_ended(&mut self) {
         self.lines = 0;
+        self.growths = self.growths.saturating_add(u32::from(self.memory > self.before));
+        self.before = self.memory;
         if let Some(waiting) = &mut self.waiting {
             waiting.call_ended();
         }
@@ -147,7 +163,11 @@ impl metrics::Host for Guest {
 }
 
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // Beyond what the memory itself declares there is no growth, whatever is allowed here: so it is not counted, either.
+        if maximum.is_some_and(|most| desired > most) {
+            return Ok(false);
+        }
         let more = desired.saturating_sub(current);
         match self.memory.checked_add(more) {
             Some(sum) if sum <= self.bounds.memory => {
@@ -166,6 +186,13 @@ impl ResourceLimiter for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasmtime::{Memory, MemoryType, Store};
+
+    fn guest() -> Guest {
+        let bounds =
+            Bounds { fuel: 1, fuel_per_kib: 1, deadline: Duration::from_secs(1), memory: 1 << 20, copied_out: 1 };
+        Guest::new("g".into(), bounds, Arc::new([]))
+    }
 
     fn grown(guest: &mut Guest, to: usize) -> bool {
         let current = guest.memory;
@@ -174,20 +201,58 @@ mod tests {
 
     #[test]
     fn what_grows_is_outgrown_and_what_is_large_is_not() {
-        let bounds =
-            Bounds { fuel: 1, fuel_per_kib: 1, deadline: Duration::from_secs(1), memory: 1 << 20, copied_out: 1 };
-        let mut guest = Guest::new("g".into(), bounds, Arc::new([]));
+        let mut guest = guest();
+        let is_outgrown = |guest: &Guest| guest.has_outgrown(CALLS_OF_ITS_OWN);
         assert!(grown(&mut guest, 800 << 10), "three quarters and more, from the beginning");
         guest.settled();
-        assert!(!guest.has_outgrown());
+        assert!(!is_outgrown(&guest));
         assert!(grown(&mut guest, 960 << 10));
-        assert!(!guest.has_outgrown(), "64 of 224 KiB are left");
+        assert!(!is_outgrown(&guest), "64 of 224 KiB are left");
         assert!(grown(&mut guest, 970 << 10));
-        assert!(guest.has_outgrown(), "54 of 224 KiB are left");
+        assert!(is_outgrown(&guest), "54 of 224 KiB are left");
         guest.settled();
-        assert!(grown(&mut guest, 1 << 20) && guest.has_outgrown());
+        assert!(grown(&mut guest, 1 << 20) && is_outgrown(&guest));
         guest.settled();
-        assert!(!guest.has_outgrown(), "nothing is left, and nothing was");
+        assert!(!is_outgrown(&guest), "nothing is left, and nothing was");
         assert!(!grown(&mut guest, (1 << 20) + 1));
+    }
+
+    #[test]
+    fn what_needs_much_for_a_call_is_not_replaced_after_each() {
+        let mut guest = guest();
+        guest.call_ended();
+        guest.settled();
+        assert!(grown(&mut guest, 1 << 20), "all of it, in one call");
+        for calls in 2..CALLS_OF_ITS_OWN {
+            guest.call_ended();
+            assert!(!guest.has_outgrown(calls), "{calls}");
+        }
+        assert!(guest.has_outgrown(CALLS_OF_ITS_OWN));
+    }
+
+    #[test]
+    fn what_grows_with_each_call_is_replaced_before_one_fails() {
+        let mut guest = guest();
+        guest.settled();
+        let mut calls = 0;
+        while !guest.has_outgrown(calls) {
+            calls += 1;
+            assert!(grown(&mut guest, usize::try_from(calls).unwrap() * (100 << 10)), "call {calls}");
+            guest.call_ended();
+        }
+        assert_eq!(calls, 8, "80 of 100 per cent");
+    }
+
+    #[test]
+    fn what_wasm_itself_refuses_is_no_growth() {
+        let mut store = Store::new(&wasmtime::Engine::default(), guest());
+        store.limiter(|guest| guest);
+        let memory = Memory::new(&mut store, MemoryType::new(1, Some(3))).unwrap();
+        let one = store.data().memory;
+        assert_eq!(one, 64 << 10);
+        assert!(memory.grow(&mut store, 3).is_err());
+        assert_eq!(store.data().memory, one);
+        assert!(memory.grow(&mut store, 2).is_ok());
+        assert_eq!(store.data().memory, 3 * one);
     }
 }

@@ -6,7 +6,7 @@
 use super::bindings_0_1::policy_world::Policy as Exports;
 use super::bindings_0_1::response_world::Response as ResponseExports;
 use super::contract::{After, Descriptor, Diagnostic, Request, Response, Verdict};
-use super::engine::{Engine, refuel, start_clock, start_clock_of_load};
+use super::engine::{Engine, refuel, start_clock};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::linked::{Linked, Runs};
@@ -265,6 +265,6 @@ pub(super) fn plan_of(policy: &Policy, number: u32, at: &SlotUse) -> Result<Resu
     }
     let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone()).loading();
     let mut live = Live::new(&policy.component.engine, &policy.component.linked, guest)?;
-    start_clock_of_load(&mut live.store);
+    start_clock(&mut live.store);
     live.configure(number, at)
 }

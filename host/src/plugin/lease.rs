@@ -20,9 +20,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The largest chunk that a policy gets.
-pub const LARGEST_CHUNK: usize = 64 << 10;
-
 /// Idle instances of one pooled policy that a worker keeps for the next bodies.
 const IDLE: usize = 8;
 
@@ -232,7 +229,7 @@ impl Lease {
         })
     }
 
-    /// Passes one chunk, of at most [`LARGEST_CHUNK`] bytes.
+    /// Passes one chunk, of at most [`LARGEST_CHUNK`](crate::body::LARGEST_CHUNK) bytes.
     ///
     /// # Errors
     /// As [`Self::begin_request`].

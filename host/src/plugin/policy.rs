@@ -277,7 +277,7 @@ impl Policy {
     /// call fails for it; that is counted.
     pub(super) fn keeps(&self, guest: &Guest, calls: u64) -> bool {
         let Instance::Pooled { recycle_after } = self.mode else { return false };
-        if guest.has_outgrown() {
+        if guest.has_outgrown(calls) {
             self.record.renewals.fetch_add(1, Ordering::Relaxed);
             return false;
         }

@@ -7,7 +7,7 @@
 use super::cache::CodeCache;
 use super::compiler::{CompileError, Order};
 use super::component::digest;
-use super::engine::{refuel, start_clock_of_load};
+use super::engine::{refuel, start_clock};
 use super::failure::Failure;
 use super::guest::Guest;
 use super::instance::Live;
@@ -103,7 +103,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
         if (order.given_up)().is_some() {
             return Err(Unprimed::GaveWay);
         }
-        start_clock_of_load(&mut live.store);
+        start_clock(&mut live.store);
         live.configure_as_checked(policy, number).map_err(|failure| told(&failure))?;
     }
     let mut state = Reading { instance: live.made, store: &mut live.store, failed: None };
@@ -120,7 +120,7 @@ fn configured(policy: &Policy, bytes: &[u8], order: &Order<'_>) -> Result<Vec<u8
 fn try_out(policy: &Policy, linked: &Arc<Linked>) -> Result<(), Unprimed> {
     let guest = Guest::new(policy.name.clone(), policy.bounds, policy.record.counters.clone()).loading();
     let again = Live::new(&policy.component.engine, linked, guest).and_then(|mut live| {
-        start_clock_of_load(&mut live.store);
+        start_clock(&mut live.store);
         live.describe()
     });
     let again = again.map_err(|failure| told(&failure))?;
@@ -177,7 +177,7 @@ impl Reading<'_> {
         let missing = || format!("{instance}#{function} is missing");
         let store = &mut *self.store;
         refuel(store).map_err(|failure| failure.to_string())?;
-        start_clock_of_load(store);
+        start_clock(store);
         // The whole of a memory is more than any call may bring.
         store.set_hostcall_fuel(usize::MAX);
         let (_, within) = self.instance.get_export(&mut *store, None, instance).ok_or_else(missing)?;

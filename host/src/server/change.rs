@@ -155,8 +155,7 @@ impl Changes {
         let applied = self.swap(config);
         // Until now it would have held up what is to serve.
         if let Some(cache) = self.kept.cache() {
-            self.gateway.live.load().policies.iter().for_each(|policy| policy.component.keep_code(cache));
-            self.kept.catalog.keep_code(cache);
+            self.kept.catalog.keep_code(cache, std::iter::empty());
         }
         if !self.kept.ending.load(Ordering::Relaxed) {
             self.kept.catalog.get_ready(self.gateway.live.load().config.plugins.compile);

@@ -1,7 +1,7 @@
-//! Components that call themselves the same, and come from different files of the plugin directory.
+//! Components that call themselves the same, and belong to different files of the plugin directory.
 //!
-//! Decides nothing. A policy has the component of the file that its `plugin` names, whatever that calls itself; so all of them
-//! serve. It is told, as whoever saved one beside the other may have meant to replace it. Files that no policy names are
+//! Decides nothing. A policy has the component of the file that its `plugin` names, or an earlier version of that, whatever it
+//! calls itself; so all of them serve. It is told, as whoever saved one beside the other may have meant to replace it. Files that no policy names are
 //! not looked into.
 
 use crate::snapshot::Snapshot;
@@ -31,7 +31,7 @@ impl Namesakes {
         Self(files)
     }
 
-    /// The other files with a component of this name.
+    /// The other files for which a component of this name serves.
     pub(super) fn beside(&self, name: &str, plugin: &str) -> Vec<&str> {
         let own = format!("{plugin}.wasm");
         let files = self.0.get(name).into_iter().flatten();
@@ -43,8 +43,8 @@ impl Namesakes {
         let sentence = |(name, files): (&String, &BTreeSet<String>)| {
             let files: Vec<String> = files.iter().map(|file| format!("`{file}`")).collect();
             format!(
-                "the components in {} call themselves `{name}`: each serves the policies whose `plugin` is its file; one that was \
-                 to replace the other has to be saved under the other's name",
+                "the components that serve for {} call themselves `{name}`: each policy has the file that its `plugin` names, or a kept version of \
+                 it; one that was to replace the other has to be saved under the other's name",
                 files.join(" and ")
             )
         };
@@ -66,7 +66,8 @@ mod tests {
         assert_eq!((both.beside("v", "a"), both.beside("w", "c")), (vec!["b.wasm"], vec![]));
         let told = both.sentences();
         assert!(
-            told.len() == 1 && told[0].starts_with("the components in `a.wasm` and `b.wasm` call themselves `v`: ")
+            told.len() == 1
+                && told[0].starts_with("the components that serve for `a.wasm` and `b.wasm` call themselves `v`: ")
         );
     }
 }

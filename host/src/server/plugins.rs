@@ -14,7 +14,9 @@ use std::sync::atomic::Ordering;
 impl PluginControl for Changes {
     fn list(&self) -> Value {
         let snapshot = self.gateway.live.load_full();
-        let mut policies: Vec<Value> = snapshot.policies.iter().map(|policy| self.shown(policy, &snapshot)).collect();
+        let namesakes = Namesakes::among(&snapshot);
+        let shown = |policy| self.shown(policy, &snapshot, &namesakes);
+        let mut policies: Vec<Value> = snapshot.policies.iter().map(shown).collect();
         policies.extend(snapshot.disabled.iter().map(|name| self.out_of_chains(name)));
         policies.sort_by(|a, b| a["policy"].as_str().cmp(&b["policy"].as_str()));
         json!({ "generation": snapshot.generation, "policies": policies })
@@ -66,12 +68,13 @@ impl PluginControl for Changes {
         }
         let snapshot = self.gateway.live.load_full();
         let serving = snapshot.policies.iter().find(|serving| *serving.name == *policy);
-        Ok(serving.map_or_else(|| self.out_of_chains(policy), |serving| self.shown(serving, &snapshot)))
+        let shown = |serving| self.shown(serving, &snapshot, &Namesakes::among(&snapshot));
+        Ok(serving.map_or_else(|| self.out_of_chains(policy), shown))
     }
 }
 
 impl Changes {
-    fn shown(&self, policy: &Arc<Policy>, snapshot: &Snapshot) -> Value {
+    fn shown(&self, policy: &Arc<Policy>, snapshot: &Snapshot, namesakes: &Namesakes) -> Value {
         let declared = &policy.component.declared;
         let counters: Map<String, Value> =
             policy.record.counters.iter().map(|c| (c.name.clone(), c.value.load(Ordering::Relaxed).into())).collect();
@@ -83,7 +86,6 @@ impl Changes {
         let waits = policy.record.quarantine.shown(self.gateway.clock.now());
         let card = self.card(&policy.name);
         let plugin = snapshot.config.policies.get(&*policy.name).map_or("", |written| &*written.plugin);
-        let namesakes = Namesakes::among(snapshot);
         let (instances, not_primed) = match policy.beginning() {
             Beginning::Kept => ("pooled", None),
             Beginning::Primed => ("primed", None),

@@ -44,6 +44,8 @@ struct Way {
     refuse_at: Option<String>,
     /// Loops at a chunk that has this.
     loop_at: Option<String>,
+    /// Keeps each chunk, also when its body is over.
+    keep: bool,
     /// Burns fuel over every chunk: so many rounds for each byte.
     rounds: u32,
     /// Goes on after the last chunk.
@@ -70,6 +72,7 @@ struct Seen {
 thread_local! {
     static CONFIG: RefCell<Config> = RefCell::default();
     static SEEN: RefCell<Seen> = RefCell::default();
+    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn config() -> Config {
@@ -99,6 +102,9 @@ fn pass(way: &Way, chunk: Vec<u8>) -> Piece {
         seen.chunks += 1;
         seen.largest = seen.largest.max(chunk.len());
     });
+    if way.keep {
+        KEPT.with_borrow_mut(|kept| kept.push(std::hint::black_box(chunk.clone())));
+    }
     if has(&chunk, &way.loop_at) {
         spin();
     }

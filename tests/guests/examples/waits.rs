@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "generated plumbing")]
 
 use portico_sdk::{About, After, Diagnostic, NoConfig, Policy, Read, Request, Response, ResponseWrite, Setup, Verdict};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::sockets::network::IpAddressFamily::Ipv4;
@@ -19,6 +19,7 @@ const X_ANSWER: ResponseWrite = Waits::ABOUT.response_write("x-answer");
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
+    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Policy for Waits {
@@ -69,6 +70,11 @@ fn time(behaviour: &str) -> Option<String> {
             random::insecure::get_insecure_random_u64(),
             random::insecure_seed::insecure_seed()
         ),
+        // How many calls of this kind its instance has had.
+        "grow" => KEPT.with_borrow_mut(|kept| {
+            kept.push(black_box(vec![1; 64 << 10]));
+            kept.len().to_string()
+        }),
         "remember" => {
             CALLS.set(CALLS.get() + 1);
             CALLS.get().to_string()

@@ -3,10 +3,10 @@
 //! A policy that fails open is passed over from then on; only one that inspects can, so nothing of the body is lost.
 
 use super::{Refusal, Tab};
-use crate::body::{Filter, Refused};
+use crate::body::{Filter, LARGEST_CHUNK, Refused};
 use crate::config;
 use crate::plugin::contract::BodyMode;
-use crate::plugin::{Action, Direction, Failure, LARGEST_CHUNK, Lease, Piece, Policy};
+use crate::plugin::{Action, Direction, Failure, Lease, Piece, Policy};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -141,7 +141,7 @@ fn files_whose_components_have_one_name_are_told() {
     };
     assert_eq!(
         told(json!(["a.wasm", "c.wasm"])),
-        "b: serves from b.wasm; what is in a.wasm and c.wasm calls itself `v` too\n"
+        "b: its component calls itself `v`, as what serves for a.wasm and c.wasm does; its own file is b.wasm\n"
     );
     assert_eq!((told(json!([])), told(Value::Null)), (String::new(), String::new()));
 }

@@ -3,7 +3,7 @@
 //! A process serves one component, never two. At most one stands ready, for the bounds of whoever asked for it, and none before
 //! something was compiled; it holds no component, and nothing waits for it.
 
-use super::{COMMAND, child, threads};
+use super::child;
 use crate::config;
 use std::fmt;
 use std::io;
@@ -14,12 +14,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// The program's command that compiles one component.
+const COMMAND: &str = "compile-one";
 /// What tells a child that its component comes later.
 const AHEAD: &str = "--ahead";
 /// How long one stands ready: who changes a component often changes it again soon.
 const KEPT: Duration = Duration::from_secs(600);
 /// How often it is looked at whether it still lives.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_READY: Duration = Duration::from_secs(1);
+/// The most threads of a child.
+const MOST_THREADS: usize = 8;
 
 /// Starts children of one program.
 pub(super) struct Launcher {
@@ -40,7 +44,13 @@ pub(super) struct Started {
 impl Launcher {
     /// Of this program.
     pub(super) fn of(program: PathBuf) -> Self {
-        Self { program, keeper: Arc::default(), thread: Mutex::default() }
+        Self::keeping(program, KEPT)
+    }
+
+    /// Of this program, where a child stands ready for so long.
+    pub(super) fn keeping(program: PathBuf, kept: Duration) -> Self {
+        let (desk, changed, thread) = Default::default();
+        Self { program, keeper: Arc::new(Keeper { desk, changed, kept }), thread }
     }
 
     /// The one that stands ready, or a new one.
@@ -83,6 +93,13 @@ impl Launcher {
         }
     }
 
+    /// Whether one stands ready, or is about to be started.
+    #[cfg(test)]
+    pub(super) fn is_ready_soon(&self) -> bool {
+        let desk = self.keeper.desk();
+        desk.ready.is_some() || desk.wanted.is_some()
+    }
+
     /// The process that stands ready.
     #[cfg(test)]
     pub(super) fn ready(&self) -> Option<u32> {
@@ -108,10 +125,11 @@ impl Drop for Launcher {
 }
 
 /// Keeps a child ready, where one is wanted.
-#[derive(Default)]
 struct Keeper {
     desk: Mutex<Desk>,
     changed: Condvar,
+    /// For how long.
+    kept: Duration,
 }
 
 #[derive(Default)]
@@ -133,7 +151,7 @@ impl Keeper {
     fn run(&self, program: &Path) {
         let mut desk = self.desk();
         while !desk.over {
-            if desk.ready.as_mut().is_some_and(|ready| ready.since.elapsed() > KEPT || !ready.lives()) {
+            if desk.ready.as_mut().is_some_and(|ready| ready.since.elapsed() > self.kept || !ready.lives()) {
                 desk.clear();
             }
             if let Some(bounds) = desk.wanted.take() {
@@ -141,7 +159,8 @@ impl Keeper {
             }
             let woken = match desk.ready {
                 Some(_) => {
-                    self.changed.wait_timeout(desk, LOOK).map(|(desk, _)| desk).map_err(|error| error.into_inner().0)
+                    let look = LOOK_AT_READY.min(self.kept);
+                    self.changed.wait_timeout(desk, look).map(|(desk, _)| desk).map_err(|error| error.into_inner().0)
                 }
                 None => self.changed.wait(desk).map_err(PoisonError::into_inner),
             };
@@ -197,6 +216,12 @@ impl Ready {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Threads for one component: twice as many as processors, since on a busy machine each is served as often as any other,
+/// and somebody waits for the new version. Each has memory of its own, which counts, and more than some bring little.
+pub(super) fn threads() -> usize {
+    (2 * thread::available_parallelism().map_or(1, usize::from)).min(MOST_THREADS)
 }
 
 fn start(program: &Path, bounds: config::Compile, ahead: bool) -> io::Result<Child> {

@@ -1,5 +1,6 @@
 //! What becomes of an order when the program in the compiler's place is another one.
 
+use super::launch::threads;
 use super::*;
 use std::cell::Cell;
 use std::process::{Command, Stdio};
@@ -57,6 +58,7 @@ fn a_program_that_is_no_compiler_is_told_as_what_it_does() {
 fn the_end_of_a_child_says_why() {
     assert_eq!(scripted("kill -KILL $$"), CompileError::Died("was ended by signal 9".into()));
     assert_eq!(scripted("kill -XCPU $$"), CompileError::Time(BOUNDS.time));
+    assert_eq!(scripted("kill -SEGV $$"), CompileError::Crashed(11));
     assert_eq!(
         scripted("echo 'memory allocation of 512 bytes failed' >&2; kill -ABRT $$"),
         CompileError::Memory(BOUNDS.memory)
@@ -129,6 +131,21 @@ fn what_went_beyond_is_not_tried_again_within_the_same_bounds() {
 }
 
 #[test]
+fn what_ends_the_compiler_by_its_own_fault_is_not_tried_again_and_what_was_ended_is() {
+    for (signal, told, times) in
+        [("ABRT", CompileError::Crashed(6), 1), ("KILL", CompileError::Died("was ended by signal 9".into()), 2)]
+    {
+        let directory = TempDir::new().unwrap();
+        let compiler =
+            Compiler::at(program(&directory, &format!("echo >> \"${{0%program}}times\"; kill -{signal} $$")));
+        for _ in 0..2 {
+            assert_eq!(compiler.compile(b"one", &Order { bounds: BOUNDS, given_up: &|| None }), Err(told.clone()));
+        }
+        assert_eq!(std::fs::read_to_string(directory.path().join("times")).unwrap().len(), times, "{signal}");
+    }
+}
+
+#[test]
 fn each_reason_is_one_sentence() {
     for (error, told) in [
         (
@@ -140,6 +157,10 @@ fn each_reason_is_one_sentence() {
             "it takes more than 1024 MiB of memory to compile; make it smaller, or allow more",
         ),
         (CompileError::Code, "its machine code is larger than 512 MiB; make it smaller"),
+        (
+            CompileError::Crashed(11),
+            "it could not be compiled: the compiler's process was ended by signal 11, and would be again; ",
+        ),
     ] {
         assert!(error.to_string().starts_with(told), "{error}");
     }

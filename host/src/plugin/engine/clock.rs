@@ -10,23 +10,13 @@ use wasmtime::{Store, UpdateDeadline};
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// Time for each step of a load, at least.
+/// Time for each step of a load, at least: nobody waits for it, and a machine that is busy for a moment must not make a good
+/// component look like a bad one. The fuel is that of a call.
 pub(in crate::plugin) const LOAD: Duration = Duration::from_secs(1);
 
-/// Gives a store the time of one call, from now.
+/// Gives a store the time of one call, from now; or of one step, where its guest is [being loaded](Guest::loading).
 pub(in crate::plugin) fn start_clock(store: &mut Store<Guest>) {
-    let deadline = store.data().bounds.deadline;
-    start_clock_for(store, deadline);
-}
-
-/// Gives a store the time for one step of a load. Nobody waits for it, and a machine that is busy for a moment must not
-/// make a good component look like a bad one; the fuel is that of a call.
-pub(in crate::plugin) fn start_clock_of_load(store: &mut Store<Guest>) {
-    let deadline = store.data().bounds.deadline.max(LOAD);
-    start_clock_for(store, deadline);
-}
-
-fn start_clock_for(store: &mut Store<Guest>, time: Duration) {
+    let time = store.data().bounds.deadline;
     if let Some(waiting) = &store.data().waiting {
         waiting.run.start(time);
         // Each tick gives the worker to others for a moment, so that a guest that runs does not hold it.

@@ -21,6 +21,13 @@ impl Watched {
         Self { compiler: Compiler::at(program(&directory, script)), directory }
     }
 
+    /// One whose child stands ready for so long.
+    fn keeping(script: &str, kept: Duration) -> Self {
+        let directory = TempDir::new().unwrap();
+        let launcher = Launcher::keeping(program(&directory, script), kept);
+        Self { compiler: Compiler { children: Some(launcher), ..Compiler::here() }, directory }
+    }
+
     fn compile(&self, component: &[u8], bounds: config::Compile) {
         let told = self.compiler.compile(component, &Order { bounds, given_up: &|| None });
         assert_eq!(told, Err(CompileError::Invalid("well".into())));
@@ -126,6 +133,55 @@ fn a_component_that_ends_each_is_tried_no_more_than_twice() {
     assert_eq!(compile(b"one"), 1);
     watched.get_ready(BOUNDS);
     assert_eq!(compile(b"two"), 3);
+}
+
+#[test]
+fn what_made_one_ready_is_not_held_against_its_component() {
+    // One that stands ready has less memory left, and a fault of its own.
+    for end in ["echo 'portico: there is no memory left' >&2; exit 1", "kill -SEGV $$"] {
+        let lacks = format!(
+            "case \"$2\" in --ahead) echo >> \"${{0%program}}started\"; cat > /dev/null; {end};; esac; {REFUSES}"
+        );
+        let watched = Watched::new(&lacks);
+        watched.compile(b"one", BOUNDS);
+        watched.get_ready(BOUNDS);
+        watched.compile(b"two", BOUNDS);
+        assert_eq!(watched.started().len(), 3, "{end}");
+    }
+    // What takes too much in a child of its own is refused, and that is remembered.
+    let watched =
+        Watched::new("echo >> \"${0%program}started\"; cat > /dev/null; echo 'there is no memory left' >&2; exit 1");
+    let compile = |component: &[u8]| {
+        let told = watched.compiler.compile(component, &Order { bounds: BOUNDS, given_up: &|| None });
+        assert_eq!(told, Err(CompileError::Memory(BOUNDS.memory)));
+        watched.started().len()
+    };
+    assert_eq!(compile(b"one"), 1);
+    watched.get_ready(BOUNDS);
+    assert_eq!((compile(b"two"), compile(b"two")), (3, 3));
+}
+
+#[test]
+fn one_ends_after_its_time_and_the_next_component_starts_its_own() {
+    let watched = Watched::keeping(REFUSES, Duration::from_millis(200));
+    watched.compile(b"one", BOUNDS);
+    let first = watched.get_ready(BOUNDS);
+    until("its time is over", || is_gone(first));
+    watched.compile(b"two", BOUNDS);
+    assert_eq!(watched.started()[2..], ["compile-one 60 268435456"]);
+}
+
+#[test]
+fn none_stands_ready_for_what_is_not_compiled() {
+    let watched = Watched::keeping(REFUSES, Duration::from_millis(200));
+    watched.compile(b"one", BOUNDS);
+    let first = watched.get_ready(BOUNDS);
+    until("its time is over", || is_gone(first) && watched.ready().is_none());
+    // It is known what becomes of it.
+    watched.compile(b"one", BOUNDS);
+    watched.compiler.get_ready(BOUNDS);
+    assert!(!watched.compiler.children.as_ref().unwrap().is_ready_soon());
+    assert_eq!(watched.started().len(), 2);
 }
 
 #[test]
