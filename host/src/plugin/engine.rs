@@ -18,7 +18,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 pub use self::clock::TICK;
-pub(super) use self::clock::{LOAD, processor_time, start_clock, start_clock as start_clock_of_load};
+pub(super) use self::clock::{LOAD, processor_time, start_clock};
 
 /// The most memory that a policy can be given: the size of a slot in the pool.
 pub const LARGEST_MEMORY: usize = 256 << 20;

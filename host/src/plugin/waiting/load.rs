@@ -8,7 +8,7 @@ use super::wasi::Real;
 use crate::config::Bounds;
 use crate::plugin::component::Component;
 use crate::plugin::contract::{Descriptor, Diagnostic};
-use crate::plugin::engine::start_clock_of_load;
+use crate::plugin::engine::start_clock;
 use crate::plugin::failure::Failure;
 use crate::plugin::guest::Guest;
 use crate::plugin::plan::Plan;
@@ -26,9 +26,9 @@ pub(in crate::plugin) fn describe(component: &Component, bounds: Bounds) -> Resu
         let guest =
             Guest::new(name.clone(), bounds, Arc::new([])).waiting(Waiting::new(&name, Real::default(), Reach::none()));
         let mut live = Live::new(component, guest.loading(), &Turns::default(), &Queued::default()).await?;
-        start_clock_of_load(&mut live.store);
+        start_clock(&mut live.store);
         let first = live.describe().await?;
-        start_clock_of_load(&mut live.store);
+        start_clock(&mut live.store);
         Ok([first, live.describe().await?])
     })
 }
@@ -43,7 +43,7 @@ pub(in crate::plugin) fn plan(
         let mut live =
             Live::new(&policy.component, guest_of(policy, (0, 0)).loading(), &Turns::default(), &Queued::default())
                 .await?;
-        start_clock_of_load(&mut live.store);
+        start_clock(&mut live.store);
         live.configure(number, at).await
     })
 }
