@@ -5,6 +5,7 @@
 //! most what was counted since the last drain (a second), and what the store had not yet flushed. Never decides anything: no
 //! request waits for, or is refused by, what is counted here.
 
+mod mark;
 mod memory;
 mod month;
 mod names;
@@ -24,6 +25,7 @@ use serde::{Serialize, Serializer};
 use crate::clock::Millis;
 use crate::gas::Gas;
 
+pub use self::mark::Mark;
 pub use self::memory::MemoryUsage;
 pub use self::month::{Day, Month, NotAMonth};
 pub use self::names::{Names, Pillar, Route};

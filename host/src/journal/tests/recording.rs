@@ -279,8 +279,9 @@ impl Files for Recording {
 impl Recorded {
     fn write(&self, bytes: &[u8], at: usize) -> io::Result<()> {
         let mut state = self.of.state();
-        let length = state.files[self.file].len().max(at + bytes.len());
-        state.grow(length - state.files[self.file].len())?;
+        let before = state.files[self.file].len();
+        let length = before.max(at + bytes.len());
+        state.grow(length - before)?;
         let content = &mut state.files[self.file];
         content.resize(length, 0);
         content[at..at + bytes.len()].copy_from_slice(bytes);
