@@ -35,6 +35,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[data]`
     pub data: Data,
+    /// `[journal]`
+    pub journal: Journal,
     /// `[secrets]`
     pub secrets: Secrets,
     /// `[plugins]`
@@ -78,6 +80,28 @@ pub struct Admin {
 pub struct Data {
     /// The one data directory. Changing it needs a restart.
     pub directory: PathBuf,
+}
+
+/// Where calls are written down before anybody can have seen that they ended. Changing any of it needs a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Bytes of one segment.
+    pub segment_size: usize,
+    /// The most segments of one worker.
+    pub segments: usize,
+    /// The longest time in which a loss of power loses what was written.
+    pub commit_interval: Duration,
+    /// What becomes of calls that cannot be written down.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of calls that cannot be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They are refused.
+    Refuse,
+    /// They go on, and count only as long as the process lives.
+    Unmetered,
 }
 
 /// Where secrets come from.
@@ -335,6 +359,7 @@ impl Config {
             ("gateway.workers", self.gateway.workers != other.gateway.workers),
             ("admin.listen", self.admin.listen != other.admin.listen),
             ("data.directory", self.data.directory != other.data.directory),
+            ("journal", self.journal != other.journal),
             ("secrets.master_key", self.secrets.master_key != other.secrets.master_key),
         ];
         changes.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

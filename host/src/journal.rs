@@ -21,7 +21,7 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ pub struct Journal {
     when_full: WhenFull,
     lanes: Vec<Arc<Lane>>,
     commits: Arc<Commits>,
-    clerk: Option<Clerk>,
+    clerk: Mutex<Option<Clerk>>,
 }
 
 /// What is told of a running journal.
@@ -186,7 +186,7 @@ impl Earlier {
         let clerk = Clerk::start(files, shelves, commits.clone(), settings.commit_interval).map_err(|source| {
             Unwritable { path: PathBuf::from(DIRECTORY), source }
         })?;
-        Ok((Journal { epoch, when_full, lanes, commits, clerk: Some(clerk) }, writers))
+        Ok((Journal { epoch, when_full, lanes, commits, clerk: Mutex::new(Some(clerk)) }, writers))
     }
 
     /// As [`Self::begin`], but for the thread.
@@ -227,7 +227,7 @@ impl Earlier {
             let _ = files.remove(&segment.path);
         }
         let commits = Arc::default();
-        let journal = Journal { epoch, when_full: settings.when_full, lanes: all, commits, clerk: None };
+        let journal = Journal { epoch, when_full: settings.when_full, lanes: all, commits, clerk: Mutex::default() };
         Ok((journal, (files, shelves), writers))
     }
 }
@@ -268,9 +268,10 @@ impl Journal {
         }
     }
 
-    /// Makes durable what is written, and ends its thread.
-    pub fn end(mut self) {
-        if let Some(clerk) = self.clerk.take() {
+    /// Makes durable what is written, and ends its threads.
+    pub fn end(&self) {
+        let clerk = self.clerk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(clerk) = clerk {
             clerk.end();
         }
     }
@@ -280,8 +281,7 @@ impl Journal {
 fn reuse(files: &dyn Files, shelf: &mut keeper::Shelf, sound: &[recover::Sound], settings: &Settings) {
     for (position, segment) in sound.iter().enumerate() {
         let fits = segment.size == settings.segment_size && position < settings.segments;
-        let path = segment.path.clone();
-        let added = fits && files.open(&path).and_then(|file| shelf.add(Segment { path, file })).is_ok();
+        let added = fits && files.open(&segment.path).and_then(|file| shelf.add(Segment { file })).is_ok();
         if !added {
             // One that stays takes room on the disk, and nothing else: all of it is kept in the store.
             let _ = files.remove(&segment.path);

@@ -45,7 +45,7 @@ pub(super) struct Order {
 impl Order {
     /// Makes it; takes as long as the disk does.
     pub(super) fn carry_out(&self, files: &dyn Files) -> std::io::Result<Segment> {
-        Segment::make(files, self.path.clone(), self.size)
+        Segment::make(files, &self.path, self.size)
     }
 }
 

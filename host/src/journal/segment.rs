@@ -4,7 +4,7 @@
 //! counts for nothing. Its head says only how it is to be read, and never changes.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::files::{File, Files};
@@ -22,8 +22,6 @@ const PIECE: usize = 256 << 10;
 /// A segment, as its owner keeps it.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Where it is.
-    pub(super) path: PathBuf,
     /// The open file.
     pub(super) file: Arc<dyn File>,
 }
@@ -41,15 +39,15 @@ pub(super) enum Kind {
 
 impl Segment {
     /// Makes one: zeros are really written, so that writing into it never needs space. It has its name only when it is whole.
-    pub(super) fn make(files: &dyn Files, path: PathBuf, size: usize) -> io::Result<Self> {
+    pub(super) fn make(files: &dyn Files, path: &Path, size: usize) -> io::Result<Self> {
         let fresh = path.with_extension("new");
         let made = Self::fill(files, &fresh, size).and_then(|file| {
-            files.rename(&fresh, &path)?;
+            files.rename(&fresh, path)?;
             files.sync_directory(path.parent().unwrap_or(Path::new("")))?;
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => Ok(Self { file }),
             Err(error) => {
                 // Space that is not enough for a segment may be enough for others.
                 let _ = files.remove(&fresh);
