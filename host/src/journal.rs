@@ -21,8 +21,8 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Journal as Settings, WhenFull};
@@ -166,7 +166,9 @@ impl Earlier {
             );
         }
         if !self.files.maps() {
-            tracing::info!("the journal is written by system calls here, which costs more: this file system may need space for what is written over");
+            tracing::info!(
+                "the journal is written by system calls here, which costs more: this file system may need space for what is written over"
+            );
         }
     }
 
@@ -183,9 +185,8 @@ impl Earlier {
         let (journal, shelves, writers) = self.open(workers, settings, names)?;
         let Journal { epoch, when_full, lanes, commits, .. } = journal;
         let (files, shelves) = shelves;
-        let clerk = Clerk::start(files, shelves, commits.clone(), settings.commit_interval).map_err(|source| {
-            Unwritable { path: PathBuf::from(DIRECTORY), source }
-        })?;
+        let clerk = Clerk::start(files, shelves, commits.clone(), settings.commit_interval)
+            .map_err(|source| Unwritable { path: PathBuf::from(DIRECTORY), source })?;
         Ok((Journal { epoch, when_full, lanes, commits, clerk: Mutex::new(Some(clerk)) }, writers))
     }
 

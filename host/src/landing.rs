@@ -180,7 +180,8 @@ mod tests {
     }
 
     fn asked(path: &str, draining: bool) -> (StatusCode, Bytes) {
-        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, refusing: false, jwks: "{}", now: Millis(1) });
+        let answer =
+            answer(path, &Method::GET, &snapshot(), &Own { draining, refusing: false, jwks: "{}", now: Millis(1) });
         let response = answer.expect("a page of the gateway's own").expect("no refusal");
         let status = response.status();
         let Body::Whole(Some(body)) = response.into_body() else { panic!("{path} has no whole body") };

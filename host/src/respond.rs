@@ -127,9 +127,11 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             let detail = format!("The pillar `{pillar}` has nothing for sandbox keys yet; a live key works.");
             return (StatusCode::SERVICE_UNAVAILABLE, "Sandbox not available", detail);
         }
-        Denial::MeteringUnavailable => {
-            (503, "Metering unavailable", "Calls cannot be counted at this moment, so none are passed on; try again in a moment.")
-        }
+        Denial::MeteringUnavailable => (
+            503,
+            "Metering unavailable",
+            "Calls cannot be counted at this moment, so none are passed on; try again in a moment.",
+        ),
         Denial::UpstreamUnreachable => {
             (502, "Upstream unreachable", "The service behind this path could not be reached; try again later.")
         }

@@ -209,8 +209,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
-    let (journal, writers) =
-        booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
+    let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), booked));

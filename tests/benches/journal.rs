@@ -35,8 +35,18 @@ fn main() -> ExitCode {
     let mut writer = writers.remove(0);
     let at = Millis(1_800_000_000_000);
     let caller = Caller { org: Some(7), key: Some(8) };
-    let usage =
-        Usage { caller, pillar, route, at, status: 200, denied: None, bytes_in: 10, bytes_out: 1000, gas: Gas::ZERO, fuel: 900 };
+    let usage = Usage {
+        caller,
+        pillar,
+        route,
+        at,
+        status: 200,
+        denied: None,
+        bytes_in: 10,
+        bytes_out: 1000,
+        gas: Gas::ZERO,
+        fuel: 900,
+    };
     let mut rounds = [0.0; ROUNDS];
     let mut request = 0;
     for round in &mut rounds {

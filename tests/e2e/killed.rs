@@ -4,7 +4,7 @@ use crate::harness::{request, until};
 use crate::program::{Serving, Stand, output, told};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -80,7 +80,8 @@ fn usage(stand: &Stand, serving: &Serving) -> Value {
 fn journal(stand: &Stand) -> (HashSet<String>, HashSet<String>) {
     let listed = output(stand.path(), &["journal", "list", "--config", "gateway.toml"]);
     assert!(listed.status.success(), "{}", told(&listed));
-    let lines: Vec<Value> = listed.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let lines: Vec<Value> =
+        listed.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     let newest = lines.iter().filter_map(|line| line["epoch"].as_u64()).max();
     let mut kinds = (HashSet::new(), HashSet::new());
     for line in lines.iter().filter(|line| line["epoch"].as_u64() == newest) {
@@ -96,7 +97,8 @@ fn journal(stand: &Stand) -> (HashSet<String>, HashSet<String>) {
 fn what_was_seen_is_counted_once_and_what_was_not_sent_is_not() {
     let stand = Stand::with("");
     stand.edit(|toml| {
-        let toml = toml.replace("segment_size = \"256KiB\"", "segment_size = \"8MiB\"").replace("workers = 1", "workers = 2");
+        let toml =
+            toml.replace("segment_size = \"256KiB\"", "segment_size = \"8MiB\"").replace("workers = 1", "workers = 2");
         format!("{toml}[[pillars.connect.routes]]\npath = \"/{{*rest}}\"\nauth = \"none\"\n")
     });
     let kills = std::env::var("PORTICO_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
@@ -115,7 +117,9 @@ fn what_was_seen_is_counted_once_and_what_was_not_sent_is_not() {
         let enough = 40 + round * 7919 % 600;
         until("there was load", || load.seen.lock().unwrap().len() >= enough);
         drop(serving);
-        clients.into_iter().for_each(|client| drop(client.join().unwrap()));
+        for client in clients {
+            let _ = client.join().unwrap();
+        }
 
         let (begun, over) = journal(&stand);
         let seen: HashSet<String> = load.seen.lock().unwrap().iter().cloned().collect();

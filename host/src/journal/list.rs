@@ -68,7 +68,8 @@ pub fn list(directory: &Path, mut see: impl FnMut(&Listed<'_>)) -> Result<(), Un
         move |source| Unreadable { path, source }
     };
     let files = Disk::of(directory).map_err(unreadable(directory))?;
-    let mut lanes: Vec<u32> = files.list(directory).map_err(unreadable(directory))?.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut lanes: Vec<u32> =
+        files.list(directory).map_err(unreadable(directory))?.iter().filter_map(|name| name.parse().ok()).collect();
     lanes.sort_unstable();
     for lane in lanes {
         let place = directory.join(lane.to_string());

@@ -71,18 +71,16 @@ impl Rows {
 }
 
 /// Reads a lane's segments. `mark` is what the store has of it.
-pub(super) fn read(
-    files: &dyn Files,
-    directory: &Path,
-    number: u32,
-    mark: Option<Mark>,
-) -> Result<Found, Unreadable> {
+pub(super) fn read(files: &dyn Files, directory: &Path, number: u32, mark: Option<Mark>) -> Result<Found, Unreadable> {
     let mark = mark.unwrap_or(Mark { lane: number, epoch: 0, sequence: 0, floor: 0 });
     let mut found = Found::default();
     let (mut begun, mut over) = (HashMap::new(), HashSet::new());
     // Each record once, though somebody has left a copy of a segment here.
     let mut seen: HashMap<u64, HashSet<u64>> = HashMap::new();
-    let unreadable = |path: &Path| { let path = path.to_owned(); move |source: io::Error| Unreadable { path, source } };
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| Unreadable { path, source }
+    };
     for name in files.list(directory).map_err(unreadable(directory))? {
         let path = directory.join(&name);
         if segment::is_half_made(&name) {

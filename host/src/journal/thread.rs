@@ -100,9 +100,12 @@ impl Clerk {
         let (ordered, orders) = channel();
         let (carried_out, made) = channel();
         // Ends when nobody orders any more.
-        std::thread::Builder::new().name("portico-segments".into()).spawn(move || make(&*files, &orders, &carried_out))?;
+        std::thread::Builder::new()
+            .name("portico-segments".into())
+            .spawn(move || make(&*files, &orders, &carried_out))?;
         let work = Work { shelves, commits, ordered, made, failed };
-        let thread = std::thread::Builder::new().name("portico-journal".into()).spawn(move || work.run(&stopped, interval))?;
+        let thread =
+            std::thread::Builder::new().name("portico-journal".into()).spawn(move || work.run(&stopped, interval))?;
         Ok(Self { stop, thread })
     }
 

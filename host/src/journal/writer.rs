@@ -143,7 +143,8 @@ impl Writer {
         let wanted = self.ends.lane.wanted.load(Ordering::Relaxed);
         for _ in 0..CARRIED {
             let Some(oldest) = self.calls.oldest().copied().filter(|oldest| oldest.sequence <= wanted) else { return };
-            if !self.fits(self.labels[oldest.label as usize].open_size()) || !self.put(&oldest.call, oldest.label, None) {
+            if !self.fits(self.labels[oldest.label as usize].open_size()) || !self.put(&oldest.call, oldest.label, None)
+            {
                 return;
             }
             self.calls.renew_oldest(self.sequence);

@@ -77,7 +77,8 @@ pub fn start(
     let thread = std::thread::Builder::new().name(format!("portico-worker-{number}")).spawn(move || {
         // Made here, since it never leaves the thread: its tasks need no lock and no second queue.
         let made = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let made = made.and_then(|runtime| Ok((runtime, Worker::new(gateway, journal).map_err(std::io::Error::other)?)));
+        let made =
+            made.and_then(|runtime| Ok((runtime, Worker::new(gateway, journal).map_err(std::io::Error::other)?)));
         let (runtime, worker) = match made {
             Ok((runtime, worker)) => (runtime, Rc::new(worker)),
             Err(error) => return drop(started.send(Err(error))),

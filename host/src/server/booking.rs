@@ -88,7 +88,10 @@ pub(super) async fn keep(
     }
     if !unkept.is_empty() {
         let rows = unkept.records.len();
-        tracing::error!(rows, "usage of the last moments is not in the store; the journal has it, and the next start adds it");
+        tracing::error!(
+            rows,
+            "usage of the last moments is not in the store; the journal has it, and the next start adds it"
+        );
     }
     journal.end();
 }
@@ -103,7 +106,10 @@ async fn is_durable(unkept: &Unkept, journal: &Journal) -> bool {
     };
     let durable = tokio::time::timeout(PATIENCE, durable).await.is_ok();
     if !durable {
-        tracing::error!(rows = unkept.records.len(), "usage waits in memory, since the journal does not become durable");
+        tracing::error!(
+            rows = unkept.records.len(),
+            "usage waits in memory, since the journal does not become durable"
+        );
     }
     durable
 }

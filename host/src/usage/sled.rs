@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf, BufMut};
 use sled::{IVec, Tree};
 
-use super::{Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore};
+use super::{
+    Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore,
+};
 use crate::data::{Database, Failure};
 use crate::gas::Gas;
 use crate::id::OrgId;
@@ -152,7 +154,10 @@ impl UsageStore for SledUsage {
             for row in store.tree.range([MARKS]..[MARKS + 1]) {
                 let (key, value) = row.map_err(unavailable)?;
                 // One that cannot be read must not be taken for none: calls would be counted again.
-                marks.push(mark(&key, &value).ok_or_else(|| StoreError::Unavailable("a mark of the journal is damaged".into()))?);
+                marks.push(
+                    mark(&key, &value)
+                        .ok_or_else(|| StoreError::Unavailable("a mark of the journal is damaged".into()))?,
+                );
             }
             Ok(marks)
         })

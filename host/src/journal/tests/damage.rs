@@ -37,7 +37,10 @@ fn read(machine: &Machine) -> (Store, Vec<PathBuf>, u64) {
 
 fn assert_whole(machine: &Machine, counted: &Store) {
     for (number, sums) in &counted.rows {
-        assert!(*sums == whole(machine.names(), *number) || sums.statuses == Default::default(), "call {number}: {sums:?}");
+        assert!(
+            *sums == whole(machine.names(), *number) || sums.statuses == Default::default(),
+            "call {number}: {sums:?}"
+        );
         assert_eq!(sums.calls, 1, "call {number}");
     }
 }

@@ -72,7 +72,8 @@ impl Store {
     }
 
     fn list(&self) -> Vec<Mark> {
-        let mark = |(lane, of): (&u32, &(u64, u64, u64))| Mark { lane: *lane, epoch: of.0, sequence: of.1, floor: of.2 };
+        let mark =
+            |(lane, of): (&u32, &(u64, u64, u64))| Mark { lane: *lane, epoch: of.0, sequence: of.1, floor: of.2 };
         self.marks.iter().map(mark).collect()
     }
 
@@ -138,8 +139,19 @@ impl Machine {
         let worker = |writer| Worker { writer, tally: Tally::new(1000), under_way: Vec::new() };
         let workers = writers.into_iter().map(worker).collect();
         let (facts, unkept, unflushed) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut machine =
-            Self { before, files, start: store.clone(), store, facts, journal, shelves, workers, names, unkept, unflushed };
+        let mut machine = Self {
+            before,
+            files,
+            start: store.clone(),
+            store,
+            facts,
+            journal,
+            shelves,
+            workers,
+            names,
+            unkept,
+            unflushed,
+        };
         machine.tidy();
         machine
     }

@@ -85,8 +85,7 @@ fn what_the_store_has_taken_makes_room_and_old_records_beside_new_ones_count_for
     let directory = place.path().join("journal");
     let names = Arc::<Names>::default();
     let begin = |marks: &[Mark]| -> (Journal, Writer) {
-        let (journal, mut writers) =
-            Earlier::read(&directory, marks).unwrap().begin(1, &settings(), &names).unwrap();
+        let (journal, mut writers) = Earlier::read(&directory, marks).unwrap().begin(1, &settings(), &names).unwrap();
         (journal, writers.remove(0))
     };
     let (journal, mut writer) = begin(&[]);

@@ -116,7 +116,9 @@ impl Recording {
         let mut synced: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (position, op) in log.iter().enumerate() {
             match op {
-                Op::Create(path, _) | Op::Remove(path) | Op::Rename(path, _) => *unsure.entry(parent(path)).or_default() += 1,
+                Op::Create(path, _) | Op::Remove(path) | Op::Rename(path, _) => {
+                    *unsure.entry(parent(path)).or_default() += 1
+                }
                 Op::SyncDirectory(path) => {
                     synced.insert(path.clone(), position);
                     unsure.remove(path);
