@@ -5,6 +5,7 @@
 
 mod file;
 mod form;
+mod journal;
 mod json;
 mod problem;
 mod read;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
 
@@ -80,28 +82,6 @@ pub struct Admin {
 pub struct Data {
     /// The one data directory. Changing it needs a restart.
     pub directory: PathBuf,
-}
-
-/// Where calls are written down before anybody can have seen that they ended. Changing any of it needs a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Journal {
-    /// Bytes of one segment.
-    pub segment_size: usize,
-    /// The most segments of one worker.
-    pub segments: usize,
-    /// The longest time in which a loss of power loses what was written.
-    pub commit_interval: Duration,
-    /// What becomes of calls that cannot be written down.
-    pub when_full: WhenFull,
-}
-
-/// What becomes of calls that cannot be written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// They are refused.
-    Refuse,
-    /// They go on, and count only as long as the process lives.
-    Unmetered,
 }
 
 /// Where secrets come from.
