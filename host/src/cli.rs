@@ -5,6 +5,7 @@
 pub mod check;
 mod client;
 pub mod compile;
+pub mod journal;
 pub mod key;
 pub mod plugin;
 pub mod serve;

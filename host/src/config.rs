@@ -5,6 +5,7 @@
 
 mod file;
 mod form;
+mod journal;
 mod json;
 mod problem;
 mod read;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[data]`
     pub data: Data,
+    /// `[journal]`
+    pub journal: Journal,
     /// `[secrets]`
     pub secrets: Secrets,
     /// `[plugins]`
@@ -335,6 +339,7 @@ impl Config {
             ("gateway.workers", self.gateway.workers != other.gateway.workers),
             ("admin.listen", self.admin.listen != other.admin.listen),
             ("data.directory", self.data.directory != other.data.directory),
+            ("journal", self.journal != other.journal),
             ("secrets.master_key", self.secrets.master_key != other.secrets.master_key),
         ];
         changes.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

@@ -72,6 +72,8 @@ pub enum Denial {
         /// The pillar.
         pillar: String,
     },
+    /// The call could not be written down, and the configuration says that it has to be.
+    MeteringUnavailable,
     /// No connection to the upstream could be made.
     UpstreamUnreachable,
     /// All connections to the upstream are busy.
@@ -130,6 +132,7 @@ impl Denial {
             Self::ByPolicy { code, .. } => code,
             Self::UpstreamNotYetImplemented { .. } => "upstream_not_yet_implemented",
             Self::SandboxNotAvailable { .. } => "sandbox_not_available",
+            Self::MeteringUnavailable => "metering_unavailable",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamOverloaded => "upstream_overloaded",
             Self::UpstreamBroke => "upstream_broke",

@@ -19,6 +19,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Own<'a> {
     /// Whether requests are still welcome.
     pub draining: bool,
+    /// Whether calls are refused, since they cannot be written down.
+    pub refusing: bool,
     /// JSON Web Key Set of the assertion keys (RFC 7517).
     pub jwks: &'a str,
     /// The time.
@@ -36,7 +38,13 @@ pub fn answer(
         "/" => |snapshot, _| landing(snapshot),
         "/healthz" => |_, own| plain(if own.draining { Err("draining") } else { Ok("ok") }),
         // A snapshot exists only with configuration, stores and components at hand.
-        "/readyz" => |_, own| plain(if own.draining { Err("draining") } else { Ok("ready") }),
+        "/readyz" => |_, own| {
+            plain(match own {
+                Own { draining: true, .. } => Err("draining"),
+                Own { refusing: true, .. } => Err("metering unavailable"),
+                _ => Ok("ready"),
+            })
+        },
         "/v1/health" => health,
         "/.well-known/jwks.json" => |_, own| jwks(own),
         _ => return None,
@@ -172,7 +180,8 @@ mod tests {
     }
 
     fn asked(path: &str, draining: bool) -> (StatusCode, Bytes) {
-        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, jwks: "{}", now: Millis(1) });
+        let answer =
+            answer(path, &Method::GET, &snapshot(), &Own { draining, refusing: false, jwks: "{}", now: Millis(1) });
         let response = answer.expect("a page of the gateway's own").expect("no refusal");
         let status = response.status();
         let Body::Whole(Some(body)) = response.into_body() else { panic!("{path} has no whole body") };

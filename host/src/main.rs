@@ -24,11 +24,20 @@ enum Command {
     Check(ConfigFile),
     /// Issue, list, show and revoke keys
     Key(cli::key::KeyArgs),
+    /// Print what the journal says of calls, as JSON lines
+    #[command(subcommand)]
+    Journal(Journal),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
     #[command(hide = true)]
     CompileOne(cli::compile::Bounds),
+}
+
+#[derive(Debug, Subcommand)]
+enum Journal {
+    /// Every record that is there, worker by worker; also of calls that were kept long ago
+    List(ConfigFile),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,6 +51,7 @@ fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve(file) => cli::serve::run(&file.config),
         Command::Check(file) => cli::check::run(&file.config),
+        Command::Journal(Journal::List(file)) => cli::journal::list(&file.config),
         Command::Key(arguments) => cli::key::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::CompileOne(bounds) => cli::compile::run(&bounds),

@@ -31,6 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 mod background;
+mod booking;
 mod change;
 mod namesakes;
 mod plugins;
@@ -182,7 +183,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let kept = Arc::new(kept(&config, catalog).map_err(|error| cannot(&error))?);
     let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
     let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
-    let path = config.path.clone();
+    let (path, journal_settings) = (config.path.clone(), config.journal.clone());
     // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
     // configuration that does not leaves nothing behind.
     let open = || Opened::open(&directory, &master_key, &kept);
@@ -216,12 +217,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
+    let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
-    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
+    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), booked));
     let (stop, stopped) = watch::channel(false);
-    let start = |number| listener::start(number, gateway.clone(), stopped.clone());
-    let workers: io::Result<Vec<listener::Handle>> = (0..kept.workers).map(start).collect();
+    let start = |(number, journal)| listener::start(number, gateway.clone(), journal, stopped.clone());
+    let workers: io::Result<Vec<listener::Handle>> = writers.into_iter().enumerate().map(start).collect();
     let workers = Arc::new(workers.map_err(|error| cannot(&error))?);
 
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| cannot(&error));
@@ -244,7 +246,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
     let more = more.merge(api::plugin_routes(changes.clone()));
     let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
-    let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
+    let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());

@@ -4,6 +4,7 @@
 
 mod chain;
 mod grant;
+mod journal;
 mod listener;
 mod origin;
 mod pillar;
@@ -89,6 +90,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let gateway = listener::gateway(root.table("gateway"));
     let admin = listener::admin(root.table("admin"), gateway.as_ref());
     let data = data(root.table("data"), base);
+    let journal = journal::journal(root.table("journal"));
     let secrets = secrets(root.table("secrets"), base);
     let plugins = plugins(root.table("plugins"), base);
 
@@ -107,6 +109,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         gateway: gateway?,
         admin: admin?,
         data: data?,
+        journal: journal?,
         secrets: secrets?,
         plugins: plugins?,
         policies: policies.into_iter().map(|policy| policy.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
