@@ -12,6 +12,7 @@ mod compiling;
 mod data_path;
 mod ending;
 mod hostile;
+mod keys;
 mod languages;
 mod limits;
 mod live;
