@@ -3,9 +3,13 @@
 //! Each answer has an `x-request-id`, each refusal is a problem document, and nothing is answered to whoever shows no
 //! admin token. The data path never comes through here.
 
+mod actor;
 pub mod admin;
 mod body;
+mod fields;
+mod paging;
 mod refusal;
+mod rights;
 
 use std::future::Future;
 use std::io;
@@ -19,24 +23,26 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
-pub use self::admin::{Act, ActError, AdminState, KnownScopes, PluginControl, plugin_routes};
-pub use self::body::{LIMIT, json_object};
+pub use self::actor::{Actor, By};
+pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginControl, key_routes, plugin_routes};
+pub use self::body::{LIMIT, json_object, optional_json_object};
+use self::paging::Paging;
 pub use self::refusal::Refusal;
+pub use self::rights::{Action, Extent};
 use crate::id::RequestId;
 use crate::problem::{MEDIA_TYPE, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The admin API.
-pub fn router(state: AdminState) -> Router {
-    router_with(state, Router::new())
-}
-
-/// The admin API with further routes, behind the same token and with the same kind of refusals: a handler may answer
+/// The admin API with further routes, behind the same tokens and with the same kind of refusals: a handler may answer
 /// `Result<_, Refusal>`, and the id of the request is an extension of type [`RequestId`].
-pub fn router_with(state: AdminState, more: Router) -> Router {
+///
+/// Those of the whole gateway are closed to whoever is confined to an org. Those that are open take the [`Actor`] among the
+/// extensions, and see to it themselves.
+pub fn router_with(state: AdminState, whole: Router, open: Router) -> Router {
     admin::routes(state.clone())
-        .merge(more)
+        .merge(whole.route_layer(middleware::from_fn(admin::whole_gateway)))
+        .merge(open)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), admin::admit))

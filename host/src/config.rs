@@ -26,6 +26,9 @@ pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
 
+/// The scopes by which keys manage what is their org's, and which no pillar has.
+pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read", "billing:read", "webhooks:write"];
+
 /// One validated configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod api;
 pub mod assertion;
+pub mod audit;
 pub mod body;
 pub mod chain;
 pub mod cli;

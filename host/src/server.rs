@@ -2,19 +2,20 @@
 //!
 //! Start is all or nothing: whatever is wrong is said in one go, and no listener answers before everything is up.
 
-use crate::api::{self, AdminState};
+use crate::api::{self, AdminState, Desks};
 use crate::assertion::Signer;
+use crate::audit::{AuditStore, SledAudit};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problem, Problems};
-use crate::credential::{Issuer, Keyring};
+use crate::credential::{Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
 use crate::id::NoRandomness;
-use crate::key::{Pepper, SledKeys};
+use crate::key::{Peppers, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
-use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
+use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::seal::Vault;
@@ -205,13 +206,26 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     }
     let values = SledKv::open(data.database()).map_err(|error| cannot(&error))?;
     kept.outside.open_store(Kv::new(Handle::current(), Arc::new(values), clock.clone()));
-    let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
+    let audit = SledAudit::open(data.database(), &vault, clock.now()).map_err(|error| cannot(&error))?;
+    let orgs = SledOrgs::open(data.database(), audit.clone(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
-    let keyring = Keyring::new(Pepper::all(&vault).map_err(|error| cannot(&error))?);
-    let keys = Arc::new(SledKeys::open(data.database()).map_err(|error| cannot(&error))?);
+    let tokens = SledTokens::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?;
+    let tokens = Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.map_err(|error| cannot(&error))?;
+    let vault = Arc::new(vault);
+    let peppers = Peppers::new(vault.clone());
+    let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
+    let keys = Arc::new(SledKeys::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?);
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
-    let issuer = Arc::new(issuer);
+    let audit: Arc<dyn AuditStore> = Arc::new(audit);
+    let desks = Desks {
+        issuer: Arc::new(issuer),
+        orgs: Arc::new(orgs),
+        admins: Arc::new(admins),
+        tokens: Arc::new(tokens),
+        peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
+        audit,
+    };
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
@@ -239,15 +253,15 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         components: kept.components.clone(),
         started: clock.now(),
     });
-    let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
+    let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
-    let more = more.merge(api::plugin_routes(changes.clone()));
-    let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
+    let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
+    let router = api::router_with(state, whole, background::routes(gateway.clone(), usage.clone()));
+    let mut background = vec![tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
-    background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
+    background.extend(background::start(&gateway, &kept, desks, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);

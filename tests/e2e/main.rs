@@ -13,6 +13,7 @@ mod data_path;
 mod disorder;
 mod ending;
 mod hostile;
+mod keys;
 mod killed;
 mod languages;
 mod limits;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use http_body_util::LengthLimitError;
 use serde_json::{Map, Value};
 
@@ -42,6 +43,12 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
             Err(Refusal::new(400, "malformed_json", "Malformed JSON", format!("The body is not JSON: {error}.")))
         }
     }
+}
+
+/// As [`json_object`]; an empty one where there is no body at all.
+pub async fn optional_json_object(request: Request) -> Result<Map<String, Value>, Refusal> {
+    // By what comes, and not by what is said of it: what is overlooked would be done otherwise than was asked for.
+    if request.body().is_end_stream() { Ok(Map::new()) } else { json_object(request).await }
 }
 
 fn unreadable(error: &axum::Error) -> Refusal {

@@ -63,6 +63,18 @@ impl Refusal {
         )
     }
 
+    /// With everything that is wrong.
+    pub fn faults(mut self, faults: Vec<Fault>) -> Self {
+        self.problem.faults = faults;
+        self
+    }
+
+    /// With a member that this code has beyond the usual ones: see [`Problem::with`].
+    pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.problem.members.push((name, value.into()));
+        self
+    }
+
     /// With the seconds after which it makes sense to try again.
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);

@@ -3,9 +3,8 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
-use crate::api::Refusal;
+use crate::api::{Action, Actor, Desks, Refusal};
 use crate::clock::Millis;
-use crate::credential::Issuer;
 use crate::id::OrgId;
 use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
 use crate::problem::Fault;
@@ -15,7 +14,7 @@ use crate::usage::{self, Day, Month, UsageStore};
 use crate::worker::Gateway;
 use axum::extract::{Query, State};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -39,7 +38,7 @@ const SAVE: Duration = Duration::from_secs(60);
 pub(super) fn start(
     gateway: &Arc<Gateway>,
     kept: &Arc<Kept>,
-    issuer: Arc<Issuer>,
+    desks: Desks,
     usage: Arc<dyn UsageStore>,
     stopped: watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
@@ -81,10 +80,16 @@ pub(super) fn start(
         }
     };
     let save = move || {
-        let issuer = issuer.clone();
+        let Desks { issuer, tokens, .. } = desks.clone();
         async move {
             if let Err(error) = issuer.save_used().await {
                 tracing::warn!("when keys were last used could not be saved: {}", super::sentence(&error));
+            }
+            if let Err(error) = tokens.save_used().await {
+                tracing::warn!("when admin tokens were last used could not be saved: {}", super::sentence(&error));
+            }
+            if let Err(error) = issuer.save_moves().await {
+                tracing::warn!("secrets could not be moved to the newest pepper: {}", super::sentence(&error));
             }
         }
     };
@@ -142,10 +147,18 @@ struct Asked {
 }
 
 /// One org's month; without an org, that of the callers without a key.
-async fn show_usage(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Json<Value>, Refusal> {
+async fn show_usage(
+    State(shown): State<Shown>,
+    Extension(actor): Extension<Actor>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Refusal> {
+    actor.may(Action::ReadUsage)?;
     let wrong = |parameter, detail: &str| Refusal::invalid(vec![Fault::of(parameter, detail)]);
     let org = asked.org.map(|id| id.parse::<OrgId>()).transpose();
-    let org = org.map_err(|_| wrong("org", "is not the id of an org; write org_…"))?;
+    let org = org.map_err(|_| wrong("org", "is not the id of an org; write org_…"))?.or(actor.org());
+    if org.is_some_and(|org| !actor.sees(org)) {
+        return Err(Refusal::new(404, "not_found", "Not found", "There is no org with this id."));
+    }
     let month = match asked.month {
         Some(month) => month.parse().map_err(|_| wrong("month", "is not a month; write for example 2026-11"))?,
         None => Month::of(shown.gateway.clock.now()),

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "respond", "effect", "landing"],
     &["chain", "route", "upstream", "credential", "principal"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
-    &["kv", "outbound"],
+    &["audit", "kv", "outbound"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
     &["address", "clock", "id", "gas", "path"],
 ];

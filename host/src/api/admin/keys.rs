@@ -1,137 +1,164 @@
-//! Keys over HTTP: issued, listed, shown, revoked. The secret is in one answer only.
+//! Keys over HTTP: issued, listed, shown. A secret is in one answer only.
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode, Uri};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::AdminState;
-use super::order::Order;
-use crate::api::{Refusal, json_object};
+use super::order::{Known, Order};
+use super::{AdminState, Paging};
+use crate::api::{Action, Actor, Refusal, json_object};
 use crate::clock::Millis;
-use crate::id::KeyId;
-use crate::key::Key;
-use crate::org::Org;
+use crate::credential::NewKey;
+use crate::id::{KeyId, OrgId};
+use crate::key::Kept;
+use crate::org::{self, Org};
 use crate::problem::Fault;
 
-const DEFAULT_LIMIT: usize = 50;
-const LARGEST_LIMIT: usize = 200;
+pub(super) const NO_SUCH_ORG: &str = "There is no such org; give the slug or the id of one.";
 
 /// `POST /v1/keys`
 pub(super) async fn issue(
     State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Value>), Refusal> {
+    actor.may(Action::WriteKeys)?;
     let body = json_object(request).await?;
-    let now = state.clock.now();
-    let order = Order::read(&body, &(state.scopes)(), now);
-    let org = state.orgs.find(&order.org).await.map_err(|error| Refusal::failed(&error))?;
-    let (terms, org) = match (order.terms, org) {
+    let (now, bounds) = (state.clock.now(), actor.bounds());
+    let scopes = (state.scopes)();
+    let order = Order::read(&body, Known { scopes: &scopes, now, bounds: bounds.as_ref() });
+    let org = ordered_org(&state, &actor, order.org).await?;
+    let ((terms, scopes), org) = match (order.terms, org) {
         (Ok(terms), Some(org)) => (terms, org),
         (terms, org) => {
             let mut faults = terms.err().unwrap_or_default();
             if org.is_none() {
-                faults.push(Fault::at("/org", "There is no such org; give the slug or the id of one."));
+                faults.push(Fault::at("/org", NO_SUCH_ORG));
             }
             return Err(Refusal::invalid(faults));
         }
     };
-    let issued = state.issuer.issue(org.id, terms).await.map_err(|error| Refusal::failed(&error))?;
-    let mut document = document(&issued.key, std::slice::from_ref(&org), now);
+    if !order.beyond.is_empty() {
+        return Err(beyond(order.beyond));
+    }
+    let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into) };
+    let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(|error| Refusal::failed(&error))?;
+    let mut document = document(&issued.kept, std::slice::from_ref(&org), now);
     document["secret"] = issued.secret.reveal().into();
-    let place = [(LOCATION, format!("/v1/keys/{}", issued.key.id))];
+    let place = [(LOCATION, format!("/v1/keys/{}", issued.kept.key.id))];
     Ok((StatusCode::CREATED, place, Json(document)))
 }
 
 /// `GET /v1/keys?org=&cursor=&limit=`
-pub(super) async fn list(State(state): State<AdminState>, uri: Uri) -> Result<Json<Value>, Refusal> {
-    let mut faults = Vec::new();
-    let (mut org, mut after, mut limit) = (None, None, DEFAULT_LIMIT);
-    let orgs = state.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap_or_default();
-    for (name, value) in parameters {
-        match name.as_str() {
-            "org" => match orgs.iter().find(|org| org.slug == value || *org.id.text() == *value) {
-                Some(found) => org = Some(found.id),
-                None => faults.push(Fault::of(name, "There is no such org; give the slug or the id of one.")),
-            },
-            "cursor" => match value.parse::<KeyId>() {
-                Ok(id) => after = Some(id),
-                Err(_) => faults.push(Fault::of(name, "Give the `next_cursor` of the page before.")),
-            },
-            "limit" => match value.parse() {
-                Ok(wanted @ 1..=LARGEST_LIMIT) => limit = wanted,
-                _ => faults.push(Fault::of(name, "Give a number from 1 to 200.")),
-            },
-            _ => faults.push(Fault::of(name, "There is no such parameter; there are org, cursor and limit.")),
-        }
-    }
-    if !faults.is_empty() {
-        return Err(Refusal::invalid(faults));
-    }
-    let (keys, more) = state.issuer.page(org, after, limit).await.map_err(|error| Refusal::failed(&error))?;
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    uri: Uri,
+) -> Result<Json<Value>, Refusal> {
+    actor.may(Action::ReadKeys)?;
+    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let mut paging = Paging::of(&uri, &["org"]);
+    let org = chosen_org(&mut paging, &actor, &orgs);
+    let after = paging.after();
+    let limit = paging.checked()?;
+    let page = state.desks.issuer.page(org, after, limit).await;
+    let (keys, more) = page.map_err(|error| Refusal::failed(&error))?;
     let now = state.clock.now();
-    let next = keys.last().filter(|_| more).map(|key| key.id);
-    let documents: Vec<Value> = keys.iter().map(|key| document(key, &orgs, now)).collect();
+    let next = keys.last().filter(|_| more).map(|kept| kept.key.id);
+    let documents: Vec<Value> = keys.iter().map(|kept| document(kept, &orgs, now)).collect();
     Ok(Json(json!({"keys": documents, "next_cursor": next})))
 }
 
 /// `GET /v1/keys/{id}`
 pub(super) async fn show(
     State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let key = state.issuer.find(key_id(id)?).await.map_err(|error| Refusal::failed(&error))?;
-    let key = key.ok_or_else(no_such_key)?;
-    described(&state, &key).await
+    actor.may(Action::ReadKeys)?;
+    let kept = find(&state, &actor, id).await?;
+    described(&state, &kept).await
 }
 
-/// `DELETE /v1/keys/{id}`: revokes; again is the same answer.
-pub(super) async fn revoke(
-    State(state): State<AdminState>,
+/// The key with this id, where it is there for whoever asks.
+pub(super) async fn find(
+    state: &AdminState,
+    actor: &Actor,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
-    let key = state.issuer.revoke(key_id(id)?).await.map_err(|error| Refusal::failed(&error))?;
-    let key = key.ok_or_else(no_such_key)?;
-    described(&state, &key).await
+) -> Result<Kept, Refusal> {
+    let id: KeyId = id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)?;
+    let kept = state.desks.issuer.find(id).await.map_err(|error| Refusal::failed(&error))?;
+    kept.filter(|kept| actor.sees(kept.key.org)).ok_or_else(no_such_key)
 }
 
-fn key_id(id: Result<Path<String>, PathRejection>) -> Result<KeyId, Refusal> {
-    id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)
-}
-
-fn no_such_key() -> Refusal {
+pub(super) fn no_such_key() -> Refusal {
     Refusal::new(404, "not_found", "Not found", "There is no key with this id.")
 }
 
-async fn described(state: &AdminState, key: &Key) -> Result<Json<Value>, Refusal> {
-    let orgs = state.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    Ok(Json(document(key, &orgs, state.clock.now())))
+/// 403: what a key would hand on is not its own.
+pub(super) fn beyond(faults: Vec<Fault>) -> Refusal {
+    let detail = "A key makes and changes only keys within its own scopes, mode, networks and end.";
+    Refusal::new(403, "beyond_own_bounds", "Beyond its own bounds", detail).faults(faults)
 }
 
-/// All of a key but its secret.
-fn document(key: &Key, orgs: &[Org], now: Millis) -> Value {
+/// The org that an order names, or the one that whoever orders is confined to, or the default one.
+pub(super) async fn ordered_org(
+    state: &AdminState,
+    actor: &Actor,
+    named: Option<&str>,
+) -> Result<Option<Org>, Refusal> {
+    let own = actor.org().map(|org| org.to_string());
+    state.org(actor, named.or(own.as_deref()).unwrap_or(org::DEFAULT)).await
+}
+
+/// The org that a list is about, where it is about one.
+pub(super) fn chosen_org(paging: &mut Paging, actor: &Actor, orgs: &[Org]) -> Option<OrgId> {
+    let Some(named) = paging.text("org") else { return actor.org() };
+    let found = orgs.iter().find(|org| org.slug == named || *org.id.text() == *named);
+    let found = found.filter(|org| actor.sees(org.id));
+    if found.is_none() {
+        paging.faults.push(Fault::of("org", NO_SUCH_ORG));
+    }
+    found.map(|org| org.id).or(actor.org())
+}
+
+pub(super) async fn described(state: &AdminState, kept: &Kept) -> Result<Json<Value>, Refusal> {
+    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    Ok(Json(document(kept, &orgs, state.clock.now())))
+}
+
+/// All of a key but its secrets.
+pub(super) fn document(kept: &Kept, orgs: &[Org], now: Millis) -> Value {
+    let key = &kept.key;
     let slug = orgs.iter().find(|org| org.id == key.org).map(|org| org.slug.as_str());
     let status = match key.revoked() {
         Some(_) => "revoked",
         None if key.is_expired(now) => "expired",
         None => "active",
     };
+    let four = |last_four: &[u8; 4]| String::from_utf8_lossy(last_four).into_owned();
+    let previous = kept.previous.filter(|previous| previous.until > now);
     json!({
         "id": key.id,
         "name": key.terms.name,
         "org": {"id": key.org, "slug": slug},
         "mode": key.terms.mode,
-        "scopes": key.terms.scopes.iter().collect::<Vec<_>>(),
+        "scopes": key.scopes().iter().collect::<Vec<_>>(),
         "networks": key.terms.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "status": status,
         "prefix": key.terms.mode.prefix(),
-        "last_four": String::from_utf8_lossy(&key.last_four),
+        "last_four": four(&kept.secret.last_four),
         "created_at": key.created,
+        "created_by": kept.maker,
         "expires_at": key.terms.expires,
         "last_used_at": key.last_used(),
+        "rotated_at": kept.rotated,
+        "previous_secret": previous.map(|previous| {
+            json!({ "last_four": four(&previous.secret.last_four), "ends_at": previous.until })
+        }),
         "revoked_at": key.revoked(),
     })
 }

@@ -162,6 +162,9 @@ fn prefix(text: &str) -> Result<String, Fault> {
 fn scope(text: &str) -> Result<String, Fault> {
     match text {
         "*" => Err(Fault::from("must be one scope, not all of them; write for example \"connect\"")),
+        managing if crate::config::MANAGEMENT_SCOPES.contains(&managing) => Err(Fault::from(format!(
+            "`{managing}` is for managing the gateway and opens no pillar; write for example \"connect\""
+        ))),
         one => policy::scope(one),
     }
 }

@@ -1,0 +1,129 @@
+//! What happens to a key after it was issued, over HTTP: rotated, scoped, revoked.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::{Extension, Json};
+use serde_json::Value;
+
+use super::AdminState;
+use super::keys::{beyond, described, document, find, no_such_key};
+use super::order::{Known, read_scopes};
+use crate::api::fields::Fields;
+use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
+use crate::credential::{IssueError, Rotation};
+use crate::key::{Bounds, Kept, StoreError, Unchangeable};
+
+/// For how long the secret before works on, where nothing else is said.
+const OVERLAP: u64 = 86_400;
+/// The longest that can be asked for: 30 days.
+const LONGEST_OVERLAP: u64 = 30 * 86_400;
+
+/// `POST /v1/keys/{id}/rotate`, with `{"overlap": 86400, "force": false}` or without a body
+pub(super) async fn rotate(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let (kept, within) = changeable(&state, &actor, id).await?;
+    let body = optional_json_object(request).await?;
+    let mut fields = Fields::of(&body, &["overlap", "force"]);
+    let overlap = fields.number("overlap", LONGEST_OVERLAP).unwrap_or(OVERLAP);
+    let force = fields.flag("force");
+    if !fields.faults.is_empty() {
+        return Err(Refusal::invalid(fields.faults));
+    }
+    let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within };
+    let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
+    let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
+    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let mut document = document(&issued.kept, &orgs, state.clock.now());
+    document["secret"] = issued.secret.reveal().into();
+    Ok(Json(document))
+}
+
+/// `PATCH /v1/keys/{id}/scope`, with the whole new set
+pub(super) async fn scope(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let (kept, within) = changeable(&state, &actor, id).await?;
+    let body = json_object(request).await?;
+    let (scopes, bounds) = ((state.scopes)(), actor.bounds());
+    let known = Known { scopes: &scopes, now: state.clock.now(), bounds: bounds.as_ref() };
+    let (scopes, too_much) = read_scopes(&body, known);
+    let scopes = scopes.map_err(Refusal::invalid)?;
+    if !too_much.is_empty() {
+        return Err(beyond(too_much));
+    }
+    let scoped = state.desks.issuer.scope(kept.key.id, scopes, within, actor.who()).await;
+    let kept = scoped.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
+    described(&state, &kept).await
+}
+
+/// `DELETE /v1/keys/{id}`: revokes; again is the same answer.
+pub(super) async fn revoke(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let (kept, _) = changeable(&state, &actor, id).await?;
+    let revoked = state.desks.issuer.revoke(kept.key.id, actor.who()).await;
+    let kept = revoked.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
+    described(&state, &kept).await
+}
+
+/// The key with this id, where whoever asks may change it; and the bounds within which it must be for that also when it comes
+/// to it.
+async fn changeable(
+    state: &AdminState,
+    actor: &Actor,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(Kept, Option<Bounds>), Refusal> {
+    let extent = actor.may(Action::WriteKeys)?;
+    let kept = find(state, actor, id).await?;
+    if extent == Extent::Own && kept.maker.as_deref() != actor.id().as_deref() {
+        let detail = "A member changes only the keys that its own token made.";
+        return Err(Refusal::new(403, "insufficient_role", "Insufficient role", detail));
+    }
+    let within = match &actor.by {
+        // Any key may change itself, and no other one that reaches further.
+        By::Key(key) if key.id != kept.key.id => actor.bounds(),
+        _ => None,
+    };
+    if within.as_ref().is_some_and(|bounds| !bounds.hold(&kept.key.terms, &kept.key.scopes())) {
+        return Err(beyond(Vec::new()));
+    }
+    Ok((kept, within))
+}
+
+fn not_issued(error: IssueError) -> Refusal {
+    match error {
+        IssueError::Store(error) => refused(&error),
+        error => Refusal::failed(&error),
+    }
+}
+
+fn refused(error: &StoreError) -> Refusal {
+    let StoreError::Unchangeable(why) = error else { return Refusal::failed(error) };
+    match why {
+        Unchangeable::Revoked => {
+            Refusal::new(409, "key_not_active", "The key is not active", "The key is revoked, and stays so.")
+        }
+        Unchangeable::Expired => {
+            Refusal::new(409, "key_not_active", "The key is not active", "The key has expired; issue another one.")
+        }
+        Unchangeable::RotationInProgress { until } => Refusal::new(
+            409,
+            "rotation_in_progress",
+            "A rotation is in progress",
+            format!("The secret before the present one works until {until}; `force` ends it at once."),
+        )
+        .with("until", until.to_string()),
+        Unchangeable::BeyondBounds => beyond(Vec::new()),
+    }
+}
