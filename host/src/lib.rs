@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod gas;
 pub mod head;
 pub mod id;
+pub mod inner;
 pub mod key;
 pub mod kv;
 pub mod landing;

@@ -2,13 +2,14 @@
 //!
 //! Start is all or nothing: whatever is wrong is said in one go, and no listener answers before everything is up.
 
-use crate::api::{self, AdminState};
+use crate::api::{self, AdminState, PublicState};
 use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::config::{self, Config, Problem, Problems};
 use crate::credential::{Issuer, Keyring};
 use crate::data::DataDirectory;
 use crate::id::NoRandomness;
+use crate::inner;
 use crate::key::{Pepper, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
@@ -18,6 +19,7 @@ use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::seal::Vault;
+use crate::snapshot::own;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
 use std::fmt;
@@ -141,6 +143,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
+    /// Ends what answers the gateway's own API.
+    own_end: tokio::task::AbortHandle,
     bookkeeper: tokio::task::JoinHandle<()>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
@@ -210,7 +214,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
-    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
+    let (door, asked) = inner::door();
+    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, door, booked));
     let (stop, stopped) = watch::channel(false);
     let start = |number| listener::start(number, gateway.clone(), stopped.clone());
     let workers: io::Result<Vec<listener::Handle>> = (0..kept.workers).map(start).collect();
@@ -220,7 +225,11 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let (public_address, admin_address) = (address(&public)?, address(&admin)?);
     let scopes = {
         let gateway = gateway.clone();
-        Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
+        Arc::new(move || {
+            let snapshot = gateway.live.load();
+            let pillars = snapshot.pillars.iter().filter(|pillar| !pillar.is_own).map(|pillar| pillar.scope.clone());
+            pillars.chain(own::management_scopes().into_iter().map(str::to_owned)).collect()
+        })
     };
     let metrics = Metrics::of(metrics::Sources {
         gateway: gateway.clone(),
@@ -235,7 +244,11 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
     let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
     let more = more.merge(api::plugin_routes(changes.clone()));
-    let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
+    let own = api::public_router(PublicState::new(&state, usage.clone(), gateway.clone()));
+    let own = tokio::spawn(api::public::answer(asked, own));
+    let own_end = own.abort_handle();
+    let mut background =
+        vec![own, tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
     let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
     background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
     // Last: a start that fails leaves everything as it was.
@@ -257,6 +270,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         stop,
         acceptor,
         background,
+        own_end,
         bookkeeper,
         watch: Mutex::default(),
         _data: data,
@@ -281,13 +295,15 @@ impl Running {
             drop(watch);
             changes.stop();
         });
-        let Self { workers, gateway, changes, acceptor, background, bookkeeper, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
             let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(listener::Handle::join)).await;
+            // Nobody is left to ask.
+            own_end.abort();
             let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.

@@ -7,6 +7,7 @@ use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::credential::Keyring;
 use crate::id::{NoRandomness, RequestIds};
+use crate::inner::Door;
 use crate::plugin::{Instances, Leases};
 use crate::snapshot::Snapshot;
 use crate::upstream::Pools;
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub signer: Signer,
     /// The keys by which assertions are checked.
     pub jwks: String,
+    /// The way to the gateway's own API.
+    pub inner: Door,
     /// Usage on its way to the store.
     booked: mpsc::UnboundedSender<Batch>,
     draining: AtomicBool,
@@ -45,11 +48,12 @@ impl Gateway {
         clock: Clock,
         keyring: Keyring,
         signer: Signer,
+        inner: Door,
         booked: mpsc::UnboundedSender<Batch>,
     ) -> Self {
         let jwks = signer.jwks();
         let live = ArcSwap::from_pointee(first);
-        Self { live, clock, keyring, signer, jwks, booked, draining: AtomicBool::new(false) }
+        Self { live, clock, keyring, signer, jwks, inner, booked, draining: AtomicBool::new(false) }
     }
 
     /// Whether requests are no longer welcome.

@@ -4,7 +4,7 @@
 
 mod attempts;
 mod keys;
-mod order;
+pub(super) mod order;
 mod plugins;
 
 use std::fmt;

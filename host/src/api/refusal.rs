@@ -55,12 +55,22 @@ impl Refusal {
             cause = error.source();
         }
         tracing::error!("{error}{causes}");
+        Self::store_unavailable()
+    }
+
+    /// What [`Self::failed`] tells the client.
+    pub(super) fn store_unavailable() -> Self {
         Self::new(
             503,
             "store_unavailable",
             "The store is not available",
             "The gateway cannot reach its store now; its log says why. Try again later.",
         )
+    }
+
+    /// What it says.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     /// With the seconds after which it makes sense to try again.

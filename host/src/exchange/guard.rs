@@ -31,13 +31,15 @@ pub(super) fn check(
     credential: &Credential,
     principal: Option<Principal<'_>>,
 ) -> Result<(), Denial> {
-    if !pillar.rules[usize::from(target.rule)].auth {
+    let rule = &pillar.rules[usize::from(target.rule)];
+    if !rule.auth {
         return Ok(());
     }
-    match principal {
-        Some(principal) if principal.holds(&pillar.scope) => Ok(()),
-        Some(_) => Err(Denial::InsufficientScope { scope: pillar.scope.clone() }),
-        None => Err(match credential {
+    match (principal, &rule.scope) {
+        (Some(_), None) => Ok(()),
+        (Some(principal), Some(scope)) if principal.holds(scope) => Ok(()),
+        (Some(_), Some(scope)) => Err(Denial::InsufficientScope { scope: scope.clone() }),
+        (None, _) => Err(match credential {
             Credential::Absent => Denial::MissingAuthorization,
             Credential::Malformed => Denial::InvalidTokenShape,
             Credential::Unknown | Credential::Valid(_) => Denial::InvalidApiKey,

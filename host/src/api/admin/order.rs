@@ -12,7 +12,7 @@ use crate::key::{Mode, Scopes, Terms};
 use crate::org;
 use crate::problem::{Fault, token};
 
-const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
+pub(in crate::api) const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
 const LONGEST_NAME: usize = 100;
 /// More entries in one list are not looked at one by one.
 const MOST_SCOPES: usize = 64;
@@ -20,16 +20,16 @@ const MOST_NETWORKS: usize = 32;
 
 /// An order for a key, as far as it can be judged without a store.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(in crate::api) struct Order {
     /// Slug or id of the org that shall have it.
-    pub(super) org: String,
+    pub(in crate::api) org: String,
     /// What it shall be allowed, or all that is wrong.
-    pub(super) terms: Result<Terms, Vec<Fault>>,
+    pub(in crate::api) terms: Result<Terms, Vec<Fault>>,
 }
 
 impl Order {
     /// Reads an order. `known` are the scopes that a key may have.
-    pub(super) fn read(body: &Map<String, Value>, known: &[String], now: Millis) -> Self {
+    pub(in crate::api) fn read(body: &Map<String, Value>, known: &[String], now: Millis) -> Self {
         let mut reader = Reader { body, faults: Vec::new() };
         reader.refuse_unknown();
         let org = reader.text("org").unwrap_or(org::DEFAULT).to_owned();
