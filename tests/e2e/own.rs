@@ -99,6 +99,7 @@ fn other_paths_and_methods_are_told() {
         told.sort_unstable();
         assert_eq!(told.join(","), allow, "{method} {path}");
     }
+    assert_eq!(gateway.call("QUERY", "/openapi.json").send().status, 405, "no key is needed to be told");
     assert_eq!(gateway.call("TRACE", "/v1/me").key(&key).send().status, 405);
 }
 

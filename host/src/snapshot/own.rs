@@ -111,8 +111,9 @@ pub(super) fn written(config: &Config) -> config::Pillar {
     let known = |endpoint: &Endpoint| endpoint.needs != Needs::Nothing;
     let mut rules: Vec<_> =
         ENDPOINTS.iter().map(|it| rule(it.name, Some(it.path()), it.methods(), known(it))).collect();
-    // Another method, or a path below one of the bases.
+    // Another method, or a path below one of the bases: of those that need a key, and of those that do not.
     rules.push(rule("*", None, Vec::new(), true));
+    rules.push(rule("open", None, Vec::new(), false));
     config::Pillar {
         name: OWN.to_owned(),
         prefix: String::new(),
@@ -146,7 +147,7 @@ pub(super) fn add_routes(
     pillar: u16,
 ) -> Result<(), route::RouteError> {
     let target = |rule: usize| Target { pillar, rule: u16::try_from(rule).unwrap_or(u16::MAX) };
-    let rest = target(ENDPOINTS.len());
+    let (rest, open) = (target(ENDPOINTS.len()), target(ENDPOINTS.len() + 1));
     let mut bases: Vec<_> = ENDPOINTS.iter().filter(|endpoint| is_served(endpoint, config)).map(|it| it.base).collect();
     bases.dedup();
     for base in bases {
@@ -156,7 +157,8 @@ pub(super) fn add_routes(
             methods: endpoint.methods().iter().filter_map(|it| Method::from_bytes(it.as_bytes()).ok()).collect(),
             payload: target(position),
         });
-        routes.add(base, rules.collect(), rest)?;
+        let is_open = ENDPOINTS.iter().filter(|it| it.base == base).all(|it| it.needs == Needs::Nothing);
+        routes.add(base, rules.collect(), if is_open { open } else { rest })?;
     }
     Ok(())
 }
