@@ -70,7 +70,7 @@ pub(super) async fn json(State(state): State<PublicState>, request: Request) -> 
     tag = "gateway",
     params(("if-none-match" = Option<String>, Header, description = "The `ETag` of a copy that is there already.", example = "\"0\"")),
     responses(
-        (status = 200, description = "The document.", content_type = "application/yaml", body = String, example = "\"openapi\": \"3.1.0\"\n"),
+        (status = 200, description = "The document.", content_type = "application/yaml", body = Object, example = json!({"openapi": "3.1.0"})),
         (status = 304, description = "The copy is still the same."),
     ),
 )]
