@@ -8,8 +8,10 @@ pub mod admin;
 mod body;
 mod fields;
 mod paging;
+pub mod public;
 mod refusal;
 mod rights;
+mod shapes;
 
 use std::future::Future;
 use std::io;
@@ -24,9 +26,10 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 
 pub use self::actor::{Actor, By};
-pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginControl, key_routes, plugin_routes};
+pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginControl, plugin_routes};
 pub use self::body::{LIMIT, json_object, optional_json_object};
 use self::paging::Paging;
+pub use self::public::{PublicState, public_router};
 pub use self::refusal::Refusal;
 pub use self::rights::{Action, Extent};
 use crate::id::RequestId;
@@ -65,20 +68,25 @@ async fn dress(State(state): State<AdminState>, mut request: Request, next: Next
     // Without chance two ids could be the same, which is no reason to leave the operator without an answer.
     let id = RequestId::fresh(now).unwrap_or_else(|_| RequestId::from_number(u128::from(now.0) << 80));
     request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
-
-    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
-    let status = response.status();
-    let refused = response.extensions_mut().remove::<Problem>();
-    let unworded = || (status.as_u16() >= 400 && !is_problem).then(|| refusal::unworded(status));
-    if let Some(problem) = refused.or_else(unworded) {
-        response = refusal::render(problem.instance(id.to_string()), &response);
-    }
+    let mut response = worded(next.run(request).await, Some(id));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.as_header());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The answer, with a problem document where it refuses.
+fn worded(mut response: Response, id: Option<RequestId>) -> Response {
+    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+    let status = response.status();
+    let refused = response.extensions_mut().remove::<Problem>();
+    let unworded = || (status.as_u16() >= 400 && !is_problem).then(|| refusal::unworded(status));
+    let Some(mut problem) = refused.or_else(unworded) else { return response };
+    if let Some(id) = id {
+        problem = problem.instance(id.to_string());
+    }
+    refusal::render(problem, &response)
 }
 
 async fn not_found(uri: Uri) -> Refusal {

@@ -99,6 +99,10 @@ pub enum Denial {
         /// Which one.
         policy: String,
     },
+    /// Too much is asked of the gateway's own API at once.
+    GatewayBusy,
+    /// The gateway's own API took too long.
+    GatewayTimedOut,
 }
 
 /// What a client learns about the limit that stopped it.
@@ -141,6 +145,8 @@ impl Denial {
             Self::RequestBodyStalled => "request_body_stalled",
             Self::ResponseBodyTooLarge { .. } => "response_body_too_large",
             Self::ResponseRefused { .. } => "response_refused",
+            Self::GatewayBusy => "gateway_busy",
+            Self::GatewayTimedOut => "gateway_timed_out",
         }
     }
 }

@@ -32,6 +32,7 @@ mod assertion;
 mod bodies;
 mod finish;
 mod guard;
+mod own;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -199,6 +200,13 @@ impl Exchange<'_> {
             take(Takes::Always)?;
             return Err(denial);
         }
+        if pillar.is_own {
+            meter.admit()?;
+            let told = take(Takes::All)?;
+            meter.begin();
+            let asker = own::asker(principal, credential.valid());
+            return self.own(routed, passed, asker, upload, (told, meter)).await;
+        }
         let upstream = match self.upstream(snapshot, &routed, mode, passed) {
             Ok(upstream) => upstream,
             Err(denial) => {
@@ -237,7 +245,8 @@ impl Exchange<'_> {
         head::clean_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let response = Response::from_parts(parts, Body::empty());
-        let incoming = Some(bodies::Origin { incoming, to_head, patience: upstream.response_timeout });
+        let source = crate::body::Source::Incoming(incoming);
+        let incoming = Some(bodies::Origin { source, to_head, patience: upstream.response_timeout });
         Ok(Answer { response, incoming, source: Source::Upstream, told })
     }
 

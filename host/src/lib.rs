@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod gas;
 pub mod head;
 pub mod id;
+pub mod inner;
 pub mod journal;
 pub mod key;
 pub mod kv;

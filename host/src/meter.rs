@@ -156,6 +156,14 @@ impl Meter {
         });
     }
 
+    /// The gateway's own API answered: for nothing.
+    pub fn own(&mut self, status: StatusCode) {
+        self.with(|open| {
+            open.status = status.as_u16();
+            open.free = true;
+        });
+    }
+
     /// Fuel that the chain used. Has to be told before the body ends, or it is not counted.
     pub fn fuel(&mut self, fuel: u64) {
         self.with(|open| open.fuel = fuel);

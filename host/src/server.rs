@@ -2,7 +2,7 @@
 //!
 //! Start is all or nothing: whatever is wrong is said in one go, and no listener answers before everything is up.
 
-use crate::api::{self, AdminState, Desks};
+use crate::api::{self, AdminState, Desks, PublicState};
 use crate::assertion::Signer;
 use crate::audit::{AuditStore, SledAudit};
 use crate::clock::Clock;
@@ -145,6 +145,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
+    /// Ends what answers the gateway's own API.
+    own_end: tokio::task::AbortHandle,
     bookkeeper: tokio::task::JoinHandle<()>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
@@ -234,7 +236,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
-    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), booked));
+    let (door, asked) = crate::inner::door();
+    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
     let (stop, stopped) = watch::channel(false);
     let start = |(number, journal)| listener::start(number, gateway.clone(), journal, stopped.clone());
     let workers: io::Result<Vec<listener::Handle>> = writers.into_iter().enumerate().map(start).collect();
@@ -244,7 +247,10 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let (public_address, admin_address) = (address(&public)?, address(&admin)?);
     let scopes = {
         let gateway = gateway.clone();
-        Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
+        Arc::new(move || {
+            let snapshot = gateway.live.load();
+            snapshot.pillars.iter().filter(|pillar| !pillar.is_own).map(|pillar| pillar.scope.clone()).collect()
+        })
     };
     let metrics = Metrics::of(metrics::Sources {
         gateway: gateway.clone(),
@@ -257,9 +263,12 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
+    let own = api::public_router(PublicState::new(state.clone(), usage.clone(), gateway.clone()));
+    let own = tokio::spawn(api::public::answer(asked, own));
+    let own_end = own.abort_handle();
     let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
     let router = api::router_with(state, whole, background::routes(gateway.clone(), usage.clone()));
-    let mut background = vec![tokio::spawn(background::admin(admin, router, stopped.clone()))];
+    let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
     background.extend(background::start(&gateway, &kept, desks, usage, stopped));
     // Last: a start that fails leaves everything as it was.
@@ -282,6 +291,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         stop,
         acceptor,
         background,
+        own_end,
         bookkeeper,
         watch: Mutex::default(),
         _data: data,
@@ -306,13 +316,15 @@ impl Running {
             drop(watch);
             changes.stop();
         });
-        let Self { workers, gateway, changes, acceptor, background, bookkeeper, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
             let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(listener::Handle::join)).await;
+            // Nobody is left to ask.
+            own_end.abort();
             let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.

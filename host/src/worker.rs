@@ -7,6 +7,7 @@ use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::credential::Keyring;
 use crate::id::{NoRandomness, RequestIds};
+use crate::inner::Door;
 use crate::journal::{Journal, Writer};
 use crate::meter::Books;
 use crate::plugin::{Instances, Leases};
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub jwks: String,
     /// The journals of all workers.
     pub journal: Arc<Journal>,
+    /// The way to the gateway's own API.
+    pub inner: Door,
     /// Usage on its way to the store.
     booked: mpsc::UnboundedSender<Batch>,
     draining: AtomicBool,
@@ -50,11 +53,12 @@ impl Gateway {
         keyring: Keyring,
         signer: Signer,
         journal: Arc<Journal>,
+        inner: Door,
         booked: mpsc::UnboundedSender<Batch>,
     ) -> Self {
         let jwks = signer.jwks();
         let live = ArcSwap::from_pointee(first);
-        Self { live, clock, keyring, signer, jwks, journal, booked, draining: AtomicBool::new(false) }
+        Self { live, clock, keyring, signer, jwks, journal, inner, booked, draining: AtomicBool::new(false) }
     }
 
     /// Whether requests are no longer welcome.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::repository::Repository;
 use crate::section::{Section, in_words};
-use crate::{build, components, languages, tidy};
+use crate::{build, components, languages, schemathesis, tidy};
 
 /// Runs all sections, stops at the first that fails and says which. `rest` goes to `cargo test`.
 pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
@@ -15,6 +15,7 @@ pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
     components::plugins(repository)?;
     components::guests(repository)?;
     languages::run(repository)?;
+    schemathesis::install(repository)?;
     let cargo = |arguments: &[&str]| {
         let mut cargo = repository.cargo();
         cargo.args(arguments);

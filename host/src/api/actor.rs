@@ -10,7 +10,7 @@ use super::Refusal;
 use super::rights::{Action, Extent, rights};
 use crate::audit::{ActorKind, Who};
 use crate::id::OrgId;
-use crate::key::{Bounds, Key};
+use crate::key::{Bounds, Key, Mode};
 use crate::org::{Role, Token};
 
 /// Who asks.
@@ -69,6 +69,16 @@ impl Actor {
     /// Whether something of this org is there for them.
     pub fn sees(&self, org: OrgId) -> bool {
         self.org().is_none_or(|own| own == org)
+    }
+
+    /// Whether this key is there for them: one of an org that is; and no live one for a sandbox key, since what it could do to
+    /// that would not be for trying out.
+    pub fn sees_key(&self, key: &Key) -> bool {
+        let in_reach = match &self.by {
+            By::Key(own) => own.terms.mode == Mode::Live || key.terms.mode == Mode::Sandbox,
+            By::SuperAdmin | By::Token(_) => true,
+        };
+        in_reach && self.sees(key.org)
     }
 
     /// The id of their token or key.

@@ -6,9 +6,9 @@
 mod attempts;
 mod audit;
 mod import;
-mod keys;
-mod life;
-mod order;
+pub(super) mod keys;
+pub(super) mod life;
+pub(super) mod order;
 mod orgs;
 mod peppers;
 mod plugins;
@@ -86,18 +86,13 @@ impl fmt::Debug for AdminState {
     }
 }
 
-/// The routes about keys. Whoever serves them puts an [`Actor`] into each request; they know what it may.
-pub fn key_routes(state: AdminState) -> Router {
+pub(super) fn routes(state: AdminState) -> Router {
     Router::new()
+        // The public listener has the same handlers about keys, by its own table of operations.
         .route("/v1/keys", get(keys::list).post(keys::issue))
         .route("/v1/keys/{id}", get(keys::show).delete(life::revoke))
         .route("/v1/keys/{id}/rotate", post(life::rotate))
         .route("/v1/keys/{id}/scope", patch(life::scope))
-        .with_state(state)
-}
-
-pub(super) fn routes(state: AdminState) -> Router {
-    Router::new()
         .route("/v1/keys/import", post(import::import))
         .route("/v1/peppers", get(peppers::list).post(peppers::rotate))
         .route("/v1/peppers/{version}", delete(peppers::retire))
@@ -107,8 +102,7 @@ pub(super) fn routes(state: AdminState) -> Router {
         .route("/v1/tokens/{id}", get(tokens::show).delete(tokens::revoke))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
-        .with_state(state.clone())
-        .merge(key_routes(state))
+        .with_state(state)
 }
 
 /// Lets whoever shows a valid token through, and says to the handlers who that is.

@@ -55,6 +55,11 @@ impl Refusal {
             cause = error.source();
         }
         tracing::error!("{error}{causes}");
+        Self::store_unavailable()
+    }
+
+    /// What [`Self::failed`] tells the client.
+    pub(super) fn store_unavailable() -> Self {
         Self::new(
             503,
             "store_unavailable",
@@ -73,6 +78,11 @@ impl Refusal {
     pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
         self.problem.members.push((name, value.into()));
         self
+    }
+
+    /// What it says.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     /// With the seconds after which it makes sense to try again.

@@ -91,7 +91,7 @@ impl Running {
         // As a listener serves them on which whoever calls is a key.
         let found = issuer.clone();
         let as_key = move |request: Request, next: Next| roles::as_key(found.clone(), request, next);
-        let public = Router::new().nest("/public", key_routes(state.clone())).layer(middleware::from_fn(as_key));
+        let public = Router::new().nest("/public", admin::routes(state.clone())).layer(middleware::from_fn(as_key));
         let public = public.layer(middleware::from_fn_with_state(state.clone(), dress));
         let router = router_with(state, whole, Router::new()).merge(public);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! All or nothing: every section is read to its end even after mistakes, and a configuration comes out only if there were none.
 
+mod api;
 mod chain;
 mod grant;
 mod journal;
@@ -102,6 +103,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let upstreams: Vec<_> = upstreams.into_iter().map(upstream::upstream).collect();
     let chain = default_chain(root.table("defaults"), &names);
     let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain);
+    let api = api::api(root.table("api"), &names, &chain);
     root.finish();
 
     Some(Config {
@@ -115,6 +117,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         policies: policies.into_iter().map(|policy| policy.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().map(|group| group.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         pillars: pillars?,
+        api: api?,
     })
 }
 

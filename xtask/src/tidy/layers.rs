@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["meter"],
     &["snapshot", "respond", "effect", "landing"],
-    &["chain", "route", "upstream", "credential", "principal"],
+    &["chain", "route", "upstream", "inner", "credential", "principal"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
     &["audit", "kv", "outbound"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],

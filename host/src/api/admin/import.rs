@@ -6,9 +6,10 @@ use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
 use super::AdminState;
-use super::keys::{NO_SUCH_ORG, document, ordered_org};
+use super::keys::{NO_SUCH_ORG, ordered_org};
 use super::order::{Known, Order};
 use crate::api::fields::Fields;
+use crate::api::shapes::KeyShown;
 use crate::api::{Action, Actor, Refusal, json_object};
 use crate::credential::{IssueError, NewKey};
 use crate::key::{Secret, StoreError};
@@ -76,7 +77,7 @@ pub(super) async fn import(
 
 fn answer(kept: &[crate::key::Kept], skipped: &[usize], importable: usize, orgs: &[Org], state: &AdminState) -> Value {
     let now = state.clock.now();
-    let documents: Vec<Value> = kept.iter().map(|kept| document(kept, orgs, now)).collect();
+    let documents: Vec<KeyShown> = kept.iter().map(|kept| KeyShown::of(kept, orgs, now)).collect();
     json!({ "keys": documents, "skipped": skipped, "importable": importable })
 }
 

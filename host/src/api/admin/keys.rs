@@ -1,30 +1,44 @@
-//! Keys over HTTP: issued, listed, shown. A secret is in one answer only.
+//! Keys over HTTP, on both listeners: issued, listed, shown. A secret is in one answer only.
+//!
+//! The words in front of the handlers are those of the public document, which is about keys that ask.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::{Extension, Json};
-use serde_json::{Value, json};
 
 use super::order::{Known, Order};
 use super::{AdminState, Paging};
+use crate::api::shapes::{KeyIssued, KeyList, KeyOrder, KeyShown};
 use crate::api::{Action, Actor, Refusal, json_object};
-use crate::clock::Millis;
 use crate::credential::NewKey;
 use crate::id::{KeyId, OrgId};
 use crate::key::Kept;
 use crate::org::{self, Org};
 use crate::problem::Fault;
 
-pub(super) const NO_SUCH_ORG: &str = "There is no such org; give the slug or the id of one.";
+pub(in crate::api) const NO_SUCH_ORG: &str = "There is no such org; give the slug or the id of one.";
 
-/// `POST /v1/keys`
-pub(super) async fn issue(
+/// Make a key
+///
+/// It belongs to your org, and can be nothing beyond the key that you ask with: in scopes, mode, networks and end. What you leave out
+/// is as it is there. The secret is in this answer, and never again.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "keys.issue",
+    tag = "keys",
+    request_body(content = KeyOrder, example = json!({"name": "ci", "scopes": ["connect"], "networks": ["203.0.113.0/24"]})),
+    responses((status = 201, description = "The key, with its secret.", body = KeyIssued, headers(
+        ("location" = String, description = "Where the key is shown, without its secret."),
+    ), example = KeyIssued::example)),
+)]
+pub(in crate::api) async fn issue(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     request: Request,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Value>), Refusal> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<KeyIssued>), Refusal> {
     actor.may(Action::WriteKeys)?;
     let body = json_object(request).await?;
     let (now, bounds) = (state.clock.now(), actor.bounds());
@@ -46,18 +60,32 @@ pub(super) async fn issue(
     }
     let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into) };
     let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(|error| Refusal::failed(&error))?;
-    let mut document = document(&issued.kept, std::slice::from_ref(&org), now);
-    document["secret"] = issued.secret.reveal().into();
+    let key = KeyShown::of(&issued.kept, std::slice::from_ref(&org), now);
     let place = [(LOCATION, format!("/v1/keys/{}", issued.kept.key.id))];
-    Ok((StatusCode::CREATED, place, Json(document)))
+    let secret = issued.secret.reveal().to_owned();
+    Ok((StatusCode::CREATED, place, Json(KeyIssued { key, secret })))
 }
 
-/// `GET /v1/keys?org=&cursor=&limit=`
-pub(super) async fn list(
+/// Keys of your org
+///
+/// Oldest first. A sandbox key sees sandbox keys only.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "keys.list",
+    tag = "keys",
+    params(
+        ("org" = Option<String>, Query, description = "Slug or id of your org, which is the default.", example = "acme"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb"),
+        ("limit" = Option<u8>, Query, minimum = 1, maximum = 200, description = "The most keys of one page; 50 is the default.", example = 50),
+    ),
+    responses((status = 200, description = "Some keys.", body = KeyList, example = KeyList::example)),
+)]
+pub(in crate::api) async fn list(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     uri: Uri,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<KeyList>, Refusal> {
     actor.may(Action::ReadKeys)?;
     let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
     let mut paging = Paging::of(&uri, &["org"]);
@@ -67,17 +95,27 @@ pub(super) async fn list(
     let page = state.desks.issuer.page(org, after, limit).await;
     let (keys, more) = page.map_err(|error| Refusal::failed(&error))?;
     let now = state.clock.now();
-    let next = keys.last().filter(|_| more).map(|kept| kept.key.id);
-    let documents: Vec<Value> = keys.iter().map(|kept| document(kept, &orgs, now)).collect();
-    Ok(Json(json!({"keys": documents, "next_cursor": next})))
+    let next_cursor = keys.last().filter(|_| more).map(|kept| kept.key.id.to_string());
+    let seen = keys.iter().filter(|kept| actor.sees_key(&kept.key));
+    Ok(Json(KeyList { keys: seen.map(|kept| KeyShown::of(kept, &orgs, now)).collect(), next_cursor }))
 }
 
-/// `GET /v1/keys/{id}`
-pub(super) async fn show(
+/// One key
+///
+/// A key of another org is not found, and neither is a live one by a sandbox key.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "keys.show",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    responses((status = 200, description = "The key.", body = KeyShown, example = KeyShown::example)),
+)]
+pub(in crate::api) async fn show(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<KeyShown>, Refusal> {
     actor.may(Action::ReadKeys)?;
     let kept = find(&state, &actor, id).await?;
     described(&state, &kept).await
@@ -91,15 +129,15 @@ pub(super) async fn find(
 ) -> Result<Kept, Refusal> {
     let id: KeyId = id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)?;
     let kept = state.desks.issuer.find(id).await.map_err(|error| Refusal::failed(&error))?;
-    kept.filter(|kept| actor.sees(kept.key.org)).ok_or_else(no_such_key)
+    kept.filter(|kept| actor.sees_key(&kept.key)).ok_or_else(no_such_key)
 }
 
-pub(super) fn no_such_key() -> Refusal {
+pub(in crate::api) fn no_such_key() -> Refusal {
     Refusal::new(404, "not_found", "Not found", "There is no key with this id.")
 }
 
 /// 403: what a key would hand on is not its own.
-pub(super) fn beyond(faults: Vec<Fault>) -> Refusal {
+pub(in crate::api) fn beyond(faults: Vec<Fault>) -> Refusal {
     let detail = "A key makes and changes only keys within its own scopes, mode, networks and end.";
     Refusal::new(403, "beyond_own_bounds", "Beyond its own bounds", detail).faults(faults)
 }
@@ -125,40 +163,7 @@ pub(super) fn chosen_org(paging: &mut Paging, actor: &Actor, orgs: &[Org]) -> Op
     found.map(|org| org.id).or(actor.org())
 }
 
-pub(super) async fn described(state: &AdminState, kept: &Kept) -> Result<Json<Value>, Refusal> {
+pub(super) async fn described(state: &AdminState, kept: &Kept) -> Result<Json<KeyShown>, Refusal> {
     let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    Ok(Json(document(kept, &orgs, state.clock.now())))
-}
-
-/// All of a key but its secrets.
-pub(super) fn document(kept: &Kept, orgs: &[Org], now: Millis) -> Value {
-    let key = &kept.key;
-    let slug = orgs.iter().find(|org| org.id == key.org).map(|org| org.slug.as_str());
-    let status = match key.revoked() {
-        Some(_) => "revoked",
-        None if key.is_expired(now) => "expired",
-        None => "active",
-    };
-    let four = |last_four: &[u8; 4]| String::from_utf8_lossy(last_four).into_owned();
-    let previous = kept.previous.filter(|previous| previous.until > now);
-    json!({
-        "id": key.id,
-        "name": key.terms.name,
-        "org": {"id": key.org, "slug": slug},
-        "mode": key.terms.mode,
-        "scopes": key.scopes().iter().collect::<Vec<_>>(),
-        "networks": key.terms.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "status": status,
-        "prefix": key.terms.mode.prefix(),
-        "last_four": four(&kept.secret.last_four),
-        "created_at": key.created,
-        "created_by": kept.maker,
-        "expires_at": key.terms.expires,
-        "last_used_at": key.last_used(),
-        "rotated_at": kept.rotated,
-        "previous_secret": previous.map(|previous| {
-            json!({ "last_four": four(&previous.secret.last_four), "ends_at": previous.until })
-        }),
-        "revoked_at": key.revoked(),
-    })
+    Ok(Json(KeyShown::of(kept, &orgs, state.clock.now())))
 }

@@ -1,16 +1,18 @@
-//! What happens to a key after it was issued, over HTTP: rotated, scoped, revoked.
+//! What happens to a key after it was issued, over HTTP, on both listeners: rotated, scoped, revoked.
+//!
+//! The words in front of the handlers are those of the public document.
 
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::{Extension, Json};
-use serde_json::Value;
 
 use super::AdminState;
-use super::keys::{beyond, described, document, find, no_such_key};
+use super::keys::{beyond, described, find, no_such_key};
 use super::order::{Known, read_scopes};
 use crate::api::fields::Fields;
+use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
 use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
 use crate::credential::{IssueError, Rotation};
 use crate::key::{Bounds, Kept, StoreError, Unchangeable};
@@ -19,17 +21,31 @@ use crate::key::{Bounds, Kept, StoreError, Unchangeable};
 const OVERLAP: u64 = 86_400;
 /// The longest that can be asked for: 30 days.
 const LONGEST_OVERLAP: u64 = 30 * 86_400;
+/// The fields of an order for a rotation.
+pub(in crate::api) const FIELDS: [&str; 2] = ["overlap", "force"];
 
-/// `POST /v1/keys/{id}/rotate`, with `{"overlap": 86400, "force": false}` or without a body
-pub(super) async fn rotate(
+/// Give a key another secret
+///
+/// It keeps its id, limits and usage. The present secret works on for `overlap` seconds, and both are one key meanwhile. Without a body
+/// it is as if there were none of its fields. The new secret is in this answer, and never again.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    operation_id = "keys.rotate",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    request_body(content = RotationOrder, example = json!({"overlap": 3600})),
+    responses((status = 200, description = "The key, with its new secret.", body = KeyIssued, example = KeyIssued::rotated_example)),
+)]
+pub(in crate::api) async fn rotate(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<KeyIssued>, Refusal> {
     let (kept, within) = changeable(&state, &actor, id).await?;
     let body = optional_json_object(request).await?;
-    let mut fields = Fields::of(&body, &["overlap", "force"]);
+    let mut fields = Fields::of(&body, &FIELDS);
     let overlap = fields.number("overlap", LONGEST_OVERLAP).unwrap_or(OVERLAP);
     let force = fields.flag("force");
     if !fields.faults.is_empty() {
@@ -39,18 +55,28 @@ pub(super) async fn rotate(
     let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
     let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
     let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    let mut document = document(&issued.kept, &orgs, state.clock.now());
-    document["secret"] = issued.secret.reveal().into();
-    Ok(Json(document))
+    let key = KeyShown::of(&issued.kept, &orgs, state.clock.now());
+    Ok(Json(KeyIssued { key, secret: issued.secret.reveal().to_owned() }))
 }
 
-/// `PATCH /v1/keys/{id}/scope`, with the whole new set
-pub(super) async fn scope(
+/// Give a key other scopes
+///
+/// The whole new set. A key can narrow itself, and give no other one what it does not hold.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}/scope",
+    operation_id = "keys.scope",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    request_body(content = ScopeOrder, example = json!({"scopes": ["connect"]})),
+    responses((status = 200, description = "The key, as it is now.", body = KeyShown, example = KeyShown::example)),
+)]
+pub(in crate::api) async fn scope(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<KeyShown>, Refusal> {
     let (kept, within) = changeable(&state, &actor, id).await?;
     let body = json_object(request).await?;
     let (scopes, bounds) = ((state.scopes)(), actor.bounds());
@@ -65,12 +91,22 @@ pub(super) async fn scope(
     described(&state, &kept).await
 }
 
-/// `DELETE /v1/keys/{id}`: revokes; again is the same answer.
-pub(super) async fn revoke(
+/// Revoke a key
+///
+/// No call passes with it from then on. For good, and the same answer again. A key can revoke itself, and others that reach no further.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    operation_id = "keys.revoke",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    responses((status = 200, description = "The key, as it is now.", body = KeyShown, example = revoked_example)),
+)]
+pub(in crate::api) async fn revoke(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<KeyShown>, Refusal> {
     let (kept, _) = changeable(&state, &actor, id).await?;
     let revoked = state.desks.issuer.revoke(kept.key.id, actor.who()).await;
     let kept = revoked.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
@@ -108,7 +144,8 @@ fn not_issued(error: IssueError) -> Refusal {
     }
 }
 
-fn refused(error: &StoreError) -> Refusal {
+/// Why a key was not changed.
+pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
     let StoreError::Unchangeable(why) = error else { return Refusal::failed(error) };
     match why {
         Unchangeable::Revoked => {
@@ -126,4 +163,11 @@ fn refused(error: &StoreError) -> Refusal {
         .with("until", until.to_string()),
         Unchangeable::BeyondBounds => beyond(Vec::new()),
     }
+}
+
+fn revoked_example() -> serde_json::Value {
+    let mut revoked = KeyShown::example();
+    revoked["status"] = "revoked".into();
+    revoked["revoked_at"] = "2026-11-22T10:00:00.000Z".into();
+    revoked
 }

@@ -1,4 +1,4 @@
-//! What a new key shall be: the body of `POST /v1/keys`, read as a whole.
+//! What a new key shall be: the body of `POST /v1/keys`, read as a whole; also of an import, and of a change of scopes.
 //!
 //! All that is wrong comes back at once, each with its JSON pointer. Knows no store.
 
@@ -12,9 +12,11 @@ use crate::clock::Millis;
 use crate::key::{Bounds, Management, Mode, Scopes, Secret, Terms};
 use crate::problem::Fault;
 
-const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
+/// The fields of an order.
+pub(in crate::api) const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
 const IMPORT_FIELDS: [&str; 7] = ["secret", "name", "org", "scopes", "all_scopes", "expires_at", "networks"];
-const SCOPE_FIELDS: [&str; 2] = ["scopes", "all_scopes"];
+/// The fields of a change of scopes.
+pub(in crate::api) const SCOPE_FIELDS: [&str; 2] = ["scopes", "all_scopes"];
 /// More entries in one list are not looked at one by one.
 const MOST_SCOPES: usize = 64;
 const MOST_NETWORKS: usize = 32;
@@ -130,10 +132,15 @@ impl<'a> Reader<'a, '_> {
             if named.is_some() {
                 self.fields.fault("/all_scopes", "Name `scopes` or ask for all of them, not both.");
             }
-            if pillars.is_empty() {
+            // Of a key: all that it has itself. Of an operator: all that there is to call.
+            let whole: Vec<&str> = match self.known.bounds {
+                Some(bounds) => known().filter(|scope| bounds.scopes.contain(scope)).collect(),
+                None => pillars.iter().map(String::as_str).collect(),
+            };
+            if whole.is_empty() {
                 self.fields.fault("/all_scopes", "There is no scope yet; configure a pillar first.");
             }
-            pillars.iter().map(|scope| ("/all_scopes".to_owned(), scope.as_str())).collect()
+            whole.into_iter().map(|scope| ("/all_scopes".to_owned(), scope)).collect()
         } else if let Some(named) = named {
             for (pointer, scope) in &named {
                 if known().any(|known| known == *scope) {

@@ -147,6 +147,9 @@ fn what_a_key_leaves_out_is_as_its_own() {
     assert!(order.beyond.is_empty() && bounds().hold(&terms, &scopes));
     assert_eq!((terms.mode, terms.expires), (Mode::Sandbox, bounds().expires));
     assert_eq!(terms.networks, bounds().networks);
+    let order = read_within(json!({"name": "demo", "all_scopes": true}), Some(&bounds()));
+    assert_eq!(order.terms.unwrap().1.as_str(), "keys:write pay");
+    assert!(order.beyond.is_empty());
 }
 
 #[test]
