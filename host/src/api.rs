@@ -1,7 +1,7 @@
 //! The control API: what every answer of the admin listener has in common.
 //!
 //! Each answer has an `x-request-id`, each refusal is a problem document, and nothing is answered to whoever shows no
-//! admin token. The data path never comes through here.
+//! admin token. What pillars are asked never comes through here; what clients ask the gateway itself does, in [`public`].
 
 mod actor;
 pub mod admin;

@@ -132,14 +132,16 @@ fn the_readme_names_every_operation() {
 #[test]
 fn an_order_has_the_fields_that_are_read() {
     let document = document(&config());
-    for (name, read) in
-        [("KeyOrder", &order::FIELDS[..]), ("RotationOrder", &life::FIELDS), ("ScopeOrder", &order::SCOPE_FIELDS)]
-    {
+    for (name, read) in [
+        ("KeyOrder", &order::FIELDS[..]),
+        ("RotationOrder", &life::FIELDS[..]),
+        ("ScopeOrder", &order::SCOPE_FIELDS[..]),
+    ] {
         let order = &document["components"]["schemas"][name];
         assert_eq!(order["additionalProperties"], json!(false), "{name}");
         let documented: BTreeSet<_> = order["properties"].as_object().expect("properties").keys().collect();
         let read: Vec<_> = read.iter().map(|field| (*field).to_owned()).collect();
-        assert_eq!(documented, read.iter().collect(), "{name}");
+        assert_eq!(documented, read.iter().collect::<BTreeSet<_>>(), "{name}");
     }
     let body = |path: &str, method: &str| document["paths"][path][method]["requestBody"]["required"].clone();
     assert_eq!((body("/v1/keys", "post"), body("/v1/keys/{id}/rotate", "post")), (json!(true), json!(false)));
