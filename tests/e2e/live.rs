@@ -29,14 +29,14 @@ fn a_file_that_waits_for_a_component_is_applied_when_it_comes() {
     let serving = stand.serve();
     let status = || request(serving.public, "GET", "/v1/open/x").send().status;
     let told = |sentence: &str| stand.log().matches(sentence).count();
-    let place = stand.path().join("plugins/late.wasm");
+    let place = stand.path().join("plugins/coming.wasm");
     let save = |bytes: &[u8]| {
         std::fs::write(place.with_extension("new"), bytes).unwrap();
         std::fs::rename(place.with_extension("new"), &place).unwrap();
     };
-    let late = "[policies.late]\n[pillars.open]\nupstream = \"origin\"\nchain = [\"late\"]\n[[pillars.open.routes]]\npath = \"/x\"\nauth = \"none\"\n";
-    stand.edit(|text| text.replace("workers = 1", "workers = 2") + late);
-    until("the file is refused", || told("there is no `late.wasm`") == 1);
+    let coming = "[policies.coming]\n[pillars.open]\nupstream = \"origin\"\nchain = [\"coming\"]\n[[pillars.open.routes]]\npath = \"/x\"\nauth = \"none\"\n";
+    stand.edit(|text| text.replace("workers = 1", "workers = 2") + coming);
+    until("the file is refused", || told("there is no `coming.wasm`") == 1);
     save(b"no component");
     until("it is refused for another reason", || told("it is not WebAssembly") == 1);
     assert_eq!((status(), told("`gateway.workers` has changed")), (404, 1), "{}", stand.log());

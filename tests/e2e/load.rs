@@ -130,7 +130,8 @@ fn hostile_plans_are_refused() {
 #[test]
 fn a_load_has_time_for_an_instance_that_begins_late() {
     let origin = Origin::echo();
-    let bounds = "fuel = 10000000000\ndeadline = \"5ms\"\nquarantine = false\n";
+    // Fresh ones would begin configured a second later, and no longer late.
+    let bounds = "fuel = 10000000000\ndeadline = \"5ms\"\nquarantine = false\ninstance = \"pooled\"\n";
     let route = "[[pillars.connect.routes]]\npath = \"/{*rest}\"\nauth = \"none\"\n";
     let gateway = Gateway::start(&(toml(&origin, "late", bounds) + route));
     let answer = gateway.get("/v1/connect/x").send();

@@ -48,8 +48,8 @@ pub struct Options {
     /// Connections that are busy all the while.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=500))]
     connections: u32,
-    /// Milliseconds between a version that serves and the next save.
-    #[arg(long, default_value_t = 0)]
+    /// Milliseconds between a version that serves and the next save: until the compiler of the next one stands ready.
+    #[arg(long, default_value_t = 200)]
     pause: u64,
     /// Take the release build that is there, however old it is.
     #[arg(long)]

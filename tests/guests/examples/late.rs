@@ -4,9 +4,6 @@
 use portico_sdk::bindings::policy;
 use portico_sdk::{About, Descriptor, Diagnostic, Plan, Request, Slot, Verdict};
 
-/// More than a call with the shortest `deadline` may have, and a small part of a second.
-const TURNS: u32 = 20_000_000;
-
 /// The guest that begins late.
 pub struct Late;
 
@@ -14,6 +11,8 @@ pub struct Late;
 #[cfg(target_family = "wasm")]
 #[unsafe(no_mangle)]
 pub extern "C" fn _initialize() {
+    /// More than a call with the shortest `deadline` may have, and a small part of a second.
+    const TURNS: u32 = 20_000_000;
     (0..TURNS).for_each(|turn| {
         std::hint::black_box(turn);
     });

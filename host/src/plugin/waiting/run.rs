@@ -56,8 +56,8 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whose turn it is on a worker: one guest that waits runs at a time, and however many want to, the worker looks at its
-/// sockets after each slice. So a request that has nothing to do with them waits for one slice and not for all of them.
+/// Whose turn it is on a worker: guests that wait run one after another within a slice, and however many want to, the worker
+/// looks at its sockets after each slice. So a request that has nothing to do with them waits for one slice and not for all.
 #[derive(Debug, Clone)]
 pub(super) struct Turns(Arc<Turn>);
 
@@ -66,14 +66,19 @@ struct Turn {
     of: Semaphore,
     /// Nanoseconds that guests had since the worker looked at its sockets.
     had: AtomicU64,
+    /// Nanoseconds that they may have.
+    slice: AtomicU64,
 }
 
-/// Time for guests between two looks at the sockets.
+/// Time for guests between two looks at the sockets, at least.
 const SLICE: Duration = Duration::from_micros(100);
+
+/// Between two looks, guests may have one such part of what all others had: a flood of other requests does not stop them.
+const PART: u32 = 4;
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Turn { of: Semaphore::new(1), had: AtomicU64::new(0) }))
+        Self(Arc::new(Turn { of: Semaphore::new(1), had: AtomicU64::new(0), slice: AtomicU64::new(nanos(SLICE)) }))
     }
 }
 
@@ -82,12 +87,7 @@ impl Turns {
     pub(super) async fn drive<F: Future>(&self, run: Arc<Run>, call: F) -> F::Output {
         let mut call = Box::pin(call);
         loop {
-            // Never closed.
-            let turn = self.0.of.acquire().await;
-            if self.0.had.load(Ordering::Relaxed) >= nanos(SLICE) {
-                tokio::task::yield_now().await;
-                self.0.had.store(0, Ordering::Relaxed);
-            }
+            self.next().await;
             let step = poll_fn(|context| {
                 let begun = run.resumed();
                 let polled = call.as_mut().poll(context);
@@ -97,9 +97,33 @@ impl Turns {
             if let Poll::Ready(answer) = step.await {
                 return answer;
             }
-            drop(turn);
             woken().await;
         }
+    }
+
+    /// Ends within a slice at once, and else in a slice to come. Who has the turn looks at the sockets for all who wait for it.
+    async fn next(&self) {
+        while self.0.is_used_up() {
+            // Never closed.
+            let _turn = self.0.of.acquire().await;
+            if self.0.is_used_up() {
+                let before = processor_time();
+                tokio::task::yield_now().await;
+                self.0.begin_slice(processor_time().saturating_sub(before));
+            }
+        }
+    }
+}
+
+impl Turn {
+    fn is_used_up(&self) -> bool {
+        self.had.load(Ordering::Relaxed) >= self.slice.load(Ordering::Relaxed)
+    }
+
+    /// Another slice. Others have just had this much of the worker: guests keep a fixed part of it, however busy it is.
+    fn begin_slice(&self, others: Duration) {
+        self.slice.store(nanos(SLICE.max(others / PART)), Ordering::Relaxed);
+        self.had.store(0, Ordering::Relaxed);
     }
 }
 
@@ -158,6 +182,18 @@ mod tests {
         drop(holds);
         turns.drive(Arc::default(), async {}).await;
         assert!(turns.0.had.load(Ordering::Relaxed) < nanos(SLICE), "a look begins a new slice");
+    }
+
+    #[tokio::test]
+    async fn guests_keep_their_part_of_a_busy_worker() {
+        let turns = Turns::default();
+        turns.0.begin_slice(SLICE * PART * 3);
+        turns.0.had.store(nanos(SLICE * 2), Ordering::Relaxed);
+        let mut own = Box::pin(turns.drive(Arc::default(), async {}));
+        let ended = poll_fn(|context| Poll::Ready(own.as_mut().poll(context).is_ready())).await;
+        assert!(ended, "within the larger slice, without a look");
+        turns.0.begin_slice(Duration::ZERO);
+        assert_eq!(turns.0.slice.load(Ordering::Relaxed), nanos(SLICE), "on an idle worker: the least");
     }
 
     #[tokio::test]
