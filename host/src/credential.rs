@@ -67,6 +67,8 @@ struct Ring {
     secrets: papaya::HashMap<Digest, Held, BuildHasherDefault<AsItIs>>,
     /// Secrets that were presented and are digested under an older pepper, by that digest.
     moves: papaya::HashMap<Digest, Move, BuildHasherDefault<AsItIs>>,
+    /// Held from a change in the store to that in here, so that both see changes in one order. Never by a request.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// What a secret opens.
@@ -84,7 +86,8 @@ impl Keyring {
     pub fn new(peppers: Vec<Pepper>) -> Self {
         let secrets = papaya::HashMap::with_hasher(BuildHasherDefault::default());
         let moves = papaya::HashMap::with_hasher(BuildHasherDefault::default());
-        Self(Arc::new(Ring { peppers: ArcSwap::from_pointee(peppers), secrets, moves }))
+        let peppers = ArcSwap::from_pointee(peppers);
+        Self(Arc::new(Ring { peppers, secrets, moves, changing: tokio::sync::Mutex::default() }))
     }
 
     /// Resolves the values of all `Authorization` fields of a request (RFC 6750, section 2.1).

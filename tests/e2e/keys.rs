@@ -2,6 +2,8 @@
 
 use crate::harness::{Answer, DEFAULT, Gateway, Origin, request};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 fn tell(gateway: &Gateway, method: &str, path: &str, body: Value) -> Answer {
@@ -116,4 +118,37 @@ fn a_token_of_an_org_sees_nothing_of_the_whole_gateway_and_acts_on_plugins_are_n
         .collect();
     assert_eq!(outcomes, [("nobody", "failed"), ("nobody", "begun"), ("gas", "done"), ("gas", "begun")]);
     assert_eq!(ask("GET", "/v1/audit?action=plugin").json()["entries"], json!([]));
+}
+
+#[test]
+fn whoever_is_revoked_rotated_away_or_narrowed_while_a_body_comes_does_nothing() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with(&origin, DEFAULT);
+    let body = json!({ "name": "late", "scopes": ["connect"] }).to_string();
+    for (method, end, change, error) in [
+        ("DELETE", "", json!({}), "key_revoked"),
+        ("POST", "/rotate", json!({ "overlap": 0 }), "key_expired"),
+        ("PATCH", "/scope", json!({ "scopes": ["connect"] }), "insufficient_scope"),
+    ] {
+        let (id, secret) = gateway.issue(json!({ "name": "k", "scopes": ["connect", "keys:write"] }));
+        let mut stream = TcpStream::connect(gateway.public).expect("the gateway listens");
+        let head = format!(
+            "POST /v1/keys HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {secret}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("a head");
+        // The body is asked for when all that stands before it has let the head pass.
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let mut told = vec![0; go_on.len()];
+        stream.read_exact(&mut told).expect("an interim answer");
+        assert_eq!(told, go_on, "{}", String::from_utf8_lossy(&told));
+        assert_eq!(tell(&gateway, method, &format!("/v1/keys/{id}{end}"), change).status, 200);
+        stream.write_all(body.as_bytes()).expect("a body");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains(&format!("\"error\":\"{error}\"")), "{answer}");
+    }
+    let keys = gateway.admin("GET", "/v1/keys?limit=200").send().json();
+    assert!(keys["keys"].as_array().expect("keys").iter().all(|key| key["name"] != "late"), "{keys}");
 }

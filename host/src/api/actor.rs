@@ -3,14 +3,15 @@
 //! In every request as an extension, so that the same handlers serve both listeners. Another org's object is not there for
 //! them; a role or a key that may not do something at all is told so before anything is looked up.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Refusal;
 use super::rights::{Action, Extent, rights};
+use super::{Refusal, admin};
 use crate::audit::{ActorKind, Who};
 use crate::id::OrgId;
-use crate::key::{Bounds, Key, Mode};
+use crate::key::{Bounds, Key, Management, Mode, Scopes};
 use crate::org::{Role, Token};
 
 /// Who asks.
@@ -57,6 +58,17 @@ impl Actor {
         }
     }
 
+    /// Looks again whether their token is valid. Keys are looked at again before they come here.
+    ///
+    /// # Errors
+    /// 401 where it was revoked meanwhile.
+    pub(super) fn check_again(&self) -> Result<(), Refusal> {
+        match &self.by {
+            By::Token(token) if token.revoked().is_some() => Err(admin::revoked()),
+            By::SuperAdmin | By::Token(_) | By::Key(_) => Ok(()),
+        }
+    }
+
     /// The one org that they are confined to; none for those who are not.
     pub fn org(&self) -> Option<OrgId> {
         match &self.by {
@@ -98,6 +110,23 @@ impl Actor {
         }
     }
 
+    /// Whether they may give a key these scopes: none for a management that they may do to a part only, since the key could do
+    /// it to all. What a key hands on, its bounds say.
+    ///
+    /// # Errors
+    /// 403 `insufficient_role`.
+    pub(super) fn may_give(&self, scopes: &Scopes) -> Result<(), Refusal> {
+        let By::Token(_) = &self.by else { return Ok(()) };
+        let in_part = |action: &Action| !matches!(self.may(*action), Ok(Extent::All));
+        let withheld = |scope: &Management| {
+            let opened = Action::ALL.iter().filter(|action| rights(**action).keys.contains(scope));
+            scopes.contain(scope.name()) && opened.into_iter().any(in_part)
+        };
+        let Some(scope) = Management::ALL.into_iter().find(withheld) else { return Ok(()) };
+        let detail = format!("The role `{}` may not give a key the scope `{}`.", self.role_name(), scope.name());
+        Err(insufficient_role(detail))
+    }
+
     /// As the audit log names them.
     pub fn who(&self) -> Who {
         let kind = match &self.by {
@@ -120,9 +149,7 @@ impl Actor {
                 Refusal::new(403, "insufficient_scope", "Insufficient scope", detail)
             }
             By::SuperAdmin | By::Token(_) => {
-                let role = self.role_name();
-                let detail = format!("The role `{role}` may not {what}.");
-                Refusal::new(403, "insufficient_role", "Insufficient role", detail)
+                insufficient_role(format!("The role `{}` may not {what}.", self.role_name()))
             }
         }
     }
@@ -133,4 +160,9 @@ impl Actor {
             By::SuperAdmin | By::Key(_) => Role::SuperAdmin.name(),
         }
     }
+}
+
+/// 403: the role of a token is not enough.
+pub(super) fn insufficient_role(detail: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(403, "insufficient_role", "Insufficient role", detail)
 }

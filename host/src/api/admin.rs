@@ -136,6 +136,15 @@ fn nobody() -> Refusal {
     )
 }
 
+/// 401: this token was one.
+pub(super) fn revoked() -> Refusal {
+    over("admin_token_revoked", "This admin token was revoked; use another one.")
+}
+
+fn over(code: &'static str, detail: &'static str) -> Refusal {
+    Refusal::new(401, code, "Admin token no longer valid", detail)
+}
+
 fn check(state: &AdminState, request: &Request) -> Result<Actor, Refusal> {
     let mut fields = request.headers().get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Err(nobody()) };
@@ -158,13 +167,12 @@ fn check(state: &AdminState, request: &Request) -> Result<Actor, Refusal> {
         if state.desks.admins.admit(token) {
             return actor(By::SuperAdmin);
         }
-        let over = |code, detail| Err(Refusal::new(401, code, "Admin token no longer valid", detail));
         match state.desks.tokens.login(token) {
             Login::Valid(token) => return actor(By::Token(token)),
             Login::Expired => {
-                return over("admin_token_expired", "The time of this admin token is over; use another one.");
+                return Err(over("admin_token_expired", "The time of this admin token is over; use another one."));
             }
-            Login::Revoked => return over("admin_token_revoked", "This admin token was revoked; use another one."),
+            Login::Revoked => return Err(revoked()),
             Login::Unknown => {}
         }
     }

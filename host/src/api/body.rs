@@ -10,11 +10,12 @@ use http_body::Body as _;
 use http_body_util::LengthLimitError;
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::{Actor, Refusal};
+use crate::inner;
 use crate::problem::Fault;
 
-/// The most bytes in a body.
-pub const LIMIT: usize = 64 << 10;
+/// The most bytes in a body, on either listener.
+pub const LIMIT: usize = inner::LARGEST_BODY;
 /// How long a body may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,12 +26,15 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
     if !essence.eq_ignore_ascii_case(b"application/json") {
         return Err(not_json());
     }
+    let actor = request.extensions().get::<Actor>().cloned();
     let bytes = tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), LIMIT))
         .await
         .map_err(|_| {
             Refusal::new(408, "request_timeout", "Request timeout", "The body did not come within 10 seconds.")
         })?
         .map_err(|error| unreadable(&error))?;
+    // The body may have taken its time: whoever's token was revoked meanwhile does nothing any more.
+    actor.map_or(Ok(()), |actor| actor.check_again())?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),

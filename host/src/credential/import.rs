@@ -20,6 +20,7 @@ impl Issuer {
         let desk = self.clone();
         to_the_end(async move {
             let now = desk.clock.now();
+            let _settled = desk.ring.settled().await;
             let digested = keys.into_iter().map(|(new, secret)| desk.digested(new, &secret, now));
             let kept: Vec<Kept> = digested.collect::<Result<_, _>>()?;
             desk.store.insert(kept.clone(), Note::new(who, "key.imported", now)).await?;

@@ -25,8 +25,6 @@ pub struct Issuer {
     pub(super) clock: Clock,
     /// Uses up to here are in the store.
     saved: Mutex<Millis>,
-    /// Held from the store's change to that of the memory, so that both see changes in one order.
-    changing: tokio::sync::Mutex<()>,
 }
 
 /// A key that is to be made.
@@ -91,7 +89,7 @@ impl Issuer {
             }
         }
         let saved = Mutex::new(clock.now());
-        Ok(Self { store, ring, clock, saved, changing: tokio::sync::Mutex::default() })
+        Ok(Self { store, ring, clock, saved })
     }
 
     /// Makes a key. When it returns, the key is durable and every worker knows it.
@@ -100,6 +98,7 @@ impl Issuer {
         to_the_end(async move {
             let now = desk.clock.now();
             let secret = Secret::mint(new.terms.mode)?;
+            let _settled = desk.ring.settled().await;
             let kept = desk.digested(new, &secret, now)?;
             desk.store.insert(vec![kept.clone()], Note::new(who, "key.issued", now)).await?;
             let key = desk.ring.add(kept.clone());
@@ -121,10 +120,10 @@ impl Issuer {
             let Some(found) = desk.store.find(id).await? else { return Ok(None) };
             let at = desk.clock.now();
             let secret = Secret::mint(found.key.terms.mode)?;
+            let _settled = desk.ring.settled().await;
             let digested = digested(&desk.ring.newest().ok_or(IssueError::NoPepper)?, &secret);
             let Rotation { overlap, force, within } = rotation;
             let change = Change::Rotate { secret: digested, at, overlap, force, within };
-            let _one = desk.changing.lock().await;
             let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };
             let ended = before.previous.map(|previous| previous.secret.digest);
@@ -149,7 +148,7 @@ impl Issuer {
         to_the_end(async move {
             let at = desk.clock.now();
             let change = Change::Scope { scopes: scopes.clone(), at, within };
-            let _one = desk.changing.lock().await;
+            let _settled = desk.ring.settled().await;
             let changed = desk.store.change(id, change, Note::new(who, "key.scoped", at)).await?;
             let Some(Changed { after, .. }) = changed else { return Ok(None) };
             let kept = desk.ring.shared(after);
@@ -168,7 +167,14 @@ impl Issuer {
         to_the_end(async move {
             let now = desk.clock.now();
             let key = match desk.store.find(id).await {
-                Ok(Some(kept)) => desk.ring.shared(kept).key,
+                // Waits for nobody, save where the key is in the store only: then it is about to come into memory.
+                Ok(Some(kept)) => match desk.ring.held(&kept) {
+                    Some(key) => key,
+                    None => {
+                        let _settled = desk.ring.settled().await;
+                        desk.ring.shared(kept).key
+                    }
+                },
                 Ok(None) => return Ok(None),
                 Err(error) => {
                     // The store says nothing, but memory can refuse; slow, and only while the store is down.
@@ -224,7 +230,7 @@ impl Issuer {
         }
         let desk = self.clone();
         to_the_end(async move {
-            let _one = desk.changing.lock().await;
+            let _settled = desk.ring.settled().await;
             let done = desk.store.redigest(moves.clone()).await?;
             desk.ring.settle_moves(&moves, &done);
             tracing::info!(secrets = done.len(), "moved secrets to the newest pepper");

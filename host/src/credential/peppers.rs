@@ -19,8 +19,6 @@ pub struct PepperDesk {
     ring: Keyring,
     audit: Arc<dyn AuditStore>,
     clock: Clock,
-    /// One at a time: two at once would make one version.
-    changing: tokio::sync::Mutex<()>,
 }
 
 /// Why no pepper was made or retired.
@@ -52,7 +50,7 @@ pub enum PepperError {
 impl PepperDesk {
     /// A desk over this vault and the ring that digests under its peppers.
     pub fn new(peppers: Peppers, ring: Keyring, audit: Arc<dyn AuditStore>, clock: Clock) -> Self {
-        Self { peppers, ring, audit, clock, changing: tokio::sync::Mutex::default() }
+        Self { peppers, ring, audit, clock }
     }
 
     /// The versions, newest first, each with how many secrets that work need it.
@@ -64,7 +62,8 @@ impl PepperDesk {
     pub async fn rotate(self: &Arc<Self>, who: Who) -> Result<u32, PepperError> {
         let desk = self.clone();
         to_the_end(async move {
-            let _one = desk.changing.lock().await;
+            // One at a time: two at once would make one version.
+            let _settled = desk.ring.settled().await;
             let note = Note::new(who, "pepper.made", desk.clock.now());
             desk.noted(note, |peppers| peppers.make_next().map(|_| ())).await?;
             Ok(desk.ring.newest().map_or(0, |pepper| pepper.version()))
@@ -76,7 +75,8 @@ impl PepperDesk {
     pub async fn retire(self: &Arc<Self>, version: u32, who: Who) -> Result<(), PepperError> {
         let desk = self.clone();
         to_the_end(async move {
-            let _one = desk.changing.lock().await;
+            // Also a secret that is on its way into the ring needs its pepper.
+            let _settled = desk.ring.settled().await;
             let needed = desk.needed();
             match needed.iter().position(|(known, _)| *known == version) {
                 None => return Err(PepperError::Unknown),

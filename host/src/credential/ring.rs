@@ -39,14 +39,24 @@ impl Keyring {
         self.0.secrets.pin().values().for_each(|held| visit(&held.key));
     }
 
+    /// Waits until no change is between the store and here; none begins until this is dropped.
+    pub(super) async fn settled(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.changing.lock().await
+    }
+
     /// The same, with the key that the workers share in place of the one that was just read.
     pub(super) fn shared(&self, mut kept: Kept) -> Kept {
-        let found = self.find(&kept.secret.digest).or_else(|| self.find(&kept.previous?.secret.digest));
-        // Slow, and only where it was rotated between reading and here.
-        if let Some(key) = found.or_else(|| self.with_id(kept.key.id)) {
+        if let Some(key) = self.held(&kept) {
             kept.key = key;
         }
         kept
+    }
+
+    /// The key that the workers share, of one that was just read.
+    pub(super) fn held(&self, kept: &Kept) -> Option<Arc<Key>> {
+        let found = self.find(&kept.secret.digest).or_else(|| self.find(&kept.previous?.secret.digest));
+        // Slow, and only where it was rotated between reading and here.
+        found.or_else(|| self.with_id(kept.key.id))
     }
 
     /// Looks at all keys.

@@ -3,7 +3,7 @@
 //! The answer takes the way of an upstream's: past the response phases and the policies that follow bodies. No store is
 //! asked here, and nothing costs gas.
 
-use super::{Answer, Exchange, Routed, bodies, target};
+use super::{Answer, Exchange, Routed, bodies, guard, target};
 use crate::body::{Body, Error, Held, Source as From, Upload};
 use crate::chain::Passed;
 use crate::denial::Denial;
@@ -15,7 +15,7 @@ use crate::meter::Meter;
 use crate::plugin::contract::Source;
 use crate::principal::Principal;
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -59,6 +59,9 @@ impl Exchange<'_> {
                 None => return Err(denial),
             },
         };
+        if matches!(asker, Asker::Key(_)) {
+            self.still_may(&routed)?;
+        }
         let to_head = routed.parts.method == Method::HEAD;
         let request = self.inward(routed, passed, asker, body)?;
         let response = self.worker.gateway.inner.ask(request).await.map_err(|unanswered| match unanswered {
@@ -71,6 +74,14 @@ impl Exchange<'_> {
         held.chunks.extend(Some(body).filter(|body| !body.is_empty()));
         let incoming = Some(bodies::Origin { source: From::Held(held), to_head, patience: PATIENCE });
         Ok(Answer { response: Response::from_parts(parts, Body::empty()), incoming, source: Source::Upstream, told })
+    }
+
+    /// A body may take its time to come: a key that was revoked, rotated away or narrowed meanwhile does nothing any more.
+    fn still_may(&self, routed: &Routed<'_>) -> Result<(), Denial> {
+        let gateway = &self.worker.gateway;
+        let authorization = routed.parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let credential = gateway.keyring.resolve(authorization, self.client.address, gateway.clock.now());
+        guard::check(routed.pillar, routed.target, &credential, guard::principal(&credential, None))
     }
 
     /// The request as the control runtime gets it: without a credential, and with the path that its rule was found by.

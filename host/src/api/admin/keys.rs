@@ -58,6 +58,7 @@ pub(in crate::api) async fn issue(
     if !order.beyond.is_empty() {
         return Err(beyond(order.beyond));
     }
+    actor.may_give(&scopes)?;
     let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into) };
     let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(|error| Refusal::failed(&error))?;
     let key = KeyShown::of(&issued.kept, std::slice::from_ref(&org), now);

@@ -11,6 +11,7 @@ use axum::{Extension, Json};
 use super::AdminState;
 use super::keys::{beyond, described, find, no_such_key};
 use super::order::{Known, read_scopes};
+use crate::api::actor::insufficient_role;
 use crate::api::fields::Fields;
 use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
 use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
@@ -51,6 +52,8 @@ pub(in crate::api) async fn rotate(
     if !fields.faults.is_empty() {
         return Err(Refusal::invalid(fields.faults));
     }
+    // Whoever has the new secret has all that the key may do.
+    actor.may_give(&kept.key.scopes())?;
     let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within };
     let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
     let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
@@ -86,6 +89,7 @@ pub(in crate::api) async fn scope(
     if !too_much.is_empty() {
         return Err(beyond(too_much));
     }
+    actor.may_give(&scopes)?;
     let scoped = state.desks.issuer.scope(kept.key.id, scopes, within, actor.who()).await;
     let kept = scoped.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
     described(&state, &kept).await
@@ -124,7 +128,7 @@ async fn changeable(
     let kept = find(state, actor, id).await?;
     if extent == Extent::Own && kept.maker.as_deref() != actor.id().as_deref() {
         let detail = "A member changes only the keys that its own token made.";
-        return Err(Refusal::new(403, "insufficient_role", "Insufficient role", detail));
+        return Err(insufficient_role(detail));
     }
     let within = match &actor.by {
         // Any key may change itself, and no other one that reaches further.

@@ -1,5 +1,7 @@
 //! Who may do what, over HTTP.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 /// Takes whoever calls for the key with the id in `x-key`.
@@ -242,4 +244,51 @@ async fn a_key_manages_within_its_own_bounds_and_its_org() {
     let page = api.audit.page(crate::audit::Filter::default(), None, 1).await.unwrap();
     assert_eq!(page.entries[0].note.actor.id.as_deref(), manager["id"].as_str());
     assert!(api.issuer.find(mighty["id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap().rotated.is_none());
+}
+
+#[tokio::test]
+async fn a_member_gives_no_key_what_it_may_do_to_its_own_keys_only() {
+    let api = Running::start().await;
+    api.org("acme").await;
+    let (member, _) = api.token("member", "acme").await;
+    let (admin, _) = api.token("org-admin", "acme").await;
+    let order = |scopes: Value| json!({"name": "n", "scopes": scopes});
+    let mighty = order(json!(["pay", "keys:write"]));
+    let refused = api.by(&member, "POST", "/v1/keys", Some(mighty.clone())).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (403, "insufficient_role"), "{}", refused.body);
+    assert!(refused.body["message"].as_str().unwrap().contains("`keys:write`"));
+    assert_eq!(api.by(&admin, "POST", "/v1/keys", Some(mighty)).await.status, 201);
+    let made = api.by(&member, "POST", "/v1/keys", Some(order(json!(["pay", "keys:read", "usage:read"])))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let place = format!("/v1/keys/{}", made.body["id"].as_str().unwrap());
+    let wider = json!({"scopes": ["keys:write"]});
+    let refused = api.by(&member, "PATCH", &format!("{place}/scope"), Some(wider.clone())).await;
+    assert_eq!(refused.code(), "insufficient_role");
+    // An org-admin may, and then its secret is not for the member; ending it is.
+    assert_eq!(api.by(&admin, "PATCH", &format!("{place}/scope"), Some(wider)).await.status, 200);
+    assert_eq!(api.by(&member, "POST", &format!("{place}/rotate"), None).await.code(), "insufficient_role");
+    assert_eq!(api.by(&member, "DELETE", &place, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_while_a_body_comes_does_nothing() {
+    let api = Running::start().await;
+    let (secret, id) = api.token("org-admin", "default").await;
+    let body = json!({"name": "late", "scopes": ["pay"]}).to_string();
+    let mut stream = TcpStream::connect(api.address).await.unwrap();
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {secret}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = [0; 12];
+    stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100", "the body is asked for");
+    assert_eq!(api.admin("DELETE", &format!("/v1/tokens/{id}"), None).await.status, 200);
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"error\":\"admin_token_revoked\""), "{answer}");
+    assert!(api.ring.is_empty());
 }
