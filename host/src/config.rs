@@ -3,6 +3,7 @@
 //! Nothing here is half-checked: a [`Config`] exists only when the whole file made sense. What depends on a component
 //! (grants against powers, a policy's own configuration against its schema) is checked where components are loaded.
 
+mod api;
 mod file;
 mod form;
 mod journal;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use api::{Api, OWN};
 pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
@@ -54,19 +56,6 @@ pub struct Config {
     pub pillars: BTreeMap<String, Pillar>,
     /// `[api]`
     pub api: Api,
-}
-
-/// The name of the gateway's own API among pillars, and the scope that every known caller holds. No pillar of a configuration
-/// has either.
-pub const OWN: &str = "portico";
-
-/// The gateway's own API on the public listener.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Api {
-    /// The policies that its requests pass, in order. Default: `defaults.chain`.
-    pub chain: Vec<String>,
-    /// Configuration for it, by policy: laid over the policy's own, key by key.
-    pub config: Overlays,
 }
 
 /// The public listener.

@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An instant to come.
-    pub(super) fn to_come(&mut self, field: &str, now: Millis) -> Option<Millis> {
+    pub(super) fn instant_to_come(&mut self, field: &str, now: Millis) -> Option<Millis> {
         let end = self.text(field)?.parse::<Millis>();
         match end {
             Ok(end) if end > now => return Some(end),

@@ -222,15 +222,16 @@ async fn digests_follow_rotations_and_peppers() {
     place.insert(kept(1, 1)).await;
     let owner = async |number| place.store.find_by_digest(secret(number, 1).digest).await.unwrap();
     place.change(1, rotation(2, 1_500, 100, false)).await.unwrap();
-    let id = Some(KeyId::from_number(1));
-    assert_eq!((owner(1).await, owner(2).await), (id, id));
+    let id = KeyId::from_number(1);
+    let ours = Some(id);
+    assert_eq!((owner(1).await, owner(2).await), (ours, ours));
     place.change(1, rotation(3, 1_550, 100, true)).await.unwrap();
-    assert_eq!((owner(1).await, owner(2).await, owner(3).await), (None, id, id));
-    let moved = |from, to| Move { id: id.unwrap(), from: secret(from, 1).digest, to: secret(to, 1).digest, pepper: 2 };
+    assert_eq!((owner(1).await, owner(2).await, owner(3).await), (None, ours, ours));
+    let moved = |from, to| Move { id, from: secret(from, 1).digest, to: secret(to, 1).digest, pepper: 2 };
     let done = place.store.redigest(vec![moved(3, 4), moved(1, 5), moved(2, 6)]).await.unwrap();
     assert_eq!(done.len(), 2, "a secret that is gone stays gone");
-    assert_eq!((owner(3).await, owner(4).await, owner(5).await, owner(6).await), (None, id, None, id));
-    let kept = place.store.find(id.unwrap()).await.unwrap().unwrap();
+    assert_eq!((owner(3).await, owner(4).await, owner(5).await, owner(6).await), (None, ours, None, ours));
+    let kept = place.store.find(id).await.unwrap().unwrap();
     assert_eq!((kept.secret, kept.previous.unwrap().secret), (secret(4, 2), secret(6, 2)));
     assert_eq!(place.noted().await.len(), 4);
 }

@@ -170,7 +170,7 @@ impl<'a> Reader<'a, '_> {
         if self.fields.value("expires_at").is_none() {
             return own;
         }
-        let end = self.fields.to_come("expires_at", self.known.now);
+        let end = self.fields.instant_to_come("expires_at", self.known.now);
         if let Some(own) = own.filter(|own| end.is_some_and(|end| end > *own)) {
             self.beyond("/expires_at", format!("Your key ends at {own}, and makes none that end later."));
         }

@@ -28,7 +28,7 @@ pub(super) async fn issue(
     let name = fields.name().to_owned();
     let role = role(&mut fields, &actor);
     let named = fields.text("org");
-    let expires = fields.to_come("expires_at", state.clock.now());
+    let expires = fields.instant_to_come("expires_at", state.clock.now());
     let org = match role {
         Some(Role::SuperAdmin) => {
             if named.is_some() {

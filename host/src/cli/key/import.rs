@@ -98,13 +98,11 @@ fn placed<'a>(faults: &'a Value, lines: &'a [usize]) -> impl Iterator<Item = Str
     })
 }
 
+/// What is done with each batch, and the problems that come of it.
+type Take<'a> = dyn FnMut(Batch, &mut Vec<String>) -> Result<(), Failure> + 'a;
+
 /// Calls back with the keys of the file, batch by batch; lines that are none are problems.
-fn each_batch(
-    path: &Path,
-    skip: bool,
-    problems: &mut Vec<String>,
-    take: &mut dyn FnMut(Batch, &mut Vec<String>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn each_batch(path: &Path, skip: bool, problems: &mut Vec<String>, take: &mut Take<'_>) -> Result<(), Failure> {
     let unreadable = |source| Failure::File { path: path.to_owned(), source };
     let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
     let mut seen: HashMap<[u8; 32], usize> = HashMap::new();
