@@ -78,6 +78,16 @@ impl AdminState {
         let org = self.desks.orgs.find(slug_or_id).await.map_err(|error| Refusal::failed(&error))?;
         Ok(org.filter(|org| actor.sees(org.id)))
     }
+
+    /// The orgs that are there for whoever asks: all of them are read only for those who see all.
+    pub(super) async fn orgs(&self, actor: &Actor) -> Result<Vec<Org>, Refusal> {
+        let orgs = &self.desks.orgs;
+        let found = match actor.org() {
+            Some(own) => orgs.find(&own.to_string()).await.map(|org| org.into_iter().collect()),
+            None => orgs.all().await,
+        };
+        found.map_err(|error| Refusal::failed(&error))
+    }
 }
 
 impl fmt::Debug for AdminState {

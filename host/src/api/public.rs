@@ -29,7 +29,6 @@ use super::admin::{AdminState, keys, life};
 use super::{Actor, By, Refusal, worded};
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
-use crate::org::Org;
 use crate::snapshot::own::ENDPOINTS;
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
@@ -52,10 +51,6 @@ impl PublicState {
     /// An API over the same as the admin API, and over usage and a gateway.
     pub fn new(admin: AdminState, usage: Arc<dyn UsageStore>, gateway: Arc<Gateway>) -> Self {
         Self { admin, usage, gateway, rendered: Arc::default() }
-    }
-
-    async fn orgs(&self) -> Result<Vec<Org>, Refusal> {
-        self.admin.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))
     }
 }
 

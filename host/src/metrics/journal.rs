@@ -6,7 +6,6 @@ use std::fmt;
 
 pub(super) fn tell(family: &mut Family<'_>, journal: &Journal) -> fmt::Result {
     let figures = journal.figures();
-    let none: [(&str, &str); 0] = [];
     for (name, help, value) in [
         (
             "portico_journal_records",
@@ -21,10 +20,10 @@ pub(super) fn tell(family: &mut Family<'_>, journal: &Journal) -> fmt::Result {
         ),
         ("portico_journal_commits", "Times that what was written was made durable.", figures.commits),
     ] {
-        family.counter(name, help, [(none, value)])?;
+        family.count(name, help, value)?;
     }
     let committing = figures.committing.as_secs_f64();
-    family.figure("portico_journal_commit_seconds_sum", "How long that took, all together.", committing)?;
+    family.count("portico_journal_commit_seconds", "How long that took, all together.", committing)?;
     family.figure(
         "portico_journal_slowest_commit_seconds",
         "About the longest of late.",

@@ -43,7 +43,7 @@ pub(super) async fn import(
         fields.fault("/keys", format!("Give a list of 1 to {MOST_KEYS} keys."));
     }
     let mut import = Import { faults: fields.faults, ..Import::default() };
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let orgs = state.orgs(&actor).await?;
     for (at, item) in list.into_iter().flatten().enumerate() {
         match item.as_object() {
             Some(item) => read(&mut import, &state, &actor, at, item).await?,

@@ -88,7 +88,7 @@ pub(in crate::api) async fn list(
     uri: Uri,
 ) -> Result<Json<KeyList>, Refusal> {
     actor.may(Action::ReadKeys)?;
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let orgs = state.orgs(&actor).await?;
     let mut paging = Paging::of(&uri, &["org"]);
     let org = chosen_org(&mut paging, &actor, &orgs);
     let after = paging.after();
@@ -119,7 +119,7 @@ pub(in crate::api) async fn show(
 ) -> Result<Json<KeyShown>, Refusal> {
     actor.may(Action::ReadKeys)?;
     let kept = find(&state, &actor, id).await?;
-    described(&state, &kept).await
+    described(&state, &actor, &kept).await
 }
 
 /// The key with this id, where it is there for whoever asks.
@@ -164,7 +164,7 @@ pub(super) fn chosen_org(paging: &mut Paging, actor: &Actor, orgs: &[Org]) -> Op
     found.map(|org| org.id).or(actor.org())
 }
 
-pub(super) async fn described(state: &AdminState, kept: &Kept) -> Result<Json<KeyShown>, Refusal> {
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+pub(super) async fn described(state: &AdminState, actor: &Actor, kept: &Kept) -> Result<Json<KeyShown>, Refusal> {
+    let orgs = state.orgs(actor).await?;
     Ok(Json(KeyShown::of(kept, &orgs, state.clock.now())))
 }

@@ -57,7 +57,7 @@ pub(in crate::api) async fn rotate(
     let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within };
     let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
     let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let orgs = state.orgs(&actor).await?;
     let key = KeyShown::of(&issued.kept, &orgs, state.clock.now());
     Ok(Json(KeyIssued { key, secret: issued.secret.reveal().to_owned() }))
 }
@@ -92,7 +92,7 @@ pub(in crate::api) async fn scope(
     actor.may_give(&scopes)?;
     let scoped = state.desks.issuer.scope(kept.key.id, scopes, within, actor.who()).await;
     let kept = scoped.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
-    described(&state, &kept).await
+    described(&state, &actor, &kept).await
 }
 
 /// Revoke a key
@@ -114,7 +114,7 @@ pub(in crate::api) async fn revoke(
     let (kept, _) = changeable(&state, &actor, id).await?;
     let revoked = state.desks.issuer.revoke(kept.key.id, actor.who()).await;
     let kept = revoked.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
-    described(&state, &kept).await
+    described(&state, &actor, &kept).await
 }
 
 /// The key with this id, where whoever asks may change it; and the bounds within which it must be for that also when it comes

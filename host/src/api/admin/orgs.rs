@@ -55,7 +55,7 @@ pub(super) async fn list(
     let mut paging = Paging::of(&uri, &[]);
     let after: Option<OrgId> = paging.after();
     let limit = paging.checked()?;
-    let all = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let all = state.orgs(&actor).await?;
     let mut seen = all.iter().filter(|org| actor.sees(org.id) && after.is_none_or(|after| org.id > after));
     let page: Vec<&Org> = seen.by_ref().take(limit).collect();
     let next = seen.next().and(page.last()).map(|org| org.id);

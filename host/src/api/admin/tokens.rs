@@ -71,7 +71,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Json<Value>, Refusal> {
     actor.may(Action::ReadTokens)?;
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+    let orgs = state.orgs(&actor).await?;
     let mut paging = Paging::of(&uri, &["org"]);
     let org = chosen_org(&mut paging, &actor, &orgs);
     let after: Option<TokenId> = paging.after();
@@ -94,7 +94,7 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
     actor.may(Action::ReadTokens)?;
-    described(&state, &*find(&state, &actor, id)?).await
+    described(&state, &actor, &*find(&state, &actor, id)?).await
 }
 
 /// `DELETE /v1/tokens/{id}`: revokes; again is the same answer.
@@ -107,7 +107,7 @@ pub(super) async fn revoke(
     let token = find(&state, &actor, id)?;
     state.desks.tokens.revoke(token.clone(), actor.who()).await.map_err(|error| Refusal::failed(&error))?;
     tracing::info!(token = %token.id, "revoked an admin token");
-    described(&state, &token).await
+    described(&state, &actor, &token).await
 }
 
 /// The token with this id, where it is there for whoever asks: super-admins' are not there for one org.
@@ -132,8 +132,8 @@ fn role(fields: &mut Fields<'_>, actor: &Actor) -> Option<Role> {
     role
 }
 
-async fn described(state: &AdminState, token: &Token) -> Result<Json<Value>, Refusal> {
-    let orgs = state.desks.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
+async fn described(state: &AdminState, actor: &Actor, token: &Token) -> Result<Json<Value>, Refusal> {
+    let orgs = state.orgs(actor).await?;
     Ok(Json(document(token, &orgs, state)))
 }
 

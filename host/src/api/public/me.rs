@@ -86,12 +86,13 @@ pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension
 async fn by_key(state: &PublicState, key: &Key) -> Result<Me, Refusal> {
     let month = state.usage.month(Some(key.org.number()), Month::of(state.admin.clock.now())).await;
     let month = month.map_err(|error| Refusal::failed(&error))?;
+    let org = state.admin.desks.orgs.find(&key.org.to_string()).await.map_err(|error| Refusal::failed(&error))?;
     let limit = monthly_limit(&state.gateway.live.load());
     Ok(Me {
         key_id: Some(key.id.to_string()),
         name: key.terms.name.to_string(),
         mode: key.terms.mode.into(),
-        org: OrgShown::of(key, &state.orgs().await?),
+        org: OrgShown::of(key, org.as_slice()),
         scopes: key.scopes().iter().map(str::to_owned).collect(),
         expires_at: key.terms.expires.map(|end| end.to_string()),
         quota: Some(Quota { calls_this_month: month.total.let_through(), limit }),
