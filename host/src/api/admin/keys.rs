@@ -69,7 +69,7 @@ pub(in crate::api) async fn issue(
 
 /// Keys of your org
 ///
-/// Oldest first. A sandbox key sees sandbox keys only.
+/// Oldest first. A sandbox key sees sandbox keys only: its pages may have few or none and still not be the last.
 #[utoipa::path(
     get,
     path = "/v1/keys",
