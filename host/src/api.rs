@@ -1,11 +1,17 @@
 //! The control API: what every answer of the admin listener has in common.
 //!
 //! Each answer has an `x-request-id`, each refusal is a problem document, and nothing is answered to whoever shows no
-//! admin token. The data path never comes through here.
+//! admin token. What pillars are asked never comes through here; what clients ask the gateway itself does, in [`public`].
 
+mod actor;
 pub mod admin;
 mod body;
+mod fields;
+mod paging;
+pub mod public;
 mod refusal;
+mod rights;
+mod shapes;
 
 use std::future::Future;
 use std::io;
@@ -19,24 +25,27 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
-pub use self::admin::{Act, ActError, AdminState, KnownScopes, PluginControl, plugin_routes};
-pub use self::body::{LIMIT, json_object};
+pub use self::actor::{Actor, By};
+pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginControl, plugin_routes};
+pub use self::body::{LIMIT, json_object, optional_json_object};
+use self::paging::Paging;
+pub use self::public::{PublicState, public_router};
 pub use self::refusal::Refusal;
+pub use self::rights::{Action, Extent};
 use crate::id::RequestId;
 use crate::problem::{MEDIA_TYPE, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The admin API.
-pub fn router(state: AdminState) -> Router {
-    router_with(state, Router::new())
-}
-
-/// The admin API with further routes, behind the same token and with the same kind of refusals: a handler may answer
+/// The admin API with further routes, behind the same tokens and with the same kind of refusals: a handler may answer
 /// `Result<_, Refusal>`, and the id of the request is an extension of type [`RequestId`].
-pub fn router_with(state: AdminState, more: Router) -> Router {
+///
+/// Those of the whole gateway are closed to whoever is confined to an org. Those that are open take the [`Actor`] among the
+/// extensions, and see to it themselves.
+pub fn router_with(state: AdminState, whole: Router, open: Router) -> Router {
     admin::routes(state.clone())
-        .merge(more)
+        .merge(whole.route_layer(middleware::from_fn(admin::whole_gateway)))
+        .merge(open)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), admin::admit))
@@ -59,20 +68,25 @@ async fn dress(State(state): State<AdminState>, mut request: Request, next: Next
     // Without chance two ids could be the same, which is no reason to leave the operator without an answer.
     let id = RequestId::fresh(now).unwrap_or_else(|_| RequestId::from_number(u128::from(now.0) << 80));
     request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
-
-    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
-    let status = response.status();
-    let refused = response.extensions_mut().remove::<Problem>();
-    let unworded = || (status.as_u16() >= 400 && !is_problem).then(|| refusal::unworded(status));
-    if let Some(problem) = refused.or_else(unworded) {
-        response = refusal::render(problem.instance(id.to_string()), &response);
-    }
+    let mut response = worded(next.run(request).await, Some(id));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.as_header());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The answer, with a problem document where it refuses.
+fn worded(mut response: Response, id: Option<RequestId>) -> Response {
+    let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+    let status = response.status();
+    let refused = response.extensions_mut().remove::<Problem>();
+    let unworded = || (status.as_u16() >= 400 && !is_problem).then(|| refusal::unworded(status));
+    let Some(mut problem) = refused.or_else(unworded) else { return response };
+    if let Some(id) = id {
+        problem = problem.instance(id.to_string());
+    }
+    refusal::render(problem, &response)
 }
 
 async fn not_found(uri: Uri) -> Refusal {

@@ -322,7 +322,9 @@ fn credential(credential: &Credential, plan: &crate::plugin::Plan) -> contract::
 }
 
 fn standing(key: &Key, plan: &crate::plugin::Plan) -> Standing {
-    let held = |(position, scope): (usize, &String)| u64::from(key.holds(scope)) << position;
+    // Whoever is known holds the scope of the gateway's own API; what a rule of it asks for beyond that, the guard sees to.
+    let holds = |scope: &str| scope == config::OWN || key.holds(scope);
+    let held = |(position, scope): (usize, &String)| u64::from(holds(scope)) << position;
     let scopes = plan.scopes.iter().enumerate().map(held).fold(0, |all, bit| all | bit);
     let mode = match key.terms.mode {
         Mode::Live => contract::Mode::Live,

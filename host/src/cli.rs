@@ -2,12 +2,16 @@
 //!
 //! Opens no data directory: that belongs to the gateway. What a command does is in the file of its noun.
 
+pub mod audit;
 pub mod check;
 mod client;
 pub mod compile;
+pub mod journal;
 pub mod key;
+pub mod org;
 pub mod plugin;
 pub mod serve;
+pub mod token;
 
 use std::error::Error;
 use std::fmt;
@@ -88,6 +92,42 @@ pub enum Failure {
     /// The gateway refused, or could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The audit log is not the one that was written.
+    #[error(
+        "the audit log is broken at entry {sequence}: {detail}; restore the data directory from a backup, and find out who wrote to it"
+    )]
+    Broken {
+        /// The first entry that does not fit.
+        sequence: u64,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// A file that is to be read cannot be.
+    #[error("cannot read {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file was read, and not all of it can be used.
+    #[error("nothing was imported, because of {} in {path}:\n  {}", counted(problems.len()), problems.join("\n  "))]
+    Lines {
+        /// The file.
+        path: PathBuf,
+        /// Each thing that is wrong, with its line.
+        problems: Vec<String>,
+    },
+    /// The gateway refused, or could not be asked, in the middle of a file.
+    #[error(
+        "the first {imported} keys are imported and the rest is not; once that is mended, run it again with --skip-duplicates"
+    )]
+    Halfway {
+        /// How many were imported before.
+        imported: usize,
+        /// Why it ended.
+        source: CallError,
+    },
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
@@ -97,7 +137,10 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } => Exit::Usage,
-            Self::Call(_) | Self::Print(_) => Exit::Refused,
+            Self::File { .. } => Exit::Usage,
+            Self::Call(_) | Self::Print(_) | Self::Broken { .. } | Self::Lines { .. } | Self::Halfway { .. } => {
+                Exit::Refused
+            }
         }
     }
 }
@@ -189,6 +232,14 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
+fn counted(problems: usize) -> String {
+    if problems == 1 { "a problem".to_owned() } else { format!("{problems} problems") }
+}
+
+fn words(value: &Value) -> String {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+}
+
 /// Columns as wide as their widest cell, two spaces between.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -218,3 +269,6 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

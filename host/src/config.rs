@@ -3,8 +3,10 @@
 //! Nothing here is half-checked: a [`Config`] exists only when the whole file made sense. What depends on a component
 //! (grants against powers, a policy's own configuration against its schema) is checked where components are loaded.
 
+mod api;
 mod file;
 mod form;
+mod journal;
 mod json;
 mod problem;
 mod read;
@@ -21,8 +23,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use api::{Api, OWN};
+pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
+
+/// The scopes by which keys manage what is their org's, and which no pillar has.
+pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read", "billing:read", "webhooks:write"];
 
 /// One validated configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +42,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[data]`
     pub data: Data,
+    /// `[journal]`
+    pub journal: Journal,
     /// `[secrets]`
     pub secrets: Secrets,
     /// `[plugins]`
@@ -45,6 +54,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// `[pillars.<name>]`, by name.
     pub pillars: BTreeMap<String, Pillar>,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// The public listener.
@@ -335,6 +346,7 @@ impl Config {
             ("gateway.workers", self.gateway.workers != other.gateway.workers),
             ("admin.listen", self.admin.listen != other.admin.listen),
             ("data.directory", self.data.directory != other.data.directory),
+            ("journal", self.journal != other.journal),
             ("secrets.master_key", self.secrets.master_key != other.secrets.master_key),
         ];
         changes.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

@@ -3,15 +3,21 @@
 //! Lock-free, without allocation, and without any way to the store: a forged key costs one digest and one look-up,
 //! however many come. All keys are in memory; what is not there is nobody's.
 
+mod import;
 mod issue;
+mod peppers;
+mod ring;
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use self::issue::{IssueError, Issued, Issuer};
+use arc_swap::ArcSwap;
+
+pub use self::issue::{IssueError, Issued, Issuer, NewKey, Rotation};
+pub use self::peppers::{PepperDesk, PepperError};
 use crate::clock::Millis;
-use crate::key::{self, Digest, Kept, Key, Pepper};
+use crate::key::{self, Digest, Key, Move, Pepper};
 
 /// How a presented credential was resolved; never the credential itself.
 #[derive(Debug, Clone)]
@@ -50,22 +56,38 @@ impl Credential {
     }
 }
 
-/// All keys, by digest, for all workers. Clones are the same ring.
+/// All keys, by the digests of their secrets, for all workers. Clones are the same ring.
 #[derive(Debug, Clone)]
 pub struct Keyring(Arc<Ring>);
 
 #[derive(Debug)]
 struct Ring {
     /// Newest first. Keys digested under an older one stay valid.
-    peppers: Box<[Pepper]>,
-    keys: papaya::HashMap<Digest, Arc<Key>, BuildHasherDefault<AsItIs>>,
+    peppers: ArcSwap<Vec<Pepper>>,
+    secrets: papaya::HashMap<Digest, Held, BuildHasherDefault<AsItIs>>,
+    /// Secrets that were presented and are digested under an older pepper, by that digest.
+    moves: papaya::HashMap<Digest, Move, BuildHasherDefault<AsItIs>>,
+    /// Held from a change in the store to that in here, so that both see changes in one order. Never by a request.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// What a secret opens.
+#[derive(Debug, Clone)]
+struct Held {
+    key: Arc<Key>,
+    /// Which of the key's secrets it is.
+    generation: u32,
+    /// The version of the pepper in its digest.
+    pepper: u32,
 }
 
 impl Keyring {
     /// An empty ring for digests under these peppers, newest first.
     pub fn new(peppers: Vec<Pepper>) -> Self {
-        let keys = papaya::HashMap::with_hasher(BuildHasherDefault::default());
-        Self(Arc::new(Ring { peppers: peppers.into(), keys }))
+        let secrets = papaya::HashMap::with_hasher(BuildHasherDefault::default());
+        let moves = papaya::HashMap::with_hasher(BuildHasherDefault::default());
+        let peppers = ArcSwap::from_pointee(peppers);
+        Self(Arc::new(Ring { peppers, secrets, moves, changing: tokio::sync::Mutex::default() }))
     }
 
     /// Resolves the values of all `Authorization` fields of a request (RFC 6750, section 2.1).
@@ -83,50 +105,42 @@ impl Keyring {
         }
     }
 
-    /// Takes a key in; one that is already there stays, so that nobody's revocation is lost.
-    pub fn add(&self, kept: Kept) -> Arc<Key> {
-        self.0.keys.pin().get_or_insert(kept.digest, kept.key).clone()
-    }
-
-    /// The key with this digest.
-    pub fn find(&self, digest: &Digest) -> Option<Arc<Key>> {
-        self.0.keys.pin().get(digest).cloned()
-    }
-
-    /// How many keys there are, also revoked and expired ones.
+    /// How many secrets there are, also of revoked and expired keys.
     pub fn len(&self) -> usize {
-        self.0.keys.len()
+        self.0.secrets.len()
     }
 
-    /// Whether there is no key.
+    /// Whether there is no secret.
     pub fn is_empty(&self) -> bool {
-        self.0.keys.is_empty()
-    }
-
-    /// Calls back with each key.
-    pub fn each(&self, mut visit: impl FnMut(&Key)) {
-        self.0.keys.pin().values().for_each(|key| visit(key));
-    }
-
-    /// The pepper for new keys.
-    fn newest(&self) -> Option<&Pepper> {
-        self.0.peppers.first()
+        self.0.secrets.is_empty()
     }
 
     fn judge(&self, token: &[u8], address: IpAddr, now: Millis) -> Credential {
-        let keys = self.0.keys.pin();
-        let found = self.0.peppers.iter().find_map(|pepper| keys.get(&pepper.digest(token)));
-        let Some(key) = found.cloned() else { return Credential::Unknown };
-        if key.revoked().is_some() {
-            Credential::Revoked(key)
-        } else if key.is_expired(now) {
-            Credential::Expired(key)
-        } else if !key.allows(address) {
-            Credential::AddressNotAllowed(key)
-        } else {
-            key.touch(now);
-            Credential::Valid(key)
+        let secrets = self.0.secrets.pin();
+        let peppers = self.0.peppers.load();
+        let mut newest = None;
+        for pepper in peppers.iter() {
+            let digest = pepper.digest(token);
+            let Some(held) = secrets.get(&digest) else {
+                newest.get_or_insert((digest, pepper.version()));
+                continue;
+            };
+            let key = held.key.clone();
+            return if key.revoked().is_some() {
+                Credential::Revoked(key)
+            } else if key.is_expired(now) || !key.is_current(held.generation, now) {
+                Credential::Expired(key)
+            } else if !key.allows(address) {
+                Credential::AddressNotAllowed(key)
+            } else {
+                key.touch(now);
+                if let Some((to, pepper)) = newest {
+                    self.note_move(Move { id: key.id, from: digest, to, pepper });
+                }
+                Credential::Valid(key)
+            };
         }
+        Credential::Unknown
     }
 }
 

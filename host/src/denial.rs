@@ -72,6 +72,8 @@ pub enum Denial {
         /// The pillar.
         pillar: String,
     },
+    /// The call could not be written down, and the configuration says that it has to be.
+    MeteringUnavailable,
     /// No connection to the upstream could be made.
     UpstreamUnreachable,
     /// All connections to the upstream are busy.
@@ -97,6 +99,10 @@ pub enum Denial {
         /// Which one.
         policy: String,
     },
+    /// Too much is asked of the gateway's own API at once.
+    GatewayBusy,
+    /// The gateway's own API took too long.
+    GatewayTimedOut,
 }
 
 /// What a client learns about the limit that stopped it.
@@ -130,6 +136,7 @@ impl Denial {
             Self::ByPolicy { code, .. } => code,
             Self::UpstreamNotYetImplemented { .. } => "upstream_not_yet_implemented",
             Self::SandboxNotAvailable { .. } => "sandbox_not_available",
+            Self::MeteringUnavailable => "metering_unavailable",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamOverloaded => "upstream_overloaded",
             Self::UpstreamBroke => "upstream_broke",
@@ -138,6 +145,8 @@ impl Denial {
             Self::RequestBodyStalled => "request_body_stalled",
             Self::ResponseBodyTooLarge { .. } => "response_body_too_large",
             Self::ResponseRefused { .. } => "response_refused",
+            Self::GatewayBusy => "gateway_busy",
+            Self::GatewayTimedOut => "gateway_timed_out",
         }
     }
 }

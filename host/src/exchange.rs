@@ -10,7 +10,7 @@ use crate::credential::Credential;
 use crate::denial::Denial;
 use crate::effect::{self, Charges, Takes, Told};
 use crate::head;
-use crate::id::Text;
+use crate::id::{RequestId, Text};
 use crate::key::Mode;
 use crate::landing;
 use crate::meter::Meter;
@@ -32,6 +32,7 @@ mod assertion;
 mod bodies;
 mod finish;
 mod guard;
+mod own;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
     let now = worker.gateway.clock.now();
     let id = worker.request_ids.next(now);
     let text = id.text();
-    let exchange = Exchange { worker, client, id: &text, now, seed: worker.random() };
+    let exchange = Exchange { worker, client, request: id, id: &text, now, seed: worker.random() };
     let mut response = match exchange.route(request).await {
         Ok(response) => response,
         Err(denial) => respond::to(&denial, &text),
@@ -61,6 +62,7 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
 struct Exchange<'a> {
     worker: &'a Worker,
     client: &'a Client,
+    request: RequestId,
     id: &'a Text,
     now: Millis,
     seed: u64,
@@ -104,7 +106,12 @@ impl Exchange<'_> {
         let path = path.into_owned();
         let snapshot = self.worker.gateway.live.load_full();
         let gateway = &self.worker.gateway;
-        let own = landing::Own { draining: gateway.is_draining(), jwks: &gateway.jwks, now: self.now };
+        let own = landing::Own {
+            draining: gateway.is_draining(),
+            refusing: gateway.journal.is_refusing(),
+            jwks: &gateway.jwks,
+            now: self.now,
+        };
         if let Some(answer) = landing::answer(&path, &parts.method, &snapshot, &own) {
             return answer;
         }
@@ -142,7 +149,8 @@ impl Exchange<'_> {
         };
         let chain = pillar.chain(routed.target);
         let mut passed = chain.run(&self.worker.instances, &facts).await;
-        let mut meter = Meter::open(&self.worker.tally, pillar, routed.target, &routed.credential, self.now);
+        let books = &self.worker.books;
+        let mut meter = Meter::open(books, self.request, pillar, routed.target, &routed.credential, self.now);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
             Err(denial) => {
@@ -192,6 +200,13 @@ impl Exchange<'_> {
             take(Takes::Always)?;
             return Err(denial);
         }
+        if pillar.is_own {
+            meter.admit()?;
+            let told = take(Takes::All)?;
+            meter.begin();
+            let asker = own::asker(principal, credential.valid());
+            return self.own(routed, passed, asker, upload, (told, meter)).await;
+        }
         let upstream = match self.upstream(snapshot, &routed, mode, passed) {
             Ok(upstream) => upstream,
             Err(denial) => {
@@ -199,7 +214,9 @@ impl Exchange<'_> {
                 return Err(denial);
             }
         };
+        meter.admit()?;
         let told = take(Takes::All)?;
+        meter.begin();
         meter.charge(Charges::of(&passed.decisions));
         let uploaded = match self.upload(&routed, passed, upload, upstream.response_timeout, meter).await {
             Ok(uploaded) => uploaded,
@@ -228,7 +245,8 @@ impl Exchange<'_> {
         head::clean_response(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let response = Response::from_parts(parts, Body::empty());
-        let incoming = Some(bodies::Origin { incoming, to_head, patience: upstream.response_timeout });
+        let source = crate::body::Source::Incoming(incoming);
+        let incoming = Some(bodies::Origin { source, to_head, patience: upstream.response_timeout });
         Ok(Answer { response, incoming, source: Source::Upstream, told })
     }
 

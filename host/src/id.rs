@@ -54,6 +54,9 @@ kinds! {
     /// Kind of [`RequestId`].
     OfRequest = b"req_", /// The id of a request: `req_…`, as in `x-request-id`.
     RequestId;
+    /// Kind of [`TokenId`].
+    OfToken = b"tok_", /// The id of a token of the admin API: `tok_…`.
+    TokenId;
 }
 
 /// An id; ids of one kind compare by the time at which they were made, then by chance.
@@ -87,7 +90,7 @@ impl<K: Kind> Id<K> {
     }
 
     /// The id with this number.
-    pub fn from_number(number: u128) -> Self {
+    pub const fn from_number(number: u128) -> Self {
         Self { number, kind: PhantomData }
     }
 

@@ -19,10 +19,35 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Own<'a> {
     /// Whether requests are still welcome.
     pub draining: bool,
+    /// Whether calls are refused, since they cannot be written down.
+    pub refusing: bool,
     /// JSON Web Key Set of the assertion keys (RFC 7517).
     pub jwks: &'a str,
     /// The time.
     pub now: Millis,
+}
+
+type Page = fn(&Snapshot, &Own<'_>) -> Response<Body>;
+
+/// All pages, by path.
+const PAGES: [(&str, Page); 5] = [
+    ("/", |snapshot, _| landing(snapshot)),
+    ("/healthz", |_, own| plain(if own.draining { Err("draining") } else { Ok("ok") })),
+    // A snapshot exists only with configuration, stores and components at hand.
+    ("/readyz", |_, own| {
+        plain(match own {
+            Own { draining: true, .. } => Err("draining"),
+            Own { refusing: true, .. } => Err("metering unavailable"),
+            _ => Ok("ready"),
+        })
+    }),
+    ("/v1/health", health),
+    ("/.well-known/jwks.json", |_, own| jwks(own)),
+];
+
+/// The paths of all pages.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    PAGES.iter().map(|(path, _)| *path)
 }
 
 /// The answer to one of the gateway's own paths; `None` for all other paths.
@@ -32,15 +57,7 @@ pub fn answer(
     snapshot: &Snapshot,
     own: &Own<'_>,
 ) -> Option<Result<Response<Body>, Denial>> {
-    let page: fn(&Snapshot, &Own<'_>) -> Response<Body> = match path {
-        "/" => |snapshot, _| landing(snapshot),
-        "/healthz" => |_, own| plain(if own.draining { Err("draining") } else { Ok("ok") }),
-        // A snapshot exists only with configuration, stores and components at hand.
-        "/readyz" => |_, own| plain(if own.draining { Err("draining") } else { Ok("ready") }),
-        "/v1/health" => health,
-        "/.well-known/jwks.json" => |_, own| jwks(own),
-        _ => return None,
-    };
+    let (_, page) = PAGES.iter().find(|(of, _)| *of == path)?;
     Some(match *method {
         Method::GET | Method::HEAD => Ok(page(snapshot, own)),
         _ => Err(Denial::MethodNotAllowed { allow: "GET, HEAD" }),
@@ -74,7 +91,7 @@ fn pillars(snapshot: &Snapshot) -> Map<String, Value> {
     let one = |pillar: &crate::snapshot::Pillar| {
         (pillar.name.to_string(), Value::from(state(pillar.live.as_ref().map(|upstream| upstream.health()))))
     };
-    snapshot.pillars.iter().map(one).collect()
+    snapshot.pillars.iter().filter(|pillar| !pillar.is_own).map(one).collect()
 }
 
 /// The policies that are not asked, by name. That some caller has to wait for what it does says nothing of how the gateway
@@ -139,9 +156,10 @@ fn landing(snapshot: &Snapshot) -> Response<Body> {
          <h1>{name}</h1><p>The gateway to {count} APIs behind one key, version {VERSION}.</p>\
          <table><thead><tr><th align=left>API</th><th align=left>path</th><th align=left>status</th></tr></thead>\
          <tbody>{rows}</tbody></table>\
-         <p><a href=\"/v1/health\">Status as JSON</a> · <a href=\"/.well-known/jwks.json\">Keys of its assertions</a> · \
+         <p><a href=\"/v1/health\">Status as JSON</a> · <a href=\"/openapi.json\">Its own API</a> · \
+         <a href=\"/.well-known/jwks.json\">Keys of its assertions</a> · \
          <a href=\"{docs}\">Documentation</a></p></body></html>\n",
-        count = snapshot.pillars.len(),
+        count = snapshot.config.pillars.len(),
     );
     page(StatusCode::OK, "text/html; charset=utf-8", "no-cache", html)
 }
@@ -172,7 +190,8 @@ mod tests {
     }
 
     fn asked(path: &str, draining: bool) -> (StatusCode, Bytes) {
-        let answer = answer(path, &Method::GET, &snapshot(), &Own { draining, jwks: "{}", now: Millis(1) });
+        let answer =
+            answer(path, &Method::GET, &snapshot(), &Own { draining, refusing: false, jwks: "{}", now: Millis(1) });
         let response = answer.expect("a page of the gateway's own").expect("no refusal");
         let status = response.status();
         let Body::Whole(Some(body)) = response.into_body() else { panic!("{path} has no whole body") };

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod api;
 pub mod assertion;
+pub mod audit;
 pub mod body;
 pub mod chain;
 pub mod cli;
@@ -16,6 +17,8 @@ pub mod exchange;
 pub mod gas;
 pub mod head;
 pub mod id;
+pub mod inner;
+pub mod journal;
 pub mod key;
 pub mod kv;
 pub mod landing;

@@ -22,13 +22,28 @@ enum Command {
     Serve(ConfigFile),
     /// Check a configuration, plugins included, without starting anything
     Check(ConfigFile),
-    /// Issue, list, show and revoke keys
+    /// Issue, list, show, rotate, scope, revoke and import keys
     Key(cli::key::KeyArgs),
+    /// Print what the journal says of calls, as JSON lines
+    #[command(subcommand)]
+    Journal(Journal),
+    /// Make, list, show and rename orgs
+    Org(cli::org::OrgArgs),
+    /// Make, list and revoke tokens of the admin API
+    Token(cli::token::TokenArgs),
+    /// Read the audit log, and verify that it is whole
+    Audit(cli::audit::AuditArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
     #[command(hide = true)]
     CompileOne(cli::compile::Bounds),
+}
+
+#[derive(Debug, Subcommand)]
+enum Journal {
+    /// Every record that is there, worker by worker; also of calls that were kept long ago
+    List(ConfigFile),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +57,11 @@ fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve(file) => cli::serve::run(&file.config),
         Command::Check(file) => cli::check::run(&file.config),
+        Command::Journal(Journal::List(file)) => cli::journal::list(&file.config),
         Command::Key(arguments) => cli::key::run(&arguments),
+        Command::Org(arguments) => cli::org::run(&arguments),
+        Command::Token(arguments) => cli::token::run(&arguments),
+        Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::CompileOne(bounds) => cli::compile::run(&bounds),
     };

@@ -10,16 +10,21 @@ use crate::denial::Denial;
 use crate::effect::Charges;
 use crate::gas::Gas;
 use crate::head;
+use crate::id::RequestId;
+use crate::journal::{Call, Ticket};
 use crate::key::Mode;
 use crate::plugin::contract::Charge;
 use crate::snapshot::{Pillar, Target};
 use crate::upstream::Lease;
-use crate::usage::{self, Caller, Tally, Usage};
+use crate::usage::{self, Caller, Usage};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::rc::Rc;
+
+mod books;
+
+pub use books::Books;
 
 pub use crate::body::Ending;
 
@@ -27,9 +32,10 @@ pub use crate::body::Ending;
 pub struct Meter(Option<Box<Open>>);
 
 struct Open {
-    tally: Rc<RefCell<Tally>>,
-    at: Millis,
-    caller: Caller,
+    books: Rc<Books>,
+    call: Call,
+    /// Of the record that it began, once there is one.
+    ticket: Option<Ticket>,
     pillar: usage::Pillar,
     route: usage::Route,
     rule: u16,
@@ -48,7 +54,8 @@ struct Open {
 impl Meter {
     /// Begins to count.
     pub fn open(
-        tally: &Rc<RefCell<Tally>>,
+        books: &Rc<Books>,
+        request: RequestId,
         pillar: &Pillar,
         target: Target,
         credential: &Credential,
@@ -58,9 +65,9 @@ impl Meter {
             .presented()
             .map_or(Caller::ANONYMOUS, |key| Caller { org: Some(key.org.number()), key: Some(key.id.number()) });
         Self(Some(Box::new(Open {
-            tally: tally.clone(),
-            at,
-            caller,
+            books: books.clone(),
+            call: Call { request: request.number(), caller, at },
+            ticket: None,
             pillar: pillar.number,
             route: pillar.rules[usize::from(target.rule)].number,
             rule: target.rule,
@@ -75,6 +82,20 @@ impl Meter {
             bodies: None,
             lease: None,
         })))
+    }
+
+    /// Whether the call may go on: it can be written down, or need not be.
+    ///
+    /// # Errors
+    /// The refusal, where it must not.
+    pub fn admit(&self) -> Result<(), Denial> {
+        let admitted = self.0.as_ref().is_none_or(|open| open.books.admit(open.pillar, open.route).is_ok());
+        if admitted { Ok(()) } else { Err(Denial::MeteringUnavailable) }
+    }
+
+    /// Writes down that the call began: before the upstream is asked, and so before anybody can see anything of it.
+    pub fn begin(&mut self) {
+        self.with(|open| open.ticket = open.books.begin(&open.call, open.pillar, open.route));
     }
 
     /// Position of the rule in the pillar.
@@ -132,6 +153,14 @@ impl Meter {
             open.status = status.as_u16();
             open.upstream_failed = !status.is_success();
             open.lease = Some(lease);
+        });
+    }
+
+    /// The gateway's own API answered: for nothing.
+    pub fn own(&mut self, status: StatusCode) {
+        self.with(|open| {
+            open.status = status.as_u16();
+            open.free = true;
         });
     }
 
@@ -197,10 +226,10 @@ impl Open {
         let success = answered && !self.upstream_failed && matches!(self.status, 200..=299) && self.denied.is_none();
         let charged = success && !self.free;
         let usage = Usage {
-            caller: self.caller,
+            caller: self.call.caller,
             pillar: self.pillar,
             route: self.route,
-            at: self.at,
+            at: self.call.at,
             status: self.status,
             denied: self.denied.as_deref(),
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
@@ -208,6 +237,6 @@ impl Open {
             gas: if charged { Gas::from_millionths(self.charges.sum(self.units, bytes)) } else { Gas::ZERO },
             fuel: self.fuel,
         };
-        self.tally.borrow_mut().add(&usage);
+        self.books.book(self.ticket.take(), &self.call, &usage);
     }
 }

@@ -7,6 +7,7 @@
 mod components;
 mod family;
 mod format;
+mod journal;
 mod policies;
 mod process;
 
@@ -54,6 +55,10 @@ impl Metrics {
         metrics.add({
             let gateway = gateway.clone();
             move |family| process::tell(family, &gateway, &catalog, started)
+        });
+        metrics.add({
+            let gateway = gateway.clone();
+            move |family| journal::tell(family, &gateway.journal)
         });
         metrics.add(move |family| components.tell(family));
         metrics.add(move |family| policies::tell(family, &gateway, &outside));

@@ -1,6 +1,6 @@
 //! Who calls: a key of ours, or somebody whom a policy vouched for.
 
-use crate::key::{Key, Mode};
+use crate::key::{Key, Management, Mode};
 use crate::plugin::{Claim, contract};
 
 /// A caller that is known.
@@ -18,6 +18,14 @@ impl Principal<'_> {
         match self {
             Self::Key(key) => key.holds(scope),
             Self::Claimed(claim) => claim.scopes.iter().any(|held| held == scope),
+        }
+    }
+
+    /// Whether it may manage this.
+    pub fn manages(&self, what: Management) -> bool {
+        match self {
+            Self::Key(key) => key.manages(what),
+            Self::Claimed(claim) => claim.scopes.iter().any(|held| held == what.name()),
         }
     }
 

@@ -38,7 +38,7 @@ pub fn to(denial: &Denial, request_id: &str) -> Response<Body> {
         Denial::PolicyUnavailable { again, .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(*again));
         }
-        Denial::UpstreamOverloaded => {
+        Denial::UpstreamOverloaded | Denial::MeteringUnavailable | Denial::GatewayBusy => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         _ => {}
@@ -127,6 +127,11 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             let detail = format!("The pillar `{pillar}` has nothing for sandbox keys yet; a live key works.");
             return (StatusCode::SERVICE_UNAVAILABLE, "Sandbox not available", detail);
         }
+        Denial::MeteringUnavailable => (
+            503,
+            "Metering unavailable",
+            "Calls cannot be counted at this moment, so none are passed on; try again in a moment.",
+        ),
         Denial::UpstreamUnreachable => {
             (502, "Upstream unreachable", "The service behind this path could not be reached; try again later.")
         }
@@ -151,6 +156,14 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             let detail = format!("The policy `{policy}` does not let this answer pass.");
             return (StatusCode::BAD_GATEWAY, "Response refused", detail);
         }
+        Denial::GatewayBusy => {
+            (503, "Gateway busy", "The gateway's own API has too much to do; nothing was done, try again in a moment.")
+        }
+        Denial::GatewayTimedOut => (
+            504,
+            "Gateway timed out",
+            "The gateway's own API took too long; what you asked for may have been done, so look before you try again.",
+        ),
         Denial::UpstreamTimedOut => {
             (504, "Upstream timed out", "The service behind this path took too long to answer.")
         }

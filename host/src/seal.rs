@@ -274,6 +274,16 @@ impl Vault {
         Ok(self.database.keep_sealed(name, &sealed)?)
     }
 
+    /// The names that begin so.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        Ok(self.database.sealed_names(prefix)?)
+    }
+
+    /// Forgets the secret with this name for good; durable when it returns.
+    pub fn forget(&self, name: &str) -> Result<(), Error> {
+        Ok(self.database.forget_sealed(name)?)
+    }
+
     /// A key for one purpose, always the same under one master key: see [`MasterKey::derive`].
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         self.key.derive(purpose)

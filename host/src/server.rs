@@ -2,19 +2,20 @@
 //!
 //! Start is all or nothing: whatever is wrong is said in one go, and no listener answers before everything is up.
 
-use crate::api::{self, AdminState};
+use crate::api::{self, AdminState, Desks, PublicState};
 use crate::assertion::Signer;
+use crate::audit::{AuditStore, SledAudit};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problem, Problems};
-use crate::credential::{Issuer, Keyring};
+use crate::credential::{Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
 use crate::id::NoRandomness;
-use crate::key::{Pepper, SledKeys};
+use crate::key::{Peppers, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
-use crate::org::{Admins, SledOrgs, TOKEN_VARIABLE};
+use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::seal::Vault;
@@ -31,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 mod background;
+mod booking;
 mod change;
 mod namesakes;
 mod plugins;
@@ -143,6 +145,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
+    /// Ends what answers the gateway's own API.
+    own_end: tokio::task::AbortHandle,
     bookkeeper: tokio::task::JoinHandle<()>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
@@ -182,7 +186,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let kept = Arc::new(kept(&config, catalog).map_err(|error| cannot(&error))?);
     let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
     let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
-    let path = config.path.clone();
+    let (path, journal_settings) = (config.path.clone(), config.journal.clone());
     // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
     // configuration that does not leaves nothing behind.
     let open = || Opened::open(&directory, &master_key, &kept);
@@ -205,31 +209,49 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     }
     let values = SledKv::open(data.database()).map_err(|error| cannot(&error))?;
     kept.outside.open_store(Kv::new(Handle::current(), Arc::new(values), clock.clone()));
-    let orgs = SledOrgs::open(data.database(), clock.now()).map_err(|error| cannot(&error))?;
+    let audit = SledAudit::open(data.database(), &vault, clock.now()).map_err(|error| cannot(&error))?;
+    let orgs = SledOrgs::open(data.database(), audit.clone(), clock.now()).map_err(|error| cannot(&error))?;
     let given = std::env::var(TOKEN_VARIABLE).ok();
     let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
-    let keyring = Keyring::new(Pepper::all(&vault).map_err(|error| cannot(&error))?);
-    let keys = Arc::new(SledKeys::open(data.database()).map_err(|error| cannot(&error))?);
+    let tokens = SledTokens::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?;
+    let tokens = Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.map_err(|error| cannot(&error))?;
+    let vault = Arc::new(vault);
+    let peppers = Peppers::new(vault.clone());
+    let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
+    let keys = Arc::new(SledKeys::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?);
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
-    let issuer = Arc::new(issuer);
+    let audit: Arc<dyn AuditStore> = Arc::new(audit);
+    let desks = Desks {
+        issuer: Arc::new(issuer),
+        orgs: Arc::new(orgs),
+        admins: Arc::new(admins),
+        tokens: Arc::new(tokens),
+        peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
+        audit,
+    };
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
+    let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
     let (booked, batches) = mpsc::unbounded_channel();
-    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, booked));
+    let (door, asked) = crate::inner::door();
+    let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
     let (stop, stopped) = watch::channel(false);
-    let start = |number| listener::start(number, gateway.clone(), stopped.clone());
-    let workers: io::Result<Vec<listener::Handle>> = (0..kept.workers).map(start).collect();
+    let start = |(number, journal)| listener::start(number, gateway.clone(), journal, stopped.clone());
+    let workers: io::Result<Vec<listener::Handle>> = writers.into_iter().enumerate().map(start).collect();
     let workers = Arc::new(workers.map_err(|error| cannot(&error))?);
 
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| cannot(&error));
     let (public_address, admin_address) = (address(&public)?, address(&admin)?);
     let scopes = {
         let gateway = gateway.clone();
-        Arc::new(move || gateway.live.load().pillars.iter().map(|pillar| pillar.scope.clone()).collect())
+        Arc::new(move || {
+            let snapshot = gateway.live.load();
+            snapshot.pillars.iter().filter(|pillar| !pillar.is_own).map(|pillar| pillar.scope.clone()).collect()
+        })
     };
     let metrics = Metrics::of(metrics::Sources {
         gateway: gateway.clone(),
@@ -238,15 +260,18 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         components: kept.components.clone(),
         started: clock.now(),
     });
-    let state = AdminState::new(issuer.clone(), Arc::new(orgs), Arc::new(admins), scopes, clock);
+    let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let more = background::routes(gateway.clone(), usage.clone()).merge(metrics::routes(metrics));
-    let more = more.merge(api::plugin_routes(changes.clone()));
-    let mut background = vec![tokio::spawn(background::admin(admin, api::router_with(state, more), stopped.clone()))];
-    let bookkeeper = tokio::spawn(background::keep_usage(batches, usage.clone(), kept.names.clone()));
-    background.extend(background::start(&gateway, &kept, issuer, usage, stopped));
+    let own = api::public_router(PublicState::new(state.clone(), usage.clone(), gateway.clone()));
+    let own = tokio::spawn(api::public::answer(asked, own));
+    let own_end = own.abort_handle();
+    let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
+    let router = api::router_with(state, whole, background::routes(gateway.clone(), usage.clone()));
+    let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
+    let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
+    background.extend(background::start(&gateway, &kept, desks, usage, stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
@@ -267,6 +292,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         stop,
         acceptor,
         background,
+        own_end,
         bookkeeper,
         watch: Mutex::default(),
         _data: data,
@@ -291,13 +317,15 @@ impl Running {
             drop(watch);
             changes.stop();
         });
-        let Self { workers, gateway, changes, acceptor, background, bookkeeper, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
             let _ = acceptor.await;
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(listener::Handle::join)).await;
+            // Nobody is left to ask.
+            own_end.abort();
             let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.

@@ -5,6 +5,7 @@
 
 use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
+use crate::key::Management;
 use crate::limit::Local;
 use crate::outbound::Roots;
 use crate::plugin::shelf::Shelf;
@@ -16,6 +17,7 @@ use http::Method;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub mod own;
 mod policies;
 
 pub use policies::Outcome;
@@ -73,6 +75,8 @@ pub struct Pillar {
     pub default_audience: String,
     /// Its rules, by position.
     pub rules: Vec<Rule>,
+    /// Whether it is the gateway's own API, which is answered inside.
+    pub is_own: bool,
 }
 
 /// One rule, as requests see it.
@@ -84,6 +88,8 @@ pub struct Rule {
     pub number: usage::Route,
     /// Whether a valid principal with the pillar's scope is needed.
     pub auth: bool,
+    /// The management scopes of which it has to hold one beyond that; empty in all pillars but the gateway's own API.
+    pub management: &'static [Management],
     /// Position in [`Pillar::chains`].
     pub chain: u32,
 }
@@ -127,7 +133,9 @@ impl Snapshot {
         let known = from.earlier.map_or(&[][..], |earlier| &earlier.upstreams);
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.values().map(|written| Arc::new(Upstream::build(written, from.workers, known))).collect();
-        let policies::Policies { ready, steps, disabled, outcomes } = policies::prepare(&config, from, &upstreams)?;
+        let own = own::written(&config);
+        let policies::Policies { ready, steps, disabled, outcomes } =
+            policies::prepare(&config, &own, from, &upstreams)?;
         let mut problems = Vec::new();
         let files = &config.plugins.outbound_roots;
         let known = from.earlier.filter(|earlier| earlier.config.plugins.outbound_roots == *files);
@@ -166,6 +174,18 @@ impl Snapshot {
             });
             pillars.push(pillar(written, chains, &upstreams, from.names));
         }
+        let number = u16::try_from(pillars.len()).unwrap_or(u16::MAX);
+        if let Err(error) = own::add_routes(&mut routes, &config, number) {
+            problems.push(Problem::at("api", error.to_string()));
+        }
+        match chains(&own, &steps, &disabled) {
+            Ok(chains) => {
+                let mut pillar = pillar(&own, chains, &upstreams, from.names);
+                own::finish(&mut pillar);
+                pillars.push(pillar);
+            }
+            Err(problem) => problems.push(problem),
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -200,6 +220,7 @@ fn pillar(written: &config::Pillar, chains: Vec<Chain>, upstreams: &[Arc<Upstrea
         name: rule.name.as_str().into(),
         number: names.route(number, &rule.name),
         auth: rule.auth,
+        management: &[],
         chain: match has_own_chain(rule) {
             true => {
                 own += 1;
@@ -227,6 +248,7 @@ fn pillar(written: &config::Pillar, chains: Vec<Chain>, upstreams: &[Arc<Upstrea
         },
         default_audience: written.name.clone(),
         rules,
+        is_own: false,
     }
 }
 
@@ -255,7 +277,10 @@ fn chain(
             None if disabled.contains(policy) => {}
             // A policy that is left out without a word could be the one that refuses.
             None => {
-                let key = format!("pillars.{}.chain", written.name);
+                let key = match &*written.name {
+                    config::OWN => "api.chain".to_owned(),
+                    name => format!("pillars.{name}.chain"),
+                };
                 return Err(Problem::at(key, format!("the policy `{policy}` was not prepared for it")));
             }
         }

@@ -1,10 +1,10 @@
 //! What was consumed, added up: by caller, pillar, route and day (UTC).
 //!
-//! An exchange ends as one [`Usage`], which its worker adds to its own [`Tally`], without lock or store. Once a second the
-//! control runtime takes the rows and merges them into a [`UsageStore`]. So until there is a journal, a crash loses at
-//! most what was counted since the last drain (a second), and what the store had not yet flushed. Never decides anything: no
-//! request waits for, or is refused by, what is counted here.
+//! An exchange ends as one [`Usage`], which its worker writes into its journal and adds to its own [`Tally`], without lock or
+//! store. Once a second the control runtime takes the rows and merges them into a [`UsageStore`], together with a [`Mark`] that says
+//! how much of the journal they stand for. Never decides anything: no request waits for what is counted here.
 
+mod mark;
 mod memory;
 mod month;
 mod names;
@@ -24,6 +24,7 @@ use serde::{Serialize, Serializer};
 use crate::clock::Millis;
 use crate::gas::Gas;
 
+pub use self::mark::Mark;
 pub use self::memory::MemoryUsage;
 pub use self::month::{Day, Month, NotAMonth};
 pub use self::names::{Names, Pillar, Route};
@@ -156,7 +157,15 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// Keeps usage. For the control runtime only.
 pub trait UsageStore: Send + Sync + fmt::Debug {
     /// Adds these to what is there: all of them, or none.
-    fn add(&self, records: Vec<Record>) -> Pending<'_, ()>;
+    fn add(&self, records: Vec<Record>) -> Pending<'_, ()> {
+        self.add_marked(records, Vec::new())
+    }
+
+    /// Adds these, and keeps how far journals are in the sums then: all of it in one step, or nothing.
+    fn add_marked(&self, records: Vec<Record>, marks: Vec<Mark>) -> Pending<'_, ()>;
+
+    /// How far each journal is in the sums.
+    fn marks(&self) -> Pending<'_, Vec<Mark>>;
 
     /// Makes durable what was added before.
     fn flush(&self) -> Pending<'_, ()>;

@@ -7,6 +7,9 @@ use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::credential::Keyring;
 use crate::id::{NoRandomness, RequestIds};
+use crate::inner::Door;
+use crate::journal::{Journal, Writer};
+use crate::meter::Books;
 use crate::plugin::{Instances, Leases};
 use crate::snapshot::Snapshot;
 use crate::upstream::Pools;
@@ -33,6 +36,10 @@ pub struct Gateway {
     pub signer: Signer,
     /// The keys by which assertions are checked.
     pub jwks: String,
+    /// The journals of all workers.
+    pub journal: Arc<Journal>,
+    /// The way to the gateway's own API.
+    pub inner: Door,
     /// Usage on its way to the store.
     booked: mpsc::UnboundedSender<Batch>,
     draining: AtomicBool,
@@ -45,11 +52,13 @@ impl Gateway {
         clock: Clock,
         keyring: Keyring,
         signer: Signer,
+        journal: Arc<Journal>,
+        inner: Door,
         booked: mpsc::UnboundedSender<Batch>,
     ) -> Self {
         let jwks = signer.jwks();
         let live = ArcSwap::from_pointee(first);
-        Self { live, clock, keyring, signer, jwks, booked, draining: AtomicBool::new(false) }
+        Self { live, clock, keyring, signer, jwks, journal, inner, booked, draining: AtomicBool::new(false) }
     }
 
     /// Whether requests are no longer welcome.
@@ -75,8 +84,8 @@ pub struct Worker {
     pub pools: Pools,
     /// Ids for requests.
     pub request_ids: RequestIds,
-    /// What was booked since the last drain.
-    pub tally: Rc<RefCell<Tally>>,
+    /// Where exchanges are booked.
+    pub books: Rc<Books>,
     state: Cell<u64>,
 }
 
@@ -85,14 +94,14 @@ impl Worker {
     ///
     /// # Errors
     /// When the operating system has no randomness to start from.
-    pub fn new(gateway: Arc<Gateway>) -> Result<Self, NoRandomness> {
+    pub fn new(gateway: Arc<Gateway>, journal: Writer) -> Result<Self, NoRandomness> {
         let worker = Self {
             gateway,
             instances: RefCell::default(),
             leases: Rc::default(),
             pools: Pools::default(),
             request_ids: RequestIds::new()?,
-            tally: Rc::new(RefCell::new(Tally::new(MAX_ROWS))),
+            books: Rc::new(Books::new(journal, Tally::new(MAX_ROWS))),
             state: Cell::new(u64::from_le_bytes(crate::id::random()?)),
         };
         worker.settle();
@@ -119,7 +128,7 @@ impl Worker {
     pub fn tidy_up(&self) {
         self.settle();
         self.pools.sweep();
-        let batch = self.tally.borrow_mut().drain();
+        let batch = self.books.drain();
         if !batch.is_empty() {
             // Nobody takes it only when the process is ending without its control side.
             let _ = self.gateway.booked.send(batch);

@@ -19,7 +19,7 @@ pub fn output(directory: &Path, arguments: &[&str]) -> Output {
 /// A directory with a configuration, plugins and an origin; the program's listeners take any free port.
 pub struct Stand {
     directory: tempfile::TempDir,
-    _origin: Origin,
+    pub origin: Origin,
 }
 
 impl Stand {
@@ -34,13 +34,13 @@ impl Stand {
         std::fs::create_dir(directory.path().join("plugins")).unwrap();
         components(&directory.path().join("plugins"));
         let toml = format!(
-            "[gateway]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndirectory = \"data\"\n\
+            "[gateway]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndirectory = \"data\"\n[journal]\nsegment_size = \"256KiB\"\n\
              [secrets]\nmaster_key = {{ file = \"master.key\" }}\n[plugins]\ndirectory = \"plugins\"\n\
              {policies}\n[upstreams.origin]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"origin\"\n",
             origin.address
         );
         std::fs::write(directory.path().join("gateway.toml"), toml).unwrap();
-        Self { directory, _origin: origin }
+        Self { directory, origin }
     }
 
     pub fn path(&self) -> &Path {

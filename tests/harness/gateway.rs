@@ -277,6 +277,8 @@ drain_timeout = "DRAIN"
 listen = "127.0.0.1:0"
 [data]
 directory = "data"
+[journal]
+segment_size = "256KiB"
 [secrets]
 master_key = { file = "master.key" }
 [plugins]

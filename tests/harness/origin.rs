@@ -10,8 +10,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -28,6 +28,7 @@ pub struct Origin {
 struct Seen {
     requests: AtomicUsize,
     connections: AtomicUsize,
+    ids: Mutex<Vec<String>>,
 }
 
 impl Origin {
@@ -65,6 +66,11 @@ impl Origin {
         self.seen.requests.load(Ordering::SeqCst)
     }
 
+    /// The ids of the requests that came since this was asked last.
+    pub fn take_ids(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.ids.lock().expect("nobody panicked"))
+    }
+
     /// How many connections were made.
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
@@ -79,6 +85,8 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Answer, s
     seen.requests.fetch_add(1, Ordering::SeqCst);
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    let id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    seen.ids.lock().expect("nobody panicked").extend(id);
     if let Some(millis) = path.strip_prefix("/slow/") {
         tokio::time::sleep(Duration::from_millis(millis.parse().unwrap_or(0))).await;
     }

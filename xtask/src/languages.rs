@@ -8,7 +8,7 @@ mod author;
 mod imports;
 mod readme;
 mod stamp;
-mod tools;
+pub mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use crate::components;
 use crate::repository::Repository;
 use crate::section::Section;
-use stamp::Stamp;
+pub use stamp::Stamp;
 
 const WASI: &str = "wasm32-wasip2";
 

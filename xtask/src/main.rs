@@ -15,6 +15,7 @@ mod page;
 mod pillar;
 mod port;
 mod repository;
+mod schemathesis;
 mod section;
 mod soak;
 mod test;
@@ -46,7 +47,7 @@ enum Command {
     /// Build the shipped policies and the test guests into target/portico.
     Components,
     /// Build the example policies in other languages into target/portico/guests, as their READMEs say,
-    /// and what the authors' page builds.
+    /// and what the authors' page builds; and fetch the tool that asks about the gateway's own API.
     Guests,
     /// Everything that must hold: format, lints, layering, unit and end-to-end tests.
     Test {
@@ -91,7 +92,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             components::plugins(&repository)?;
             components::guests(&repository)?;
         }
-        Command::Guests => languages::run(&repository)?,
+        Command::Guests => {
+            languages::run(&repository)?;
+            schemathesis::install(&repository)?;
+        }
         Command::Test { rest } => return test::run(&repository, &rest),
         Command::Bench(options) => bench::run(&repository, &options)?,
         Command::Soak(options) => soak::run(&repository, &options)?,

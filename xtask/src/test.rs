@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::repository::Repository;
 use crate::section::{Section, in_words};
-use crate::{build, components, languages, tidy};
+use crate::{build, components, languages, schemathesis, tidy};
 
 /// Compiles the packages of this workspace by way of clippy, and all others as ever. `cargo clippy` would only check, for which all
 /// dependencies are compiled once more: minutes, of the time that all tests may take.
@@ -22,6 +22,7 @@ pub fn run(repository: &Repository, rest: &[String]) -> Result<ExitCode> {
     components::plugins(repository)?;
     components::guests(repository)?;
     languages::run(repository)?;
+    schemathesis::install(repository)?;
     let cargo = |arguments: &[&str]| {
         let mut cargo = repository.cargo();
         cargo.args(arguments);

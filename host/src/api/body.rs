@@ -6,14 +6,16 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use http_body_util::LengthLimitError;
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::{Actor, Refusal};
+use crate::inner;
 use crate::problem::Fault;
 
-/// The most bytes in a body.
-pub const LIMIT: usize = 64 << 10;
+/// The most bytes in a body, on either listener.
+pub const LIMIT: usize = inner::LARGEST_BODY;
 /// How long a body may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -22,26 +24,42 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
     let kind = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/json") {
-        return Err(Refusal::new(
-            415,
-            "unsupported_media_type",
-            "Unsupported media type",
-            "Send the body as JSON, with `Content-Type: application/json`.",
-        ));
+        return Err(not_json());
     }
+    let actor = request.extensions().get::<Actor>().cloned();
     let bytes = tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), LIMIT))
         .await
         .map_err(|_| {
             Refusal::new(408, "request_timeout", "Request timeout", "The body did not come within 10 seconds.")
         })?
         .map_err(|error| unreadable(&error))?;
+    // The body may have taken its time: whoever's token was revoked meanwhile does nothing any more.
+    actor.map_or(Ok(()), |actor| actor.check_again())?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),
-        Err(error) => {
-            Err(Refusal::new(400, "malformed_json", "Malformed JSON", format!("The body is not JSON: {error}.")))
-        }
+        Err(error) => Err(malformed(&error.to_string())),
     }
+}
+
+/// As [`json_object`]; an empty one where there is no body at all.
+pub async fn optional_json_object(request: Request) -> Result<Map<String, Value>, Refusal> {
+    // By what comes, and not by what is said of it: what is overlooked would be done otherwise than was asked for.
+    if request.body().is_end_stream() { Ok(Map::new()) } else { json_object(request).await }
+}
+
+/// What a body that is there as a whole can be refused with, for documentation.
+pub(super) fn refusals() -> [Refusal; 2] {
+    [malformed("expected value at line 1 column 1"), not_json()]
+}
+
+fn not_json() -> Refusal {
+    let detail = "Send the body as JSON, with `Content-Type: application/json`.";
+    Refusal::new(415, "unsupported_media_type", "Unsupported media type", detail)
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::new(400, "malformed_json", "Malformed JSON", format!("The body is not JSON: {why}."))
 }
 
 fn unreadable(error: &axum::Error) -> Refusal {

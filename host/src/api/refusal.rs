@@ -55,12 +55,34 @@ impl Refusal {
             cause = error.source();
         }
         tracing::error!("{error}{causes}");
+        Self::store_unavailable()
+    }
+
+    /// What [`Self::failed`] tells the client.
+    pub(super) fn store_unavailable() -> Self {
         Self::new(
             503,
             "store_unavailable",
             "The store is not available",
             "The gateway cannot reach its store now; its log says why. Try again later.",
         )
+    }
+
+    /// With everything that is wrong.
+    pub fn faults(mut self, faults: Vec<Fault>) -> Self {
+        self.problem.faults = faults;
+        self
+    }
+
+    /// With a member that this code has beyond the usual ones: see [`Problem::with`].
+    pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.problem.members.push((name, value.into()));
+        self
+    }
+
+    /// What it says.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     /// With the seconds after which it makes sense to try again.

@@ -14,13 +14,17 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::audit::{AuditStore, SledAudit};
 use crate::clock::{Clock, Millis};
 use crate::config::SecretSource;
-use crate::credential::{Credential, Issuer, Keyring};
+use crate::credential::{Credential, Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
-use crate::key::{Pepper, SledKeys};
-use crate::org::{Admins, SledOrgs, TOKEN_FILE};
+use crate::key::{Peppers, SledKeys};
+use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_FILE, Tokens};
 use crate::seal::Vault;
+
+mod life;
+mod roles;
 
 /// A running admin API over a data directory of its own.
 pub(crate) struct Running {
@@ -28,6 +32,8 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) ring: Keyring,
     pub(crate) clock: Clock,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) audit: SledAudit,
     token: String,
     server: JoinHandle<()>,
 }
@@ -61,25 +67,40 @@ impl Running {
         let clock = Clock::manual(Millis(1_795_305_600_000));
         let data = DataDirectory::open(&place.path().join("data")).unwrap();
         let vault = Vault::open(&SecretSource::File(place.path().join("master.key")), &data).unwrap();
-        let ring = Keyring::new(Pepper::all(&vault).unwrap());
-        let store = Arc::new(SledKeys::open(data.database()).unwrap());
-        let state = AdminState::new(
-            Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap()),
-            Arc::new(SledOrgs::open(data.database(), clock.now()).unwrap()),
-            Arc::new(Admins::open(&data, &vault, None).unwrap()),
-            Arc::new(|| ["connect", "knowledge", "pay"].map(str::to_owned).to_vec()),
-            clock.clone(),
-        );
+        let vault = Arc::new(vault);
+        let peppers = Peppers::new(vault.clone());
+        let ring = Keyring::new(peppers.all().unwrap());
+        let log = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
+        let audit: Arc<dyn AuditStore> = Arc::new(log.clone());
+        let store = Arc::new(SledKeys::open(data.database(), log.clone()).unwrap());
+        let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
+        let tokens = Arc::new(SledTokens::open(data.database(), log.clone()).unwrap());
+        let desks = Desks {
+            issuer: issuer.clone(),
+            orgs: Arc::new(SledOrgs::open(data.database(), log.clone(), clock.now()).unwrap()),
+            admins: Arc::new(Admins::open(&data, &vault, None).unwrap()),
+            tokens: Arc::new(Tokens::open(tokens, &vault, clock.clone()).await.unwrap()),
+            peppers: Arc::new(PepperDesk::new(peppers, ring.clone(), audit.clone(), clock.clone())),
+            audit,
+        };
+        let scopes: KnownScopes = Arc::new(|| ["connect", "knowledge", "pay"].map(str::to_owned).to_vec());
+        let state = AdminState::new(desks, scopes, clock.clone());
         let token = fs::read_to_string(data.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
         let teapot = || async { (StatusCode::IM_A_TEAPOT, "short and stout") };
-        let router = router_with(state, Router::new().route("/v1/teapot", get(teapot)));
+        let whole = Router::new().route("/v1/teapot", get(teapot));
+        // As a listener serves them on which whoever calls is a key.
+        let found = issuer.clone();
+        let as_key = move |request: Request, next: Next| roles::as_key(found.clone(), request, next);
+        let public = Router::new().nest("/public", admin::routes(state.clone())).layer(middleware::from_fn(as_key));
+        let public = public.layer(middleware::from_fn_with_state(state.clone(), dress));
+        let router = router_with(state, whole, Router::new()).merge(public);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             let _data = data;
             serve(listener, router, std::future::pending()).await.unwrap();
         });
-        Self { place, address, ring, clock, token, server }
+        Self { place, address, ring, clock, issuer, audit: log, token, server }
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {
@@ -113,7 +134,12 @@ impl Running {
     }
 
     async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let bearer = format!("Bearer {}", self.token);
+        self.by(&self.token, method, path, body).await
+    }
+
+    /// Sends a request with this token.
+    async fn by(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let bearer = format!("Bearer {token}");
         let fields = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         let bytes = body.map(|body| body.to_string()).unwrap_or_default();
         self.send(method, path, &fields, bytes.as_bytes()).await
@@ -272,7 +298,7 @@ async fn lists_page_by_cursor_and_name_wrong_parameters() {
     assert_eq!(answer.status, 422);
     let named: Vec<&Value> =
         answer.body["errors"].as_array().unwrap().iter().map(|fault| &fault["parameter"]).collect();
-    assert_eq!(named, ["org", "cursor", "limit", "page"]);
+    assert_eq!(named, ["limit", "page", "org", "cursor"]);
     let orgs = api.admin("GET", "/v1/orgs", None).await.body;
     assert_eq!(orgs["orgs"][0]["slug"], "default");
     assert!(orgs["orgs"][0]["id"].as_str().unwrap().starts_with("org_"));

@@ -16,7 +16,11 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use super::encoded;
+
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many members of a list are asked for at once.
+const PAGE: usize = 200;
 const LARGEST_ANSWER: usize = 16 << 20;
 
 /// A client of one gateway's admin API.
@@ -103,6 +107,25 @@ impl Client {
         runtime
             .block_on(async { tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await })
             .map_err(|_| CallError::TimedOut { address: self.address })?
+    }
+
+    /// The members of a list, page by page, `limit` at most. `path` is without `cursor` and `limit`.
+    pub(super) fn all(&self, path: &str, member: &str, limit: Option<usize>) -> Result<Vec<Value>, CallError> {
+        let limit = limit.unwrap_or(usize::MAX);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        while all.len() < limit {
+            let page = (limit - all.len()).min(PAGE);
+            let mut answer = self.call(Method::GET, &format!("{path}{separator}limit={page}{cursor}"), None)?;
+            if let Value::Array(found) = answer[member].take() {
+                all.extend(found);
+            }
+            match answer["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", encoded(next)),
+                None => break,
+            }
+        }
+        Ok(all)
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {

@@ -1,17 +1,19 @@
-//! `portico key`: issue, list, show and revoke keys.
+//! `portico key`: issue, list, show, rotate, scope, revoke and import keys; and their pepper.
+
+mod import;
+mod life;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::{Exit, Failure, Target, encoded, given_token, text, write_table};
+use super::{Exit, Failure, Target, encoded, given_token, text, words, write_table};
 
-const PAGE: usize = 200;
-
-/// Issue, list, show and revoke keys of a running gateway
+/// Issue, list, show, rotate, scope, revoke and import keys of a running gateway
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     /// Which gateway, and how the answer is shown.
@@ -41,10 +43,49 @@ pub enum KeyCommand {
         /// The id of the key (key_…)
         id: String,
     },
+    /// Give a key another secret and print it, this once; the present one works on for a while
+    Rotate {
+        /// The id of the key (key_…)
+        id: String,
+        /// How many seconds the present secret works on, 0 to 2592000, never beyond the end of the key
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+        overlap: u64,
+        /// Also while a secret from an earlier rotation still works; that one ends at once
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a key another set of scopes
+    Scope {
+        /// The id of the key (key_…)
+        id: String,
+        /// A scope that it has from now on; several with commas or by repeating
+        #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required_unless_present = "all_scopes")]
+        scopes: Vec<String>,
+        /// Every scope of a pillar that is configured now
+        #[arg(long, conflicts_with = "scopes")]
+        all_scopes: bool,
+    },
     /// Revoke a key, effective at once
     Revoke {
         /// The id of the key (key_…)
         id: String,
+    },
+    /// Bring in keys that were made elsewhere, with their secrets
+    Import {
+        /// A file with one JSON object a line: secret, name, scopes or all_scopes, and if need be org, expires_at, networks
+        file: PathBuf,
+        /// Pass over secrets that are there already
+        #[arg(long)]
+        skip_duplicates: bool,
+    },
+    /// Show how many secrets that work need each version of the pepper
+    Peppers,
+    /// Make a new pepper: new secrets take it at once, others when they are next used
+    RotatePepper,
+    /// Forget a pepper that no secret needs which works
+    RetirePepper {
+        /// Its version
+        version: u32,
     },
 }
 
@@ -60,10 +101,10 @@ pub struct Issue {
     /// Real, or for trying out
     #[arg(long, value_enum, default_value = "live")]
     mode: ModeName,
-    /// A scope that it has; several with commas or by repeating
+    /// A scope that it has, of a pillar or for management; several with commas or by repeating
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required_unless_present = "all_scopes")]
     scopes: Vec<String>,
-    /// Every scope that is configured now
+    /// Every scope of a pillar that is configured now
     #[arg(long, conflicts_with = "scopes")]
     all_scopes: bool,
     /// When it ends, for example 2030-01-31T12:00:00Z
@@ -85,13 +126,23 @@ pub fn run(args: &KeyArgs) -> Exit {
     run_with(args, given_token(), &mut io::stdout().lock(), &mut io::stderr().lock())
 }
 
-fn run_with(args: &KeyArgs, token: Option<String>, out: &mut dyn Write, errors: &mut dyn Write) -> Exit {
+pub(super) fn run_with(args: &KeyArgs, token: Option<String>, out: &mut dyn Write, errors: &mut dyn Write) -> Exit {
     let target = &args.target;
     let outcome = target.client(token).and_then(|client| match &args.command {
         KeyCommand::Issue(order) => issue(&client, order, target.json, out),
         KeyCommand::List { org, limit } => list(&client, org.as_deref(), *limit, target.json, out),
         KeyCommand::Show { id } => show(&client, id, target.json, out),
-        KeyCommand::Revoke { id } => revoke(&client, id, target.json, out),
+        KeyCommand::Rotate { id, overlap, force } => life::rotate(&client, id, *overlap, *force, target.json, out),
+        KeyCommand::Scope { id, scopes, all_scopes } => life::scope(&client, id, scopes, *all_scopes, target.json, out),
+        KeyCommand::Revoke { id } => life::revoke(&client, id, target.json, out),
+        KeyCommand::Import { file, skip_duplicates } => {
+            import::import(&client, file, *skip_duplicates, target.json, out, errors)
+        }
+        KeyCommand::Peppers => life::peppers(&client, Method::GET, "/v1/peppers", target.json, out),
+        KeyCommand::RotatePepper => life::peppers(&client, Method::POST, "/v1/peppers", target.json, out),
+        KeyCommand::RetirePepper { version } => {
+            life::peppers(&client, Method::DELETE, &format!("/v1/peppers/{version}"), target.json, out)
+        }
     });
     target.tell(outcome, errors)
 }
@@ -134,20 +185,8 @@ fn list(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let limit = limit.unwrap_or(usize::MAX);
-    let org = org.map(|org| format!("&org={}", encoded(org))).unwrap_or_default();
-    let (mut keys, mut cursor) = (Vec::new(), String::new());
-    while keys.len() < limit {
-        let page = (limit - keys.len()).min(PAGE);
-        let mut answer = client.call(Method::GET, &format!("/v1/keys?limit={page}{org}{cursor}"), None)?;
-        if let Value::Array(found) = answer["keys"].take() {
-            keys.extend(found);
-        }
-        match answer["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={}", encoded(next)),
-            None => break,
-        }
-    }
+    let org = org.map(|org| format!("?org={}", encoded(org))).unwrap_or_default();
+    let keys = client.all(&format!("/v1/keys{org}"), "keys", limit)?;
     if json {
         writeln!(out, "{}", json!({"keys": keys}))?;
         return Ok(());
@@ -186,25 +225,12 @@ fn show(client: &Client, id: &str, json: bool, out: &mut dyn Write) -> Result<()
         ["created".to_owned(), text(&key["created_at"])],
         ["expires".to_owned(), text(&key["expires_at"])],
         ["last used".to_owned(), text(&key["last_used_at"])],
+        ["rotated".to_owned(), text(&key["rotated_at"])],
+        ["old until".to_owned(), text(&key["previous_secret"]["ends_at"])],
         ["revoked".to_owned(), text(&key["revoked_at"])],
     ];
     write_table(&rows, out)?;
     Ok(())
-}
-
-fn revoke(client: &Client, id: &str, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let key = client.call(Method::DELETE, &format!("/v1/keys/{}", encoded(id)), None)?;
-    if json {
-        writeln!(out, "{key}")?;
-    } else {
-        let (id, name) = (text(&key["id"]), text(&key["name"]));
-        writeln!(out, "Revoked {id} ({name}) at {}.", text(&key["revoked_at"]))?;
-    }
-    Ok(())
-}
-
-fn words(value: &Value) -> String {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn masked(key: &Value) -> String {

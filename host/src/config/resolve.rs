@@ -2,8 +2,10 @@
 //!
 //! All or nothing: every section is read to its end even after mistakes, and a configuration comes out only if there were none.
 
+mod api;
 mod chain;
 mod grant;
+mod journal;
 mod listener;
 mod origin;
 mod pillar;
@@ -89,6 +91,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let gateway = listener::gateway(root.table("gateway"));
     let admin = listener::admin(root.table("admin"), gateway.as_ref());
     let data = data(root.table("data"), base);
+    let journal = journal::journal(root.table("journal"));
     let secrets = secrets(root.table("secrets"), base);
     let plugins = plugins(root.table("plugins"), base);
 
@@ -100,6 +103,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let upstreams: Vec<_> = upstreams.into_iter().map(upstream::upstream).collect();
     let chain = default_chain(root.table("defaults"), &names);
     let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain);
+    let api = api::api(root.table("api"), &names, &chain);
     root.finish();
 
     Some(Config {
@@ -107,11 +111,13 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         gateway: gateway?,
         admin: admin?,
         data: data?,
+        journal: journal?,
         secrets: secrets?,
         plugins: plugins?,
         policies: policies.into_iter().map(|policy| policy.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().map(|group| group.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         pillars: pillars?,
+        api: api?,
     })
 }
 

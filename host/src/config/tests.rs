@@ -198,7 +198,7 @@ fn the_reference_tells_every_range() {
 
 /// Keys whose default is the absence of a list, or follows from other keys; their comments say so.
 fn follows(key: &str) -> bool {
-    ["pillars.*.chain", "pillars.*.routes.methods", "pillars.*.routes.name"].contains(&key)
+    ["api.chain", "pillars.*.chain", "pillars.*.routes.methods", "pillars.*.routes.name"].contains(&key)
 }
 
 #[test]

@@ -1,13 +1,18 @@
-//! Issues, shows and revokes keys: the store and the memory of the workers, kept as one.
+//! Issues, shows, changes and revokes keys: the store and the memory of the workers, kept as one.
 //!
-//! A new key is durable before anyone gets its secret; a revoked one is refused before the store is asked to remember.
+//! A new secret is durable before anyone gets it; a revoked key is refused before the store is asked to remember. What was
+//! begun is done to its end, also when nobody waits for the answer any more. Revoked wins over everything.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Keyring;
+use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
 use crate::id::{KeyId, NoRandomness, OrgId};
-use crate::key::{Kept, Key, KeyStore, Page, Secret, StoreError, Terms};
+use crate::key::{
+    Bounds, Change, Changed, Digested, Kept, Key, KeyStore, Page, Pepper, Scopes, Secret, StoreError, Terms,
+};
 
 /// How many keys are read at once.
 const BATCH: usize = 1_000;
@@ -15,27 +20,51 @@ const BATCH: usize = 1_000;
 /// The desk where keys are made and ended. Called on the control runtime only.
 #[derive(Debug)]
 pub struct Issuer {
-    store: Arc<dyn KeyStore>,
-    ring: Keyring,
-    clock: Clock,
+    pub(super) store: Arc<dyn KeyStore>,
+    pub(super) ring: Keyring,
+    pub(super) clock: Clock,
     /// Uses up to here are in the store.
     saved: Mutex<Millis>,
 }
 
-/// A key that has just been made, with its secret: shown this once.
+/// A key that is to be made.
+#[derive(Debug)]
+pub struct NewKey {
+    /// Whose it will be.
+    pub org: OrgId,
+    /// What it will be.
+    pub terms: Terms,
+    /// All of its scopes.
+    pub scopes: Scopes,
+    /// The id of the token or the key that makes it.
+    pub maker: Option<Box<str>>,
+}
+
+/// How a key gets another secret.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// How long the present one works on; never beyond the end of the key.
+    pub overlap: Duration,
+    /// Also during the overlap of an earlier rotation, which ends then.
+    pub force: bool,
+    /// Only where the key is within these bounds.
+    pub within: Option<Bounds>,
+}
+
+/// A secret that has just been made, with its key: shown this once.
 #[derive(Debug)]
 pub struct Issued {
     /// The key.
-    pub key: Arc<Key>,
+    pub kept: Kept,
     /// Its secret.
     pub secret: Secret,
 }
 
-/// Why no key was made.
+/// Why no secret was made.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The store failed.
-    #[error("the new key cannot be stored")]
+    #[error("the secret cannot be stored")]
     Store(#[from] StoreError),
     /// No chance to be had.
     #[error("no secret can be made")]
@@ -64,45 +93,109 @@ impl Issuer {
     }
 
     /// Makes a key. When it returns, the key is durable and every worker knows it.
-    pub async fn issue(&self, org: OrgId, terms: Terms) -> Result<Issued, IssueError> {
-        let pepper = self.ring.newest().ok_or(IssueError::NoPepper)?;
-        let now = self.clock.now();
-        let secret = Secret::mint(terms.mode)?;
-        let digest = pepper.digest(secret.reveal().as_bytes());
-        let key = Key::new(KeyId::fresh(now)?, org, terms, now, secret.last_four(), pepper.version());
-        let kept = Kept { digest, key: Arc::new(key) };
-        self.store.insert(kept.clone()).await?;
-        let key = self.ring.add(kept);
-        tracing::info!(key = %key.id, org = %key.org, mode = key.terms.mode.name(), "issued a key");
-        Ok(Issued { key, secret })
+    pub async fn issue(self: &Arc<Self>, new: NewKey, who: Who) -> Result<Issued, IssueError> {
+        let desk = self.clone();
+        to_the_end(async move {
+            let now = desk.clock.now();
+            let secret = Secret::mint(new.terms.mode)?;
+            let _settled = desk.ring.settled().await;
+            let kept = desk.digested(new, &secret, now)?;
+            desk.store.insert(vec![kept.clone()], Note::new(who, "key.issued", now)).await?;
+            let key = desk.ring.add(kept.clone());
+            tracing::info!(key = %key.id, org = %key.org, mode = key.terms.mode.name(), "issued a key");
+            Ok(Issued { kept: Kept { key, ..kept }, secret })
+        })
+        .await
+    }
+
+    /// Gives a key another secret. None where there is no such key.
+    pub async fn rotate(
+        self: &Arc<Self>,
+        id: KeyId,
+        rotation: Rotation,
+        who: Who,
+    ) -> Result<Option<Issued>, IssueError> {
+        let desk = self.clone();
+        to_the_end(async move {
+            let Some(found) = desk.store.find(id).await? else { return Ok(None) };
+            let at = desk.clock.now();
+            let secret = Secret::mint(found.key.terms.mode)?;
+            let _settled = desk.ring.settled().await;
+            let digested = digested(&desk.ring.newest().ok_or(IssueError::NoPepper)?, &secret);
+            let Rotation { overlap, force, within } = rotation;
+            let change = Change::Rotate { secret: digested, at, overlap, force, within };
+            let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
+            let Some(Changed { before, after }) = changed else { return Ok(None) };
+            let ended = before.previous.map(|previous| previous.secret.digest);
+            let kept = Kept { key: desk.ring.shared(before).key, ..after };
+            let until = kept.previous.map_or(at, |previous| previous.until);
+            desk.ring.rotate(&kept.key, &kept.secret, ended, until);
+            tracing::info!(key = %id, org = %kept.key.org, old_secret_until = %until, "rotated a key");
+            Ok(Some(Issued { kept, secret }))
+        })
+        .await
+    }
+
+    /// Gives a key this set of scopes and no other, where it is within bounds. None where there is no such key.
+    pub async fn scope(
+        self: &Arc<Self>,
+        id: KeyId,
+        scopes: Scopes,
+        within: Option<Bounds>,
+        who: Who,
+    ) -> Result<Option<Kept>, StoreError> {
+        let desk = self.clone();
+        to_the_end(async move {
+            let at = desk.clock.now();
+            let change = Change::Scope { scopes: scopes.clone(), at, within };
+            let _settled = desk.ring.settled().await;
+            let changed = desk.store.change(id, change, Note::new(who, "key.scoped", at)).await?;
+            let Some(Changed { after, .. }) = changed else { return Ok(None) };
+            let kept = desk.ring.shared(after);
+            kept.key.set_scopes(scopes);
+            tracing::info!(key = %id, org = %kept.key.org, scopes = kept.key.scopes().as_str(), "scoped a key");
+            Ok(Some(kept))
+        })
+        .await
     }
 
     /// Revokes a key, on all workers at once; a revoked one stays as it is. None where there is no such key.
     ///
     /// An error says that the store does not know: the key is refused from now on, but would be valid after a restart.
-    pub async fn revoke(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        let key = match self.store.find(id).await {
-            Ok(Some(kept)) => self.ring.add(kept),
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                // The store says nothing, but memory can refuse; slow, and only while the store is down.
-                self.ring.each(|key| {
-                    if key.id == id {
-                        key.revoke(self.clock.now());
+    pub async fn revoke(self: &Arc<Self>, id: KeyId, who: Who) -> Result<Option<Kept>, StoreError> {
+        let desk = self.clone();
+        to_the_end(async move {
+            let now = desk.clock.now();
+            let key = match desk.store.find(id).await {
+                // Waits for nobody, save where the key is in the store only: then it is about to come into memory.
+                Ok(Some(kept)) => match desk.ring.held(&kept) {
+                    Some(key) => key,
+                    None => {
+                        let _settled = desk.ring.settled().await;
+                        desk.ring.shared(kept).key
                     }
-                });
-                return Err(error);
-            }
-        };
-        key.revoke(self.clock.now());
-        self.store.revoke(id, key.revoked().unwrap_or_default()).await?;
-        tracing::info!(key = %key.id, org = %key.org, "revoked a key");
-        Ok(Some(key))
+                },
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    // The store says nothing, but memory can refuse; slow, and only while the store is down.
+                    if let Some(key) = desk.ring.with_id(id) {
+                        key.revoke(now);
+                    }
+                    return Err(error);
+                }
+            };
+            key.revoke(now);
+            let change = Change::Revoke(key.revoked().unwrap_or(now));
+            let changed = desk.store.change(id, change, Note::new(who, "key.revoked", now)).await?;
+            tracing::info!(key = %id, org = %key.org, "revoked a key");
+            Ok(changed.map(|Changed { after, .. }| Kept { key, ..after }))
+        })
+        .await
     }
 
     /// The key with this id, as the workers see it.
-    pub async fn find(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        Ok(self.store.find(id).await?.map(|kept| self.ring.add(kept)))
+    pub async fn find(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
+        Ok(self.store.find(id).await?.map(|kept| self.ring.shared(kept)))
     }
 
     /// At most `limit` keys after the key `after`, of one org or of all, oldest first; and whether there are more.
@@ -111,9 +204,9 @@ impl Issuer {
         org: Option<OrgId>,
         after: Option<KeyId>,
         limit: usize,
-    ) -> Result<(Vec<Arc<Key>>, bool), StoreError> {
+    ) -> Result<(Vec<Kept>, bool), StoreError> {
         let Page { keys, more } = self.store.page(org, after, limit).await?;
-        Ok((keys.into_iter().map(|kept| self.ring.add(kept)).collect(), more))
+        Ok((keys.into_iter().map(|kept| self.ring.shared(kept)).collect(), more))
     }
 
     /// Writes down when keys were last used, for those used since the last time. To be called every minute or so.
@@ -128,4 +221,42 @@ impl Issuer {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
     }
+
+    /// Moves the secrets that were presented under an older pepper to the newest. To be called every minute or so.
+    pub async fn save_moves(self: &Arc<Self>) -> Result<(), StoreError> {
+        let moves = self.ring.moves();
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let desk = self.clone();
+        to_the_end(async move {
+            let _settled = desk.ring.settled().await;
+            let done = desk.store.redigest(moves.clone()).await?;
+            desk.ring.settle_moves(&moves, &done);
+            tracing::info!(secrets = done.len(), "moved secrets to the newest pepper");
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) fn digested(&self, new: NewKey, secret: &Secret, now: Millis) -> Result<Kept, IssueError> {
+        let pepper = self.ring.newest().ok_or(IssueError::NoPepper)?;
+        let NewKey { org, terms, scopes, maker } = new;
+        let key = Arc::new(Key::new(KeyId::fresh(now)?, org, terms, scopes, now));
+        Ok(Kept { key, secret: digested(&pepper, secret), previous: None, rotated: None, maker })
+    }
+}
+
+fn digested(pepper: &Pepper, secret: &Secret) -> Digested {
+    let digest = pepper.digest(secret.reveal().as_bytes());
+    Digested { digest, pepper: pepper.version(), last_four: secret.last_four() }
+}
+
+/// Does work to its end, whoever stops waiting for it.
+pub(super) async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    tokio::spawn(work).await.map_err(|_| StoreError::Closing)?
 }

@@ -3,17 +3,26 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::audit::{Note, SledAudit, Who};
 use crate::clock::Clock;
+use crate::config::SecretSource;
 use crate::data::DataDirectory;
 use crate::id::{KeyId, OrgId};
-use crate::key::{Answer, KeyStore, Mode, Page, Scopes, SledKeys, StoreError, Terms};
+use crate::key::{
+    Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError, Terms,
+};
+use crate::seal::Vault;
+
+mod peppers;
+mod races;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
 struct Desk {
     _place: tempfile::TempDir,
     data: Option<DataDirectory>,
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
+    peppers: Arc<PepperDesk>,
     ring: Keyring,
     clock: Clock,
 }
@@ -24,22 +33,36 @@ impl Desk {
     }
 
     async fn at(place: tempfile::TempDir, clock: Clock) -> Self {
-        let data = DataDirectory::open(place.path()).unwrap();
-        let store: Arc<dyn KeyStore> = Arc::new(SledKeys::open(data.database()).unwrap());
-        let ring = Keyring::new(vec![Pepper::new(2, &[2; 32]), Pepper::new(1, &[1; 32])]);
-        let issuer = Issuer::open(store, ring.clone(), clock.clone()).await.unwrap();
-        Self { _place: place, data: Some(data), issuer, ring, clock }
+        let data = DataDirectory::open(&place.path().join("data")).unwrap();
+        let vault = Vault::open(&SecretSource::File(place.path().join("master.key")), &data).unwrap();
+        let vault = Arc::new(vault);
+        let peppers = Peppers::new(vault.clone());
+        let ring = Keyring::new(peppers.all().unwrap());
+        let audit = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
+        let store: Arc<dyn KeyStore> = Arc::new(SledKeys::open(data.database(), audit.clone()).unwrap());
+        let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
+        let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit), clock.clone()));
+        Self { _place: place, data: Some(data), issuer, peppers, ring, clock }
     }
 
     async fn reopen(mut self) -> Self {
         drop(self.data.take());
         let (place, clock) = (self._place, self.clock);
-        drop((self.issuer, self.ring));
+        drop((self.issuer, self.peppers, self.ring));
         Self::at(place, clock).await
     }
 
     async fn issue(&self, terms: Terms) -> Issued {
-        self.issuer.issue(OrgId::from_number(1), terms).await.unwrap()
+        self.issuer.issue(new(terms), Who::gateway()).await.unwrap()
+    }
+
+    async fn rotate(&self, issued: &Issued, overlap: u64, force: bool) -> Result<Issued, IssueError> {
+        let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within: None };
+        self.issuer.rotate(issued.kept.key.id, rotation, Who::gateway()).await.map(Option::unwrap)
+    }
+
+    async fn revoke(&self, id: KeyId) -> Option<Kept> {
+        self.issuer.revoke(id, Who::gateway()).await.unwrap()
     }
 
     fn resolve(&self, issued: &Issued) -> Credential {
@@ -52,13 +75,11 @@ impl Desk {
 }
 
 fn terms() -> Terms {
-    Terms {
-        name: "demo".into(),
-        mode: Mode::Live,
-        scopes: Scopes::new(["connect"]),
-        networks: [].into(),
-        expires: None,
-    }
+    Terms { name: "demo".into(), mode: Mode::Live, networks: [].into(), expires: None }
+}
+
+fn new(terms: Terms) -> NewKey {
+    NewKey { org: OrgId::from_number(1), terms, scopes: Scopes::new(["connect"]), maker: None }
 }
 
 #[tokio::test]
@@ -68,10 +89,10 @@ async fn a_valid_key_is_found_however_bearer_is_written() {
     let secret = issued.secret.reveal();
     for field in [format!("Bearer {secret}"), format!("bEARER   {secret} "), format!("\tbearer\t{secret}")] {
         let credential = desk.present(&field);
-        assert_eq!(credential.valid().unwrap().id, issued.key.id, "{field}");
-        assert_eq!(credential.presented().unwrap().id, issued.key.id);
+        assert_eq!(credential.valid().unwrap().id, issued.kept.key.id, "{field}");
+        assert_eq!(credential.presented().unwrap().id, issued.kept.key.id);
     }
-    assert_eq!(issued.key.last_used(), Some(desk.clock.now()));
+    assert_eq!(issued.kept.key.last_used(), Some(desk.clock.now()));
 }
 
 #[tokio::test]
@@ -118,16 +139,16 @@ async fn a_revocation_is_seen_by_whoever_holds_the_key_and_survives_reopening() 
     let desk = Desk::open().await;
     let issued = desk.issue(terms()).await;
     let held = desk.resolve(&issued);
-    let revoked = desk.issuer.revoke(issued.key.id).await.unwrap().unwrap();
+    let revoked = desk.revoke(issued.kept.key.id).await.unwrap().key;
     assert_eq!(revoked.revoked(), Some(desk.clock.now()));
     assert!(held.valid().unwrap().revoked().is_some());
     assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
     let desk = desk.reopen().await;
     assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
     desk.clock.advance(Duration::from_secs(9));
-    let again = desk.issuer.revoke(issued.key.id).await.unwrap().unwrap();
+    let again = desk.revoke(issued.kept.key.id).await.unwrap().key;
     assert_eq!(again.revoked(), revoked.revoked());
-    assert!(desk.issuer.revoke(KeyId::from_number(1)).await.unwrap().is_none());
+    assert!(desk.revoke(KeyId::from_number(1)).await.is_none());
 }
 
 #[tokio::test]
@@ -139,7 +160,7 @@ async fn a_key_ends_at_its_expiry_and_outside_its_networks() {
     let elsewhere = desk.issue(Terms { networks: [network].into(), ..terms() }).await;
     assert!(desk.resolve(&expiring).valid().is_some());
     assert!(matches!(desk.resolve(&elsewhere), Credential::AddressNotAllowed(_)));
-    assert_eq!(elsewhere.key.last_used(), None);
+    assert_eq!(elsewhere.kept.key.last_used(), None);
     let field = format!("Bearer {}", elsewhere.secret.reveal());
     let mapped = "::ffff:192.168.3.4".parse().unwrap();
     assert!(desk.ring.resolve([field.as_bytes()], mapped, desk.clock.now()).valid().is_some());
@@ -156,18 +177,91 @@ async fn revoked_comes_before_expired_and_expired_before_the_network() {
     assert!(matches!(desk.resolve(&all), Credential::AddressNotAllowed(_)));
     desk.clock.advance(Duration::from_secs(1));
     assert!(matches!(desk.resolve(&all), Credential::Expired(_)));
-    desk.issuer.revoke(all.key.id).await.unwrap();
+    desk.revoke(all.kept.key.id).await;
     assert!(matches!(desk.resolve(&all), Credential::Revoked(_)));
 }
 
 #[tokio::test]
-async fn keys_under_an_older_pepper_and_of_the_older_shape_stay_valid() {
+async fn after_a_rotation_both_secrets_are_one_key_until_the_overlap_ends() {
     let desk = Desk::open().await;
-    let secret = "sk_live_imported_from_another_system_9";
-    let id = KeyId::from_number(5);
-    let old = Key::new(id, OrgId::from_number(1), terms(), Millis(1), *b"em_9", 1);
-    desk.ring.add(Kept { digest: Pepper::new(1, &[1; 32]).digest(secret.as_bytes()), key: Arc::new(old) });
-    assert_eq!(desk.present(&format!("Bearer {secret}")).valid().unwrap().id, id);
+    let old = desk.issue(terms()).await;
+    let young = desk.rotate(&old, 60, false).await.unwrap();
+    let (one, other) = (desk.resolve(&old), desk.resolve(&young));
+    assert!(Arc::ptr_eq(one.valid().unwrap(), other.valid().unwrap()), "limits and quota are the key's");
+    let refused = desk.rotate(&old, 60, false).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        IssueError::Store(StoreError::Unchangeable(key::Unchangeable::RotationInProgress { .. }))
+    ));
+    desk.clock.advance(Duration::from_secs(59));
+    assert!(desk.resolve(&old).valid().is_some());
+    desk.clock.advance(Duration::from_secs(1));
+    assert!(matches!(desk.resolve(&old), Credential::Expired(_)));
+    assert!(desk.resolve(&young).valid().is_some());
+    let desk = desk.reopen().await;
+    assert!(matches!(desk.resolve(&old), Credential::Expired(_)));
+    assert!(desk.resolve(&young).valid().is_some());
+    let third = desk.rotate(&young, 0, false).await.unwrap();
+    assert!(matches!(desk.resolve(&old), Credential::Unknown));
+    assert!(matches!(desk.resolve(&young), Credential::Expired(_)));
+    assert!(desk.resolve(&third).valid().is_some());
+}
+
+#[tokio::test]
+async fn a_forced_rotation_ends_the_overlap_before_it_and_no_other() {
+    let desk = Desk::open().await;
+    let first = desk.issue(terms()).await;
+    let second = desk.rotate(&first, 60, false).await.unwrap();
+    let third = desk.rotate(&first, 30, true).await.unwrap();
+    assert!(matches!(desk.resolve(&first), Credential::Unknown));
+    assert!(desk.resolve(&second).valid().is_some() && desk.resolve(&third).valid().is_some());
+    desk.revoke(first.kept.key.id).await;
+    for secret in [&second, &third] {
+        assert!(matches!(desk.resolve(secret), Credential::Revoked(_)));
+    }
+    let refused = desk.rotate(&first, 0, true).await.unwrap_err();
+    assert!(matches!(refused, IssueError::Store(StoreError::Unchangeable(key::Unchangeable::Revoked))));
+}
+
+#[tokio::test]
+async fn another_set_of_scopes_is_seen_by_whoever_holds_the_key() {
+    let desk = Desk::open().await;
+    let issued = desk.issue(terms()).await;
+    let held = desk.resolve(&issued).valid().unwrap().clone();
+    let scopes = Scopes::new(["pay", "keys:read"]);
+    desk.issuer.scope(issued.kept.key.id, scopes, None, Who::gateway()).await.unwrap().unwrap();
+    assert!(held.holds("pay") && !held.holds("connect") && held.manages(key::Management::KeysRead));
+    let desk = desk.reopen().await;
+    assert_eq!(desk.resolve(&issued).valid().unwrap().scopes().as_str(), "keys:read pay");
+}
+
+#[tokio::test]
+async fn a_key_that_is_beyond_the_bounds_is_not_changed() {
+    let desk = Desk::open().await;
+    let issued = desk.issue(terms()).await;
+    let bounds = key::Bounds::of(&issued.kept.key);
+    let scopes = Scopes::new(["connect", "pay"]);
+    desk.issuer.scope(issued.kept.key.id, scopes, Some(bounds.clone()), Who::gateway()).await.unwrap();
+    let rotation = Rotation { overlap: Duration::ZERO, force: false, within: Some(bounds) };
+    let error = desk.issuer.rotate(issued.kept.key.id, rotation, Who::gateway()).await.unwrap_err();
+    assert!(matches!(error, IssueError::Store(StoreError::Unchangeable(key::Unchangeable::BeyondBounds))));
+    assert!(desk.resolve(&issued).valid().is_some());
+}
+
+#[tokio::test]
+async fn imported_keys_of_the_older_shape_work_and_their_secrets_are_known() {
+    let desk = Desk::open().await;
+    let text = "sk_live_imported_from_another_system_9";
+    let secret = || Secret::imported(text).unwrap();
+    assert_eq!(desk.issuer.owner_of(&secret()), None);
+    let kept = desk.issuer.import(vec![(new(terms()), secret())], Who::gateway()).await.unwrap();
+    assert_eq!(desk.present(&format!("Bearer {text}")).valid().unwrap().id, kept[0].key.id);
+    assert_eq!(desk.issuer.owner_of(&secret()), Some(kept[0].key.id));
+    let twice = desk.issuer.import(vec![(new(terms()), secret())], Who::gateway()).await.unwrap_err();
+    assert!(matches!(twice, IssueError::Store(StoreError::Taken { .. })));
+    assert!(Secret::imported("sk_live_too_short").is_none());
+    let desk = desk.reopen().await;
+    assert!(desk.present(&format!("Bearer {text}")).valid().is_some());
 }
 
 #[tokio::test]
@@ -180,25 +274,37 @@ async fn last_use_survives_reopening_once_it_was_saved() {
     desk.issuer.save_used().await.unwrap();
     let desk = desk.reopen().await;
     assert_eq!(desk.ring.len(), 2);
-    assert_eq!(desk.issuer.find(used.key.id).await.unwrap().unwrap().last_used(), Some(at));
-    assert_eq!(desk.issuer.find(idle.key.id).await.unwrap().unwrap().last_used(), None);
+    assert_eq!(desk.issuer.find(used.kept.key.id).await.unwrap().unwrap().key.last_used(), Some(at));
+    assert_eq!(desk.issuer.find(idle.kept.key.id).await.unwrap().unwrap().key.last_used(), None);
 }
 
 /// A store that has begun to fail.
 #[derive(Debug)]
 struct Failing;
 
+fn failed<'a, T: 'a>() -> Answer<'a, T> {
+    Box::pin(async { Err(StoreError::Closing) })
+}
+
 impl KeyStore for Failing {
-    fn insert(&self, _: Kept) -> Answer<'_, ()> {
-        Box::pin(async { Err(StoreError::Closing) })
+    fn insert(&self, _: Vec<Kept>, _: Note) -> Answer<'_, ()> {
+        failed()
     }
 
     fn find(&self, _: KeyId) -> Answer<'_, Option<Kept>> {
-        Box::pin(async { Err(StoreError::Closing) })
+        failed()
     }
 
-    fn revoke(&self, _: KeyId, _: Millis) -> Answer<'_, Option<Kept>> {
-        Box::pin(async { Err(StoreError::Closing) })
+    fn find_by_digest(&self, _: Digest) -> Answer<'_, Option<KeyId>> {
+        failed()
+    }
+
+    fn change(&self, _: KeyId, _: Change, _: Note) -> Answer<'_, Option<Changed>> {
+        failed()
+    }
+
+    fn redigest(&self, _: Vec<Move>) -> Answer<'_, Vec<Move>> {
+        failed()
     }
 
     fn page(&self, _: Option<OrgId>, _: Option<KeyId>, _: usize) -> Answer<'_, Page> {
@@ -206,7 +312,7 @@ impl KeyStore for Failing {
     }
 
     fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
-        Box::pin(async { Err(StoreError::Closing) })
+        failed()
     }
 }
 
@@ -215,9 +321,10 @@ async fn while_the_store_fails_a_revocation_holds_in_memory_and_no_key_is_made()
     let desk = Desk::open().await;
     let issued = desk.issue(terms()).await;
     let failing = Issuer::open(Arc::new(Failing), desk.ring.clone(), desk.clock.clone()).await.unwrap();
-    assert!(failing.revoke(issued.key.id).await.is_err());
+    let failing = Arc::new(failing);
+    assert!(failing.revoke(issued.kept.key.id, Who::gateway()).await.is_err());
     assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
-    assert!(failing.issue(OrgId::from_number(1), terms()).await.is_err());
+    assert!(failing.issue(new(terms()), Who::gateway()).await.is_err());
     assert_eq!(desk.ring.len(), 1);
 }
 
@@ -250,7 +357,8 @@ async fn cost_of_resolving() {
     for number in 0..100_000u64 {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-        desk.ring.add(Kept { digest: Digest::new(digest), key: issued.key.clone() });
+        let secret = Digested { digest: Digest::new(digest), ..issued.kept.secret };
+        desk.ring.add(Kept { secret, ..issued.kept.clone() });
     }
     let field = format!("Bearer {}", issued.secret.reveal());
     // The quickest of many batches: what it costs where nothing else wants the core.

@@ -62,6 +62,20 @@ impl Database {
         Ok(())
     }
 
+    /// The names under which something is sealed, of those that begin so.
+    pub fn sealed_names(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let names = self.tree(SEALED)?.scan_prefix(prefix).keys().collect::<Result<Vec<_>, _>>()?;
+        Ok(names.iter().filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect())
+    }
+
+    /// Forgets what is sealed under this name; durable when it returns.
+    pub fn forget_sealed(&self, name: &str) -> Result<(), Failure> {
+        let tree = self.tree(SEALED)?;
+        tree.remove(name)?;
+        tree.flush()?;
+        Ok(())
+    }
+
     /// Whether anything is sealed.
     pub fn has_sealed(&self) -> Result<bool, Failure> {
         Ok(!self.tree(SEALED)?.is_empty())

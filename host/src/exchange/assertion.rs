@@ -34,7 +34,7 @@ pub(super) fn of(
         signer.sign(&Claims { issuer, audience, subject, org, mode, scope, request, extra }, now, LONGEST_LIFE)
     };
     let token = match principal {
-        Principal::Key(key) => sign(&key.id.text(), &key.org.text(), key.terms.scopes.as_str()),
+        Principal::Key(key) => sign(&key.id.text(), &key.org.text(), key.scopes().as_str()),
         Principal::Claimed(claim) => sign(&claim.subject, &claim.org, &claim.scopes.join(" ")),
     };
     HeaderValue::try_from(token).ok()

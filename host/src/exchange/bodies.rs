@@ -68,7 +68,7 @@ impl Ended {
 /// The body of an upstream's answer, and what is to be known of it.
 pub(super) struct Origin {
     /// The body.
-    pub(super) incoming: Incoming,
+    pub(super) source: From,
     /// Whether the request was a HEAD.
     pub(super) to_head: bool,
     /// How long the upstream may be silent where its body is held.
@@ -79,6 +79,24 @@ impl Origin {
     /// Whether the answer cannot have a body (RFC 9110, section 6.4.1).
     fn is_bodiless(&self, status: StatusCode) -> bool {
         self.to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    /// The body, past nobody.
+    fn plain(self) -> Flow {
+        match self.source {
+            From::Incoming(incoming) => Flow::Plain(incoming),
+            source => flow(source, None, &Rc::default()),
+        }
+    }
+
+    /// Its length, where that is known.
+    fn length(&self) -> Option<u64> {
+        match &self.source {
+            From::Incoming(incoming) => incoming.size_hint().exact(),
+            From::Held(held) => Some(held.length()),
+            #[cfg(test)]
+            From::Script(_) => None,
+        }
     }
 }
 
@@ -152,7 +170,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) -> Option<Flow> {
-        let Some(tab) = passed.bodies.clone() else { return Some(Flow::Plain(origin.incoming)) };
+        let Some(tab) = passed.bodies.clone() else { return Some(origin.plain()) };
         match self.follow(course, response, origin, passed, &tab, meter.route()).await {
             Ok(flow) => {
                 let reply = self.apply_thoughts(&tab, response);
@@ -184,7 +202,6 @@ impl Exchange<'_> {
     ) -> Result<Flow, Ended> {
         let side = tab.side(Direction::Response);
         let bodiless = origin.is_bodiless(response.status());
-        let Origin { incoming, patience, .. } = origin;
         let head = Head {
             status: response.status().as_u16(),
             source: Source::Upstream,
@@ -200,16 +217,16 @@ impl Exchange<'_> {
         let following = course.chain.follow_response(&self.worker.leases, &passed.decisions, &head, bodiless, tab);
         let following = following.map_err(|_| refused(side))?;
         if following.is_nobody() {
-            return Ok(Flow::Plain(incoming));
+            return Ok(origin.plain());
         }
         let Following { holding, flowing, transformed } = following;
-        if let (Some(first), Some(length)) = (holding.first(), incoming.size_hint().exact())
+        if let (Some(first), Some(length)) = (holding.first(), origin.length())
             && let Some(limit) = first.is_too_large(length)
         {
             return Err(Ended::Denied(Denial::ResponseBodyTooLarge { limit }));
         }
         let progress = Rc::<Progress>::default();
-        let mut source = From::Incoming(incoming);
+        let Origin { mut source, patience, .. } = origin;
         for followers in holding {
             let filtered = Filtered::new(source, Some(Box::new(followers)), progress.clone());
             source = From::Held(match filtered.hold(patience).await {

@@ -31,21 +31,28 @@ pub(super) fn check(
     credential: &Credential,
     principal: Option<Principal<'_>>,
 ) -> Result<(), Denial> {
-    if !pillar.rules[usize::from(target.rule)].auth {
+    let rule = &pillar.rules[usize::from(target.rule)];
+    if !rule.auth {
         return Ok(());
     }
-    match principal {
-        Some(principal) if principal.holds(&pillar.scope) => Ok(()),
-        Some(_) => Err(Denial::InsufficientScope { scope: pillar.scope.clone() }),
-        None => Err(match credential {
+    let Some(principal) = principal else {
+        return Err(match credential {
             Credential::Absent => Denial::MissingAuthorization,
             Credential::Malformed => Denial::InvalidTokenShape,
             Credential::Unknown | Credential::Valid(_) => Denial::InvalidApiKey,
             Credential::Revoked(_) => Denial::KeyRevoked,
             Credential::Expired(_) => Denial::KeyExpired,
             Credential::AddressNotAllowed(_) => Denial::AddressNotAllowed,
-        }),
-    }
+        });
+    };
+    let lacking = match rule.management {
+        // The scope of the gateway's own API is held by whoever is known.
+        [] if pillar.is_own || principal.holds(&pillar.scope) => return Ok(()),
+        [] => pillar.scope.clone(),
+        any if any.iter().any(|one| principal.manages(*one)) => return Ok(()),
+        [first, ..] => first.name().to_owned(),
+    };
+    Err(Denial::InsufficientScope { scope: lacking })
 }
 
 /// A policy's refusal, in the gateway's words where it has some.

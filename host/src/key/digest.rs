@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use ring::hmac;
 
 use crate::seal::{self, Vault};
 
 const FIRST_VERSION: u32 = 1;
+const PREFIX: &str = "pepper/";
 
 /// The digest of a secret.
 #[derive(Clone, Copy)]
@@ -63,18 +65,6 @@ impl Pepper {
         Self { version, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
     }
 
-    /// All versions in the vault, newest first; the first one is made where there is none.
-    pub fn all(vault: &Vault) -> Result<Vec<Self>, seal::Error> {
-        let mut peppers = vec![Self::new(FIRST_VERSION, &*vault.find_or_make(&name(FIRST_VERSION))?)];
-        for version in FIRST_VERSION + 1.. {
-            if vault.find(&name(version))?.is_none() {
-                break;
-            }
-            peppers.insert(0, Self::new(version, &*vault.find_or_make(&name(version))?));
-        }
-        Ok(peppers)
-    }
-
     /// Its version.
     pub fn version(&self) -> u32 {
         self.version
@@ -93,6 +83,47 @@ impl fmt::Debug for Pepper {
     }
 }
 
+/// All versions of the pepper, as they are sealed.
+#[derive(Debug, Clone)]
+pub struct Peppers(Arc<Vault>);
+
+impl Peppers {
+    /// Those in this vault.
+    pub fn new(vault: Arc<Vault>) -> Self {
+        Self(vault)
+    }
+
+    /// All of them, newest first; the first one is made where there is none.
+    pub fn all(&self) -> Result<Vec<Pepper>, seal::Error> {
+        let mut versions = self.versions()?;
+        if versions.is_empty() {
+            versions.push(FIRST_VERSION);
+        }
+        versions.sort_unstable();
+        versions.iter().rev().map(|version| self.open(*version)).collect()
+    }
+
+    /// Makes the next version; durable when it returns.
+    pub fn make_next(&self) -> Result<Pepper, seal::Error> {
+        let newest = self.versions()?.into_iter().max();
+        self.open(newest.map_or(FIRST_VERSION, |newest| newest + 1))
+    }
+
+    /// Forgets a version for good: what was digested under it is nobody's since.
+    pub fn retire(&self, version: u32) -> Result<(), seal::Error> {
+        self.0.forget(&name(version))
+    }
+
+    fn versions(&self) -> Result<Vec<u32>, seal::Error> {
+        let names = self.0.names(PREFIX)?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok()).collect())
+    }
+
+    fn open(&self, version: u32) -> Result<Pepper, seal::Error> {
+        Ok(Pepper::new(version, &*self.0.find_or_make(&name(version))?))
+    }
+}
+
 fn name(version: u32) -> String {
-    format!("pepper/{version}")
+    format!("{PREFIX}{version}")
 }

@@ -1,18 +1,18 @@
 //! The store of keys in the embedded database.
 //!
 //! Four trees: records by id; ids by digest; ids by org; and when a key was last used, apart, because that changes all
-//! the time and may be lost. Everything else is flushed before it is acknowledged.
+//! the time and may be lost. Everything else is flushed before it is acknowledged, and changes together with the audit log.
 
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::{Answer, Digest, Kept, Key, KeyStore, Mode, Page, Scopes, StoreError, Terms};
+use super::record::{decoded, encoded};
+use super::{Answer, Change, Changed, Digest, Kept, KeyStore, Move, Page, StoreError};
+use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
 use crate::id::{KeyId, OrgId};
@@ -24,35 +24,20 @@ pub struct SledKeys {
     digests: sled::Tree,
     orgs: sled::Tree,
     used: sled::Tree,
+    audit: SledAudit,
 }
 
-/// A key as it is written: JSON, so that a later version reads what this one wrote.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    org: OrgId,
-    name: Box<str>,
-    mode: Mode,
-    scopes: Vec<String>,
-    #[serde(default)]
-    networks: Vec<String>,
-    created: Millis,
-    #[serde(default)]
-    expires: Option<Millis>,
-    #[serde(default)]
-    revoked: Option<Millis>,
-    last_four: String,
-    pepper: u32,
-    digest: Vec<u8>,
-}
+type Step<T> = Result<T, ConflictableTransactionError<StoreError>>;
 
 impl SledKeys {
-    /// The keys in this database.
-    pub fn open(database: &Database) -> Result<Self, Failure> {
+    /// The keys in this database, whose changes are noted in this log of the same one.
+    pub fn open(database: &Database, audit: SledAudit) -> Result<Self, Failure> {
         Ok(Self {
             records: database.tree("keys")?,
             digests: database.tree("key_digests")?,
             orgs: database.tree("key_orgs")?,
             used: database.tree("key_used")?,
+            audit,
         })
     }
 
@@ -68,25 +53,23 @@ impl SledKeys {
         })
     }
 
-    fn insert_now(&self, kept: &Kept) -> Result<(), StoreError> {
-        let id = kept.key.id.number().to_be_bytes();
-        let record = encoded(kept);
-        let place = org_place(kept.key.org, kept.key.id);
-        let outcome = (&self.records, &self.digests, &self.orgs).transaction(|(records, digests, orgs)| {
-            if let Some(taken) = digests.insert(&kept.digest.as_bytes()[..], &id)? {
-                return Err(ConflictableTransactionError::Abort(taken));
+    fn insert_now(&self, all: &[Kept], note: &Note) -> Result<(), StoreError> {
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree());
+        let outcome = trees.transaction(|(records, digests, orgs, audit)| {
+            for kept in all {
+                let id = kept.key.id;
+                let place = id.number().to_be_bytes();
+                if let Some(taken) = digests.insert(&kept.secret.digest.as_bytes()[..], &place)? {
+                    return Err(aborted(StoreError::Taken { id: decoded_id(&taken).map_err(aborted)? }));
+                }
+                records.insert(&place, encoded(kept))?;
+                orgs.insert(&org_place(kept.key.org, id)[..], &[])?;
+                let note = note.clone().org(Some(kept.key.org)).on(id).change(Default::default(), kept.facts());
+                self.audit.append_in(audit, &note)?;
             }
-            records.insert(&id, &record[..])?;
-            orgs.insert(&place[..], &[])?;
             Ok(())
         });
-        match outcome {
-            Ok(()) => {}
-            Err(TransactionError::Abort(taken)) => return Err(StoreError::Taken { id: decoded_id(&taken)? }),
-            Err(TransactionError::Storage(error)) => return Err(Failure::from(error).into()),
-        }
-        self.records.flush().map_err(Failure::from)?;
-        Ok(())
+        self.settled(outcome)
     }
 
     fn find_now(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
@@ -94,23 +77,57 @@ impl SledKeys {
         record.map(|bytes| self.restored(id, &bytes)).transpose()
     }
 
-    fn revoke_now(&self, id: KeyId, now: Millis) -> Result<Option<Kept>, StoreError> {
+    fn change_now(&self, id: KeyId, change: &Change, note: &Note) -> Result<Option<Changed>, StoreError> {
         let place = id.number().to_be_bytes();
-        loop {
-            let Some(old) = self.records.get(place).map_err(Failure::from)? else { return Ok(None) };
-            let kept = self.restored(id, &old)?;
-            if kept.key.revoked().is_none() {
-                kept.key.revoke(now);
-                let swapped =
-                    self.records.compare_and_swap(place, Some(&old), Some(encoded(&kept))).map_err(Failure::from)?;
-                if swapped.is_err() {
-                    continue;
+        let trees = (&self.records, &self.digests, self.audit.tree());
+        let outcome = trees.transaction(|(records, digests, audit)| {
+            let Some(record) = records.get(place)? else { return Ok(None) };
+            let (before, mut after) = (read(id, &record)?, read(id, &record)?);
+            let different = after.apply(change).map_err(|error| aborted(error.into()))?;
+            if different {
+                records.insert(&place, encoded(&after))?;
+                if after.secret.digest != before.secret.digest {
+                    if let Some(ended) = before.previous {
+                        digests.remove(&ended.secret.digest.as_bytes()[..])?;
+                    }
+                    digests.insert(&after.secret.digest.as_bytes()[..], &place)?;
                 }
+                let note = note.clone().org(Some(after.key.org)).on(id).change(before.facts(), after.facts());
+                self.audit.append_in(audit, &note)?;
             }
-            // Also for one that was revoked before: it may be the answer that got lost, not the request.
-            self.records.flush().map_err(Failure::from)?;
-            return Ok(Some(kept));
+            Ok(Some(Changed { before, after }))
+        });
+        // Flushed also where nothing changed: it may be the answer that got lost, not the request.
+        self.settled(outcome)
+    }
+
+    fn redigest_now(&self, moves: Vec<Move>) -> Result<Vec<Move>, StoreError> {
+        let mut done = Vec::new();
+        for moved in moves {
+            let place = moved.id.number().to_be_bytes();
+            let outcome = (&self.records, &self.digests).transaction(|(records, digests)| {
+                let Some(record) = records.get(place)? else { return Ok(false) };
+                let mut kept = read(moved.id, &record)?;
+                let had = kept.redigest(&moved.from, &moved.to, moved.pepper);
+                if had {
+                    records.insert(&place, encoded(&kept))?;
+                    digests.remove(&moved.from.as_bytes()[..])?;
+                    digests.insert(&moved.to.as_bytes()[..], &place)?;
+                }
+                Ok(had)
+            });
+            if done_in(outcome)? {
+                done.push(moved);
+            }
         }
+        self.records.flush().map_err(Failure::from)?;
+        Ok(done)
+    }
+
+    fn settled<T>(&self, outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
+        let done = done_in(outcome)?;
+        self.records.flush().map_err(Failure::from)?;
+        Ok(done)
     }
 
     fn page_now(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Result<Page, StoreError> {
@@ -159,16 +176,27 @@ impl SledKeys {
 }
 
 impl KeyStore for SledKeys {
-    fn insert(&self, kept: Kept) -> Answer<'_, ()> {
-        self.work(move |trees| trees.insert_now(&kept))
+    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()> {
+        self.work(move |trees| trees.insert_now(&kept, &note))
     }
 
     fn find(&self, id: KeyId) -> Answer<'_, Option<Kept>> {
         self.work(move |trees| trees.find_now(id))
     }
 
-    fn revoke(&self, id: KeyId, now: Millis) -> Answer<'_, Option<Kept>> {
-        self.work(move |trees| trees.revoke_now(id, now))
+    fn find_by_digest(&self, digest: Digest) -> Answer<'_, Option<KeyId>> {
+        self.work(move |trees| {
+            let found = trees.digests.get(digest.as_bytes()).map_err(Failure::from)?;
+            found.map(|id| decoded_id(&id)).transpose()
+        })
+    }
+
+    fn change(&self, id: KeyId, change: Change, note: Note) -> Answer<'_, Option<Changed>> {
+        self.work(move |trees| trees.change_now(id, &change, &note))
+    }
+
+    fn redigest(&self, moves: Vec<Move>) -> Answer<'_, Vec<Move>> {
+        self.work(move |trees| trees.redigest_now(moves))
     }
 
     fn page(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Answer<'_, Page> {
@@ -198,41 +226,19 @@ fn decoded_id(bytes: &[u8]) -> Result<KeyId, StoreError> {
     Ok(KeyId::from_number(u128::from_be_bytes(number)))
 }
 
-fn encoded(kept: &Kept) -> Vec<u8> {
-    let key = &kept.key;
-    let record = Record {
-        org: key.org,
-        name: key.terms.name.clone(),
-        mode: key.terms.mode,
-        scopes: key.terms.scopes.iter().map(str::to_owned).collect(),
-        networks: key.terms.networks.iter().map(IpNet::to_string).collect(),
-        created: key.created,
-        expires: key.terms.expires,
-        revoked: key.revoked(),
-        last_four: String::from_utf8_lossy(&key.last_four).into_owned(),
-        pepper: key.pepper,
-        digest: kept.digest.as_bytes().to_vec(),
-    };
-    serde_json::to_vec(&record).expect("a record is strings and numbers")
+fn read(id: KeyId, record: &[u8]) -> Step<Kept> {
+    decoded(id, record).ok_or(StoreError::Damaged { id }).map_err(aborted)
 }
 
-/// Nothing where any part makes no sense: half a record could be a key without its bounds.
-fn decoded(id: KeyId, bytes: &[u8]) -> Option<Kept> {
-    let record: Record = serde_json::from_slice(bytes).ok()?;
-    let networks: Result<Box<[IpNet]>, _> = record.networks.iter().map(|text| text.parse()).collect();
-    let terms = Terms {
-        name: record.name,
-        mode: record.mode,
-        scopes: Scopes::new(record.scopes.iter().map(String::as_str)),
-        networks: networks.ok()?,
-        expires: record.expires,
-    };
-    let last_four = record.last_four.as_bytes().try_into().ok()?;
-    let key = Key::new(id, record.org, terms, record.created, last_four, record.pepper);
-    if let Some(revoked) = record.revoked {
-        key.revoke(revoked);
-    }
-    Some(Kept { digest: Digest::new(record.digest.try_into().ok()?), key: Arc::new(key) })
+fn aborted(error: StoreError) -> ConflictableTransactionError<StoreError> {
+    ConflictableTransactionError::Abort(error)
+}
+
+fn done_in<T>(outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
+    outcome.map_err(|error| match error {
+        TransactionError::Abort(error) => error,
+        TransactionError::Storage(error) => Failure::from(error).into(),
+    })
 }
 
 #[cfg(test)]

@@ -29,6 +29,16 @@ impl Secret {
         mint_body(mode.prefix()).map(Self)
     }
 
+    /// A secret that was made elsewhere; none where it is not shaped like one.
+    pub fn imported(text: &str) -> Option<Self> {
+        is_shaped(text.as_bytes()).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The mode that its prefix says.
+    pub fn mode(&self) -> Mode {
+        if self.0.starts_with(Mode::Sandbox.prefix()) { Mode::Sandbox } else { Mode::Live }
+    }
+
     /// The text, to be handed to its holder.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -36,7 +46,7 @@ impl Secret {
 
     /// The last four characters, for people to recognise it by.
     pub fn last_four(&self) -> [u8; 4] {
-        *self.0.as_bytes().last_chunk().expect("a secret has at least its checksum")
+        *self.0.as_bytes().last_chunk().expect("a secret has 32 characters at least")
     }
 }
 

@@ -1,6 +1,7 @@
 //! One worker thread: its runtime, its connections, its end.
 
 use crate::exchange::{self, Client};
+use crate::journal::Writer;
 use crate::worker::{Gateway, Worker};
 use http::HeaderValue;
 use hyper::server::conn::http1;
@@ -63,7 +64,12 @@ impl Handle {
 ///
 /// # Errors
 /// When there is no thread, no runtime or no randomness.
-pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) -> std::io::Result<Handle> {
+pub fn start(
+    number: usize,
+    gateway: Arc<Gateway>,
+    journal: Writer,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<Handle> {
     let (connections, incoming) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let counted = open.clone();
@@ -71,7 +77,8 @@ pub fn start(number: usize, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) 
     let thread = std::thread::Builder::new().name(format!("portico-worker-{number}")).spawn(move || {
         // Made here, since it never leaves the thread: its tasks need no lock and no second queue.
         let made = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let made = made.and_then(|runtime| Ok((runtime, Worker::new(gateway).map_err(std::io::Error::other)?)));
+        let made =
+            made.and_then(|runtime| Ok((runtime, Worker::new(gateway, journal).map_err(std::io::Error::other)?)));
         let (runtime, worker) = match made {
             Ok((runtime, worker)) => (runtime, Rc::new(worker)),
             Err(error) => return drop(started.send(Err(error))),

@@ -2,7 +2,7 @@
 //!
 //! Names follow Prometheus: `portico_` first, the unit last; counters are given without `_total`, which is added to them.
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -28,6 +28,12 @@ impl<'a> Family<'a> {
             ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    /// One figure that only rises.
+    pub(super) fn count(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
+        let family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(family)
     }
 
     /// One figure that rises and falls.

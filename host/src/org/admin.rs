@@ -97,9 +97,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::clock::Millis;
     use crate::config::SecretSource;
-    use crate::org::{OrgStore, SledOrgs};
 
     fn opened(place: &tempfile::TempDir) -> (DataDirectory, Vault) {
         let data = DataDirectory::open(&place.path().join("data")).unwrap();
@@ -142,17 +140,5 @@ mod tests {
             assert!(matches!(error, AdminError::Weak));
             assert!(weak.is_empty() || !error.to_string().contains(weak));
         }
-    }
-
-    #[tokio::test]
-    async fn the_default_org_is_made_once() {
-        let place = tempfile::tempdir().unwrap();
-        let (data, _vault) = opened(&place);
-        let orgs = SledOrgs::open(data.database(), Millis(5)).unwrap();
-        let made = orgs.find("default").await.unwrap().unwrap();
-        let again = SledOrgs::open(data.database(), Millis(9)).unwrap();
-        assert_eq!(again.all().await.unwrap(), std::slice::from_ref(&made));
-        assert_eq!(again.find(&made.id.to_string()).await.unwrap(), Some(made));
-        assert_eq!(again.find("nobody").await.unwrap(), None);
     }
 }

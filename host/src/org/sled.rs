@@ -1,10 +1,12 @@
-//! The store of orgs in the embedded database: one tree, by id.
-//!
-//! There are few orgs and only the admin API asks for them, so a slug is looked for one by one.
+//! The store of orgs in the embedded database: records by id, and ids by slug.
 
 use std::fmt;
 
+use sled::Transactional;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+
 use super::{Answer, DEFAULT, Org, OrgStore, StoreError};
+use crate::audit::{Note, SledAudit, Who};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
 use crate::id::OrgId;
@@ -15,56 +17,123 @@ const ADMIN: &[u8] = b"super";
 #[derive(Clone)]
 pub struct SledOrgs {
     orgs: sled::Tree,
+    slugs: sled::Tree,
+    audit: SledAudit,
 }
 
 impl SledOrgs {
-    /// The orgs in this database; the org `default` is made where it is missing.
-    pub fn open(database: &Database, now: Millis) -> Result<Self, StoreError> {
-        let store = Self { orgs: database.tree("orgs")? };
+    /// The orgs in this database, whose changes are noted in this log of the same one; the org `default` is made where it is
+    /// missing.
+    pub fn open(database: &Database, audit: SledAudit, now: Millis) -> Result<Self, StoreError> {
+        let store = Self { orgs: database.tree("orgs")?, slugs: database.tree("org_slugs")?, audit };
+        // Slugs had no tree of their own before 0.1.
+        for org in store.all_now()? {
+            store.slugs.insert(org.slug.as_bytes(), &org.id.number().to_be_bytes()).map_err(Failure::from)?;
+        }
         if store.find_now(DEFAULT)?.is_none() {
-            store.keep(&Org {
-                id: OrgId::fresh(now)?,
-                slug: DEFAULT.to_owned(),
-                name: "Default".to_owned(),
-                created: now,
-            })?;
+            let note = Note::new(Who::gateway(), "org.created", now);
+            store.create_now(&Org::new(DEFAULT, "Default", now)?, &note)?;
         }
         Ok(store)
     }
 
-    fn keep(&self, org: &Org) -> Result<(), StoreError> {
-        let record = serde_json::to_vec(org).map_err(|_| StoreError::Damaged)?;
-        self.orgs.insert(org.id.number().to_be_bytes(), record).map_err(Failure::from)?;
+    fn create_now(&self, org: &Org, note: &Note) -> Result<(), StoreError> {
+        let place = org.id.number().to_be_bytes();
+        let note = note.clone().org(Some(org.id)).on(org.id).change(Default::default(), org.facts());
+        let outcome = (&self.orgs, &self.slugs, self.audit.tree()).transaction(|(orgs, slugs, audit)| {
+            if slugs.insert(org.slug.as_bytes(), &place)?.is_some() {
+                return Err(aborted(StoreError::Taken { slug: org.slug.clone() }));
+            }
+            orgs.insert(&place, encoded(org).map_err(aborted)?)?;
+            self.audit.append_in(audit, &note)?;
+            Ok(())
+        });
+        self.settled(outcome)
+    }
+
+    fn rename_now(
+        &self,
+        id: OrgId,
+        slug: Option<&str>,
+        name: Option<&str>,
+        note: &Note,
+    ) -> Result<Option<Org>, StoreError> {
+        let place = id.number().to_be_bytes();
+        let outcome = (&self.orgs, &self.slugs, self.audit.tree()).transaction(|(orgs, slugs, audit)| {
+            let Some(record) = orgs.get(place)? else { return Ok(None) };
+            let before = decoded(&record).map_err(aborted)?;
+            let after = Org {
+                slug: slug.unwrap_or(&before.slug).to_owned(),
+                name: name.unwrap_or(&before.name).to_owned(),
+                ..before.clone()
+            };
+            if after == before {
+                return Ok(Some(after));
+            }
+            if after.slug != before.slug {
+                if slugs.insert(after.slug.as_bytes(), &place)?.is_some() {
+                    return Err(aborted(StoreError::Taken { slug: after.slug }));
+                }
+                slugs.remove(before.slug.as_bytes())?;
+            }
+            orgs.insert(&place, encoded(&after).map_err(aborted)?)?;
+            let note = note.clone().org(Some(id)).on(id).change(before.facts(), after.facts());
+            self.audit.append_in(audit, &note)?;
+            Ok(Some(after))
+        });
+        self.settled(outcome)
+    }
+
+    fn settled<T>(&self, outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
+        let done = outcome.map_err(|error| match error {
+            TransactionError::Abort(error) => error,
+            TransactionError::Storage(error) => Failure::from(error).into(),
+        })?;
         self.orgs.flush().map_err(Failure::from)?;
-        Ok(())
+        Ok(done)
     }
 
     fn find_now(&self, slug_or_id: &str) -> Result<Option<Org>, StoreError> {
-        if let Ok(id) = slug_or_id.parse::<OrgId>() {
-            let record = self.orgs.get(id.number().to_be_bytes()).map_err(Failure::from)?;
-            return record.map(|bytes| decoded(&bytes)).transpose();
-        }
-        Ok(self.all_now()?.into_iter().find(|org| org.slug == slug_or_id))
+        let place = match slug_or_id.parse::<OrgId>() {
+            Ok(id) => Some(sled::IVec::from(&id.number().to_be_bytes())),
+            Err(_) => self.slugs.get(slug_or_id).map_err(Failure::from)?,
+        };
+        let Some(place) = place else { return Ok(None) };
+        let record = self.orgs.get(place).map_err(Failure::from)?;
+        record.map(|bytes| decoded(&bytes)).transpose()
     }
 
     fn all_now(&self) -> Result<Vec<Org>, StoreError> {
         self.orgs.iter().values().map(|record| decoded(&record.map_err(Failure::from)?)).collect()
     }
+
+    fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Answer<'static, T> {
+        let store = self.clone();
+        Box::pin(
+            async move { tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Closing)? },
+        )
+    }
 }
 
 impl OrgStore for SledOrgs {
+    fn create(&self, org: Org, note: Note) -> Answer<'_, ()> {
+        self.work(move |store| store.create_now(&org, &note))
+    }
+
+    fn rename(&self, id: OrgId, slug: Option<String>, name: Option<String>, note: Note) -> Answer<'_, Option<Org>> {
+        self.work(move |store| store.rename_now(id, slug.as_deref(), name.as_deref(), &note))
+    }
+
     fn find(&self, slug_or_id: &str) -> Answer<'_, Option<Org>> {
-        let (store, wanted) = (self.clone(), slug_or_id.to_owned());
-        Box::pin(async move {
-            tokio::task::spawn_blocking(move || store.find_now(&wanted)).await.map_err(|_| StoreError::Closing)?
-        })
+        let wanted = slug_or_id.to_owned();
+        self.work(move |store| store.find_now(&wanted))
     }
 
     fn all(&self) -> Answer<'_, Vec<Org>> {
-        let store = self.clone();
-        Box::pin(
-            async move { tokio::task::spawn_blocking(move || store.all_now()).await.map_err(|_| StoreError::Closing)? },
-        )
+        self.work(Self::all_now)
     }
 }
 
@@ -72,6 +141,14 @@ impl fmt::Debug for SledOrgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SledOrgs")
     }
+}
+
+fn aborted(error: StoreError) -> ConflictableTransactionError<StoreError> {
+    ConflictableTransactionError::Abort(error)
+}
+
+fn encoded(org: &Org) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(org).map_err(|_| StoreError::Damaged)
 }
 
 fn decoded(record: &[u8]) -> Result<Org, StoreError> {

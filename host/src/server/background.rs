@@ -1,21 +1,20 @@
-//! What goes on beside requests, on the control runtime: probes, sweeps, bookkeeping, the admin listener.
+//! What goes on beside requests, on the control runtime: probes, sweeps, the admin listener.
 //!
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
-use crate::api::Refusal;
+use crate::api::{Action, Actor, Desks, Refusal};
 use crate::clock::Millis;
-use crate::credential::Issuer;
 use crate::id::OrgId;
 use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
 use crate::problem::Fault;
 use crate::snapshot::Snapshot;
 use crate::upstream;
-use crate::usage::{self, Batch, Day, Month, Names, Record, UsageStore};
+use crate::usage::{self, Day, Month, UsageStore};
 use crate::worker::Gateway;
 use axum::extract::{Query, State};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -23,18 +22,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 const PROBE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
-/// How long usage that could not be kept waits for another try.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How long usage is kept: 25 months, at their longest.
 const KEPT: Duration = Duration::from_secs(25 * 31 * 86_400);
 const FORGET: Duration = Duration::from_secs(3600);
-/// Rows that wait in memory while the store does not work.
-const MAX_UNKEPT: usize = 1_000_000;
 /// Between two sweeps of what has expired in the stores of policies.
 const EXPIRE: Duration = Duration::from_secs(10);
 const SAVE: Duration = Duration::from_secs(60);
@@ -43,7 +38,7 @@ const SAVE: Duration = Duration::from_secs(60);
 pub(super) fn start(
     gateway: &Arc<Gateway>,
     kept: &Arc<Kept>,
-    issuer: Arc<Issuer>,
+    desks: Desks,
     usage: Arc<dyn UsageStore>,
     stopped: watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
@@ -85,10 +80,16 @@ pub(super) fn start(
         }
     };
     let save = move || {
-        let issuer = issuer.clone();
+        let Desks { issuer, tokens, .. } = desks.clone();
         async move {
             if let Err(error) = issuer.save_used().await {
                 tracing::warn!("when keys were last used could not be saved: {}", super::sentence(&error));
+            }
+            if let Err(error) = tokens.save_used().await {
+                tracing::warn!("when admin tokens were last used could not be saved: {}", super::sentence(&error));
+            }
+            if let Err(error) = issuer.save_moves().await {
+                tracing::warn!("secrets could not be moved to the newest pepper: {}", super::sentence(&error));
             }
         }
     };
@@ -146,10 +147,18 @@ struct Asked {
 }
 
 /// One org's month; without an org, that of the callers without a key.
-async fn show_usage(State(shown): State<Shown>, Query(asked): Query<Asked>) -> Result<Json<Value>, Refusal> {
+async fn show_usage(
+    State(shown): State<Shown>,
+    Extension(actor): Extension<Actor>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Refusal> {
+    actor.may(Action::ReadUsage)?;
     let wrong = |parameter, detail: &str| Refusal::invalid(vec![Fault::of(parameter, detail)]);
     let org = asked.org.map(|id| id.parse::<OrgId>()).transpose();
-    let org = org.map_err(|_| wrong("org", "is not the id of an org; write org_…"))?;
+    let org = org.map_err(|_| wrong("org", "is not the id of an org; write org_…"))?.or(actor.org());
+    if org.is_some_and(|org| !actor.sees(org)) {
+        return Err(Refusal::new(404, "not_found", "Not found", "There is no org with this id."));
+    }
     let month = match asked.month {
         Some(month) => month.parse().map_err(|_| wrong("month", "is not a month; write for example 2026-11"))?,
         None => Month::of(shown.gateway.clock.now()),
@@ -163,56 +172,6 @@ async fn show_usage(State(shown): State<Shown>, Query(asked): Query<Asked>) -> R
         "total": summary.total,
         "computed_at": shown.gateway.clock.now(),
     })))
-}
-
-/// Writes down what workers booked, until the last of them is gone.
-pub(super) async fn keep_usage(
-    mut batches: mpsc::UnboundedReceiver<Batch>,
-    store: Arc<dyn UsageStore>,
-    names: Arc<Names>,
-) {
-    let mut unkept = Vec::new();
-    loop {
-        let open = match tokio::time::timeout(AGAIN, batches.recv()).await {
-            Ok(Some(batch)) => {
-                unkept.extend(batch.resolve(&names));
-                true
-            }
-            Ok(None) => false,
-            // Nothing new, and perhaps something that could not be kept before.
-            Err(_) => true,
-        };
-        // What is there is added in one go: one flush for all.
-        while let Ok(more) = batches.try_recv() {
-            unkept.extend(more.resolve(&names));
-        }
-        if !unkept.is_empty() {
-            keep(&mut unkept, &*store).await;
-        }
-        if !open {
-            break;
-        }
-    }
-    if !unkept.is_empty() {
-        tracing::error!(rows = unkept.len(), "usage of the last moments is lost: the store did not take it");
-    }
-}
-
-async fn keep(unkept: &mut Vec<Record>, store: &dyn UsageStore) {
-    if let Err(error) = store.add(unkept.clone()).await {
-        let error = super::sentence(&error);
-        tracing::error!(rows = unkept.len(), "usage could not be written, and is kept in memory: {error}");
-        // Bounded: rows are merged only in the store.
-        if unkept.len() > MAX_UNKEPT {
-            tracing::error!("too much usage waits for the store; the oldest is lost");
-            unkept.drain(..unkept.len() - MAX_UNKEPT);
-        }
-        return;
-    }
-    unkept.clear();
-    if let Err(error) = store.flush().await {
-        tracing::error!("usage was added, and may not survive a crash: {}", super::sentence(&error));
-    }
 }
 
 /// Quotas of a month start from what was counted before: before a restart, or before there was such a limit. Those that the

@@ -60,6 +60,7 @@ pub struct Outcome {
 /// Prepares each policy for all of its uses; a policy that stands in no chain is prepared too, so that its mistakes show.
 pub(super) fn prepare(
     config: &Config,
+    own: &config::Pillar,
     from: &Ingredients<'_>,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Policies, Vec<Problem>> {
@@ -78,7 +79,7 @@ pub(super) fn prepare(
         let starting = from.earlier.is_none();
         let (in_directory, offers) = from.catalog.offers(&config.plugins.directory, written, from.shelf, starting);
         for offer in offers {
-            match attempt(&offer, written, config, from, upstreams) {
+            match attempt(&offer, written, (config, own), from, upstreams) {
                 Ok(fitting) => {
                     found = Some((offer, fitting));
                     break;
@@ -141,14 +142,14 @@ type Fitting = (Arc<Policy>, Vec<((String, Option<String>), Step)>);
 fn attempt(
     offer: &Offer,
     written: &config::Policy,
-    config: &Config,
+    (config, own): (&Config, &config::Pillar),
     from: &Ingredients<'_>,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Fitting, Vec<Problem>> {
     let given_up = || from.ending.load(Ordering::Relaxed).then_some("the gateway ends");
     let order = Order { bounds: config.plugins.compile, given_up: &given_up };
     let component = from.catalog.load(offer, written, from.cache, &order)?;
-    let users = users(written, config)?;
+    let users = users(written, config, own)?;
     let uses: Vec<SlotUse> = users.iter().map(|user| slot_use(written, user)).collect();
     let earlier = from.earlier.and_then(|earlier| earlier.policies.iter().find(|policy| *policy.name == *written.name));
     let policy = policy(component, written, uses, earlier, from.outside)?;
@@ -199,9 +200,13 @@ impl User<'_> {
 }
 
 /// All uses of a policy. Rules without a configuration of their own for it share one in each pillar.
-fn users<'a>(written: &config::Policy, config: &'a Config) -> Result<Vec<User<'a>>, Vec<Problem>> {
+fn users<'a>(
+    written: &config::Policy,
+    config: &'a Config,
+    own: &'a config::Pillar,
+) -> Result<Vec<User<'a>>, Vec<Problem>> {
     let mut users = Vec::new();
-    for pillar in config.pillars.values() {
+    for pillar in config.pillars.values().chain([own]) {
         let passes = |rule: &&config::Rule| pillar.chain_of(rule).contains(&written.name);
         if !pillar.rules.iter().any(|rule| passes(&rule)) {
             continue;
@@ -243,6 +248,7 @@ fn slot_use(written: &config::Policy, user: &User<'_>) -> SlotUse {
         config: serde_json::Value::Object(pillar.configuration(written, rule.map(|(_, rule)| rule))).to_string(),
         key: match rule {
             Some((position, _)) => format!("pillars.{}.routes[{position}].config.{}", pillar.name, written.name),
+            None if overlaid && pillar.name == config::OWN => format!("api.config.{}", written.name),
             None if overlaid => format!("pillars.{}.config.{}", pillar.name, written.name),
             None => format!("policies.{}.config", written.name),
         },

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Caller, Counts, Day, Month, MonthlyCount, Pending, Record, Summary, UsageStore};
+use super::{Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Summary, UsageStore};
 
 /// Rows in memory; gone with the process.
 #[derive(Debug, Default)]
-pub struct MemoryUsage(Mutex<Rows>);
+pub struct MemoryUsage(Mutex<Rows>, Mutex<BTreeMap<u32, Mark>>);
 
 type Rows = BTreeMap<(Day, Caller, Arc<str>, Arc<str>), Counts>;
 
@@ -29,13 +29,19 @@ impl MemoryUsage {
 }
 
 impl UsageStore for MemoryUsage {
-    fn add(&self, records: Vec<Record>) -> Pending<'_, ()> {
+    fn add_marked(&self, records: Vec<Record>, marks: Vec<Mark>) -> Pending<'_, ()> {
         let mut rows = self.rows();
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).extend(marks.into_iter().map(|mark| (mark.lane, mark)));
         for record in records {
             let key = (record.day, record.caller, record.pillar, record.route);
             rows.entry(key).or_default().merge(&record.counts);
         }
         Box::pin(async { Ok(()) })
+    }
+
+    fn marks(&self) -> Pending<'_, Vec<Mark>> {
+        let marks = self.1.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        Box::pin(async { Ok(marks) })
     }
 
     fn flush(&self) -> Pending<'_, ()> {

@@ -57,7 +57,7 @@ impl Names {
     }
 
     /// The names of a pillar and of a rule in it.
-    pub(super) fn find(&self, pillar: Pillar, route: Route) -> (Arc<str>, Arc<str>) {
+    pub(crate) fn find(&self, pillar: Pillar, route: Route) -> (Arc<str>, Arc<str>) {
         let register = self.register();
         let route = register.routes.get(&pillar.0).map(|routes| routes.name(route.0));
         (register.pillars.name(pillar.0), route.unwrap_or_else(|| OTHER.into()))

@@ -9,13 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf, BufMut};
 use sled::{IVec, Tree};
 
-use super::{Caller, Counts, Day, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore};
+use super::{
+    Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore,
+};
 use crate::data::{Database, Failure};
 use crate::gas::Gas;
 use crate::id::OrgId;
 
 /// How values are written. Another one needs another number, and a way to read this one.
 const VERSION: u8 = 1;
+
+/// What keys of marks begin with: after those of all rows, which begin with 0 or 1.
+const MARKS: u8 = 2;
 
 /// Rows that one batch removes, so that forgetting does not keep the store busy for long.
 const SLICE: usize = 1_000;
@@ -69,7 +74,7 @@ impl SledUsage {
         })
     }
 
-    fn merge(&self, records: &[Record]) -> Result<(), StoreError> {
+    fn merge(&self, records: &[Record], marks: &[Mark]) -> Result<(), StoreError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // A batch may hold several rows of one key, from several workers.
         let mut sums: BTreeMap<Vec<u8>, Counts> = BTreeMap::new();
@@ -94,6 +99,10 @@ impl SledUsage {
         }
         let mut batch = sled::Batch::default();
         sums.iter().for_each(|(key, counts)| batch.insert(key.as_slice(), value_of(counts)));
+        for mark in marks {
+            let (key, value) = row_of(mark);
+            batch.insert(key, value);
+        }
         self.tree.apply_batch(batch).map_err(unavailable)
     }
 
@@ -135,8 +144,23 @@ impl SledUsage {
 }
 
 impl UsageStore for SledUsage {
-    fn add(&self, records: Vec<Record>) -> Pending<'_, ()> {
-        self.pending(move |store| store.merge(&records))
+    fn add_marked(&self, records: Vec<Record>, marks: Vec<Mark>) -> Pending<'_, ()> {
+        self.pending(move |store| store.merge(&records, &marks))
+    }
+
+    fn marks(&self) -> Pending<'_, Vec<Mark>> {
+        self.pending(|store| {
+            let mut marks = Vec::new();
+            for row in store.tree.range([MARKS]..[MARKS + 1]) {
+                let (key, value) = row.map_err(unavailable)?;
+                // One that cannot be read must not be taken for none: calls would be counted again.
+                marks.push(
+                    mark(&key, &value)
+                        .ok_or_else(|| StoreError::Unavailable("a mark of the journal is damaged".into()))?,
+                );
+            }
+            Ok(marks)
+        })
     }
 
     fn flush(&self) -> Pending<'_, ()> {
@@ -159,7 +183,7 @@ impl UsageStore for SledUsage {
         self.pending(move |store| {
             let (first, end) = (month.first_day(), month.next().first_day());
             let mut sums = BTreeMap::new();
-            store.each(store.tree.iter(), |place, counts| {
+            store.each(store.tree.range(..[MARKS]), |place, counts| {
                 if (first..end).contains(&place.day) {
                     let sum = sums.entry((place.caller, place.pillar)).or_insert(0u64);
                     *sum = sum.saturating_add(counts.let_through());
@@ -180,7 +204,7 @@ impl UsageStore for SledUsage {
                 old.drain(..).for_each(|key| batch.remove(key));
                 store.tree.apply_batch(batch).map_err(unavailable)
             };
-            for key in store.tree.iter().keys() {
+            for key in store.tree.range(..[MARKS]).keys() {
                 let key = key.map_err(unavailable)?;
                 // What has no readable day is left to whoever reads the row.
                 if place(&key).is_some_and(|place| place.day < day) {
@@ -221,6 +245,22 @@ fn place(mut key: &[u8]) -> Option<Place> {
     let day = Day(key.try_get_u32().ok()?);
     let caller = Caller { org, key: number(&mut key)? };
     Some(Place { caller, day, pillar: text(&mut key)?.into() })
+}
+
+fn row_of(mark: &Mark) -> (Vec<u8>, Vec<u8>) {
+    let (mut key, mut value) = (vec![MARKS], vec![VERSION]);
+    key.put_u32(mark.lane);
+    [mark.epoch, mark.sequence, mark.floor].into_iter().for_each(|number| value.put_u64(number));
+    (key, value)
+}
+
+fn mark(mut key: &[u8], mut value: &[u8]) -> Option<Mark> {
+    if key.try_get_u8().ok()? != MARKS || value.try_get_u8().ok()? != VERSION {
+        return None;
+    }
+    let lane = key.try_get_u32().ok()?;
+    let mut number = || value.try_get_u64().ok();
+    Some(Mark { lane, epoch: number()?, sequence: number()?, floor: number()? })
 }
 
 /// As one byte, and sixteen more where there is a number.
@@ -331,9 +371,9 @@ mod tests {
             store.tree.clear().unwrap();
             store.add(records()).await.unwrap();
         }
-        store.tree.insert(b"?", value).unwrap();
+        store.tree.insert(b"\x01", value).unwrap();
         store.forget_before(Day(0)).await.unwrap();
         store.monthly_counts(Month::of(START)).await.unwrap();
-        assert_eq!(store.tree.get(b"?").unwrap(), None);
+        assert_eq!(store.tree.get(b"\x01").unwrap(), None);
     }
 }

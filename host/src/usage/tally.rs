@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::mem;
 
-use super::{Caller, Counts, Day, Names, Pillar, Record, Route, Usage};
+use super::{Caller, Counts, Day, Mark, Names, Pillar, Record, Route, Usage};
 
 /// A worker's rows, at most so many between two drains.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Tally {
 #[derive(Debug, Default)]
 pub struct Batch {
     rows: HashMap<Row, Counts>,
+    /// How far the worker's journal is in the sums with this batch; `None` where that is as before.
+    pub mark: Option<Mark>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +64,14 @@ impl Tally {
     pub fn drain(&mut self) -> Batch {
         // As much room as was needed now will be needed again.
         let fresh = HashMap::with_capacity(self.rows.len());
-        Batch { rows: mem::replace(&mut self.rows, fresh) }
+        Batch { rows: mem::replace(&mut self.rows, fresh), mark: None }
     }
 }
 
 impl Batch {
-    /// Whether nothing was counted.
+    /// Whether nothing was counted, and nothing else is to be kept.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.mark.is_none()
     }
 
     /// The rows by name, for the store.

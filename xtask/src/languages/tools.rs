@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const LINES: usize = 40;
 
 /// What the tools for Python and JavaScript come from must have.
-const WANTED: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 10)";
+const WANTED: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 11)";
 
 /// Makes sure that there is a Python with its `venv`. On a bare Debian it is installed, where that is possible.
 ///
@@ -35,7 +35,7 @@ pub fn python() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "there is no `python3` of at least 3.10 with its `venv`, from which the tools for Python and JavaScript come; on \
+        "there is no `python3` of at least 3.11 with its `venv`, from which the tools for Python and JavaScript come; on \
          Debian: `apt-get install python3-venv`"
     )
 }

@@ -15,9 +15,9 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["meter"],
     &["snapshot", "respond", "effect", "landing"],
-    &["chain", "route", "upstream", "credential", "principal"],
+    &["chain", "route", "upstream", "inner", "credential", "principal"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
-    &["kv", "outbound"],
+    &["audit", "kv", "outbound"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
     &["address", "clock", "id", "gas", "path"],
 ];
@@ -27,6 +27,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("chain", "credential"),
     ("chain", "upstream"),
     ("id", "clock"),
+    ("journal", "usage"),
     ("landing", "snapshot"),
     ("listener", "exchange"),
     ("org", "key"),
@@ -42,6 +43,7 @@ const CONFINED: &[(&str, Place, &str)] = &[
     ("sled", |path| path.ends_with("/sled.rs"), "in */sled.rs"),
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
     ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),
+    ("memmap2", |path| path == "journal/files.rs", "in journal/files.rs"),
     ("prometheus_client", |path| path == "metrics.rs" || path.starts_with("metrics/"), "under metrics/"),
 ];
 

@@ -14,7 +14,9 @@ use crate::config::counted_address;
 const ALLOWED: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES: usize = 1_024;
-const ALL_OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Where someone comes from whose address is not known.
+pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ALL_OTHERS: IpAddr = NOWHERE;
 
 /// The counts.
 #[derive(Default)]

@@ -1,137 +1,170 @@
-//! Keys over HTTP: issued, listed, shown, revoked. The secret is in one answer only.
+//! Keys over HTTP, on both listeners: issued, listed, shown. A secret is in one answer only.
+//!
+//! The words in front of the handlers are those of the public document, which is about keys that ask.
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode, Uri};
-use serde_json::{Value, json};
+use axum::{Extension, Json};
 
-use super::AdminState;
-use super::order::Order;
-use crate::api::{Refusal, json_object};
-use crate::clock::Millis;
-use crate::id::KeyId;
-use crate::key::Key;
-use crate::org::Org;
+use super::order::{Known, Order};
+use super::{AdminState, Paging};
+use crate::api::shapes::{KeyIssued, KeyList, KeyOrder, KeyShown};
+use crate::api::{Action, Actor, Refusal, json_object};
+use crate::credential::NewKey;
+use crate::id::{KeyId, OrgId};
+use crate::key::Kept;
+use crate::org::{self, Org};
 use crate::problem::Fault;
 
-const DEFAULT_LIMIT: usize = 50;
-const LARGEST_LIMIT: usize = 200;
+pub(in crate::api) const NO_SUCH_ORG: &str = "There is no such org; give the slug or the id of one.";
 
-/// `POST /v1/keys`
-pub(super) async fn issue(
+/// Make a key
+///
+/// It belongs to your org, and can be nothing beyond the key that you ask with: in scopes, mode, networks and end. What you leave out
+/// is as it is there. The secret is in this answer, and never again.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "keys.issue",
+    tag = "keys",
+    request_body(content = KeyOrder, example = json!({"name": "ci", "scopes": ["connect"], "networks": ["203.0.113.0/24"]})),
+    responses((status = 201, description = "The key, with its secret.", body = KeyIssued, headers(
+        ("location" = String, description = "Where the key is shown, without its secret."),
+    ), example = KeyIssued::example)),
+)]
+pub(in crate::api) async fn issue(
     State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
     request: Request,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Value>), Refusal> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<KeyIssued>), Refusal> {
+    actor.may(Action::WriteKeys)?;
     let body = json_object(request).await?;
-    let now = state.clock.now();
-    let order = Order::read(&body, &(state.scopes)(), now);
-    let org = state.orgs.find(&order.org).await.map_err(|error| Refusal::failed(&error))?;
-    let (terms, org) = match (order.terms, org) {
+    let (now, bounds) = (state.clock.now(), actor.bounds());
+    let scopes = (state.scopes)();
+    let order = Order::read(&body, Known { scopes: &scopes, now, bounds: bounds.as_ref() });
+    let org = ordered_org(&state, &actor, order.org).await?;
+    let ((terms, scopes), org) = match (order.terms, org) {
         (Ok(terms), Some(org)) => (terms, org),
         (terms, org) => {
             let mut faults = terms.err().unwrap_or_default();
             if org.is_none() {
-                faults.push(Fault::at("/org", "There is no such org; give the slug or the id of one."));
+                faults.push(Fault::at("/org", NO_SUCH_ORG));
             }
             return Err(Refusal::invalid(faults));
         }
     };
-    let issued = state.issuer.issue(org.id, terms).await.map_err(|error| Refusal::failed(&error))?;
-    let mut document = document(&issued.key, std::slice::from_ref(&org), now);
-    document["secret"] = issued.secret.reveal().into();
-    let place = [(LOCATION, format!("/v1/keys/{}", issued.key.id))];
-    Ok((StatusCode::CREATED, place, Json(document)))
+    if !order.beyond.is_empty() {
+        return Err(beyond(order.beyond));
+    }
+    actor.may_give(&scopes)?;
+    let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into) };
+    let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(|error| Refusal::failed(&error))?;
+    let key = KeyShown::of(&issued.kept, std::slice::from_ref(&org), now);
+    let place = [(LOCATION, format!("/v1/keys/{}", issued.kept.key.id))];
+    let secret = issued.secret.reveal().to_owned();
+    Ok((StatusCode::CREATED, place, Json(KeyIssued { key, secret })))
 }
 
-/// `GET /v1/keys?org=&cursor=&limit=`
-pub(super) async fn list(State(state): State<AdminState>, uri: Uri) -> Result<Json<Value>, Refusal> {
-    let mut faults = Vec::new();
-    let (mut org, mut after, mut limit) = (None, None, DEFAULT_LIMIT);
-    let orgs = state.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap_or_default();
-    for (name, value) in parameters {
-        match name.as_str() {
-            "org" => match orgs.iter().find(|org| org.slug == value || *org.id.text() == *value) {
-                Some(found) => org = Some(found.id),
-                None => faults.push(Fault::of(name, "There is no such org; give the slug or the id of one.")),
-            },
-            "cursor" => match value.parse::<KeyId>() {
-                Ok(id) => after = Some(id),
-                Err(_) => faults.push(Fault::of(name, "Give the `next_cursor` of the page before.")),
-            },
-            "limit" => match value.parse() {
-                Ok(wanted @ 1..=LARGEST_LIMIT) => limit = wanted,
-                _ => faults.push(Fault::of(name, "Give a number from 1 to 200.")),
-            },
-            _ => faults.push(Fault::of(name, "There is no such parameter; there are org, cursor and limit.")),
-        }
-    }
-    if !faults.is_empty() {
-        return Err(Refusal::invalid(faults));
-    }
-    let (keys, more) = state.issuer.page(org, after, limit).await.map_err(|error| Refusal::failed(&error))?;
+/// Keys of your org
+///
+/// Oldest first. A sandbox key sees sandbox keys only: its pages may have few or none and still not be the last.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "keys.list",
+    tag = "keys",
+    params(
+        ("org" = Option<String>, Query, description = "Slug or id of your org, which is the default.", example = "acme"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb"),
+        ("limit" = Option<u8>, Query, minimum = 1, maximum = 200, description = "The most keys of one page; 50 is the default.", example = 50),
+    ),
+    responses((status = 200, description = "Some keys.", body = KeyList, example = KeyList::example)),
+)]
+pub(in crate::api) async fn list(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    uri: Uri,
+) -> Result<Json<KeyList>, Refusal> {
+    actor.may(Action::ReadKeys)?;
+    let orgs = state.orgs(&actor).await?;
+    let mut paging = Paging::of(&uri, &["org"]);
+    let org = chosen_org(&mut paging, &actor, &orgs);
+    let after = paging.after();
+    let limit = paging.checked()?;
+    let page = state.desks.issuer.page(org, after, limit).await;
+    let (keys, more) = page.map_err(|error| Refusal::failed(&error))?;
     let now = state.clock.now();
-    let next = keys.last().filter(|_| more).map(|key| key.id);
-    let documents: Vec<Value> = keys.iter().map(|key| document(key, &orgs, now)).collect();
-    Ok(Json(json!({"keys": documents, "next_cursor": next})))
+    let next_cursor = keys.last().filter(|_| more).map(|kept| kept.key.id.to_string());
+    let seen = keys.iter().filter(|kept| actor.sees_key(&kept.key));
+    Ok(Json(KeyList { keys: seen.map(|kept| KeyShown::of(kept, &orgs, now)).collect(), next_cursor }))
 }
 
-/// `GET /v1/keys/{id}`
-pub(super) async fn show(
+/// One key
+///
+/// A key of another org is not found, and neither is a live one by a sandbox key.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "keys.show",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    responses((status = 200, description = "The key.", body = KeyShown, example = KeyShown::example)),
+)]
+pub(in crate::api) async fn show(
     State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
-    let key = state.issuer.find(key_id(id)?).await.map_err(|error| Refusal::failed(&error))?;
-    let key = key.ok_or_else(no_such_key)?;
-    described(&state, &key).await
+) -> Result<Json<KeyShown>, Refusal> {
+    actor.may(Action::ReadKeys)?;
+    let kept = find(&state, &actor, id).await?;
+    described(&state, &actor, &kept).await
 }
 
-/// `DELETE /v1/keys/{id}`: revokes; again is the same answer.
-pub(super) async fn revoke(
-    State(state): State<AdminState>,
+/// The key with this id, where it is there for whoever asks.
+pub(super) async fn find(
+    state: &AdminState,
+    actor: &Actor,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
-    let key = state.issuer.revoke(key_id(id)?).await.map_err(|error| Refusal::failed(&error))?;
-    let key = key.ok_or_else(no_such_key)?;
-    described(&state, &key).await
+) -> Result<Kept, Refusal> {
+    let id: KeyId = id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)?;
+    let kept = state.desks.issuer.find(id).await.map_err(|error| Refusal::failed(&error))?;
+    kept.filter(|kept| actor.sees_key(&kept.key)).ok_or_else(no_such_key)
 }
 
-fn key_id(id: Result<Path<String>, PathRejection>) -> Result<KeyId, Refusal> {
-    id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)
-}
-
-fn no_such_key() -> Refusal {
+pub(in crate::api) fn no_such_key() -> Refusal {
     Refusal::new(404, "not_found", "Not found", "There is no key with this id.")
 }
 
-async fn described(state: &AdminState, key: &Key) -> Result<Json<Value>, Refusal> {
-    let orgs = state.orgs.all().await.map_err(|error| Refusal::failed(&error))?;
-    Ok(Json(document(key, &orgs, state.clock.now())))
+/// 403: what a key would hand on is not its own.
+pub(in crate::api) fn beyond(faults: Vec<Fault>) -> Refusal {
+    let detail = "A key makes and changes only keys within its own scopes, mode, networks and end.";
+    Refusal::new(403, "beyond_own_bounds", "Beyond its own bounds", detail).faults(faults)
 }
 
-/// All of a key but its secret.
-fn document(key: &Key, orgs: &[Org], now: Millis) -> Value {
-    let slug = orgs.iter().find(|org| org.id == key.org).map(|org| org.slug.as_str());
-    let status = match key.revoked() {
-        Some(_) => "revoked",
-        None if key.is_expired(now) => "expired",
-        None => "active",
-    };
-    json!({
-        "id": key.id,
-        "name": key.terms.name,
-        "org": {"id": key.org, "slug": slug},
-        "mode": key.terms.mode,
-        "scopes": key.terms.scopes.iter().collect::<Vec<_>>(),
-        "networks": key.terms.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "status": status,
-        "prefix": key.terms.mode.prefix(),
-        "last_four": String::from_utf8_lossy(&key.last_four),
-        "created_at": key.created,
-        "expires_at": key.terms.expires,
-        "last_used_at": key.last_used(),
-        "revoked_at": key.revoked(),
-    })
+/// The org that an order names, or the one that whoever orders is confined to, or the default one.
+pub(super) async fn ordered_org(
+    state: &AdminState,
+    actor: &Actor,
+    named: Option<&str>,
+) -> Result<Option<Org>, Refusal> {
+    let own = actor.org().map(|org| org.to_string());
+    state.org(actor, named.or(own.as_deref()).unwrap_or(org::DEFAULT)).await
+}
+
+/// The org that a list is about, where it is about one.
+pub(super) fn chosen_org(paging: &mut Paging, actor: &Actor, orgs: &[Org]) -> Option<OrgId> {
+    let Some(named) = paging.text("org") else { return actor.org() };
+    let found = orgs.iter().find(|org| org.slug == named || *org.id.text() == *named);
+    let found = found.filter(|org| actor.sees(org.id));
+    if found.is_none() {
+        paging.faults.push(Fault::of("org", NO_SUCH_ORG));
+    }
+    found.map(|org| org.id).or(actor.org())
+}
+
+pub(super) async fn described(state: &AdminState, actor: &Actor, kept: &Kept) -> Result<Json<KeyShown>, Refusal> {
+    let orgs = state.orgs(actor).await?;
+    Ok(Json(KeyShown::of(kept, &orgs, state.clock.now())))
 }

@@ -1,4 +1,4 @@
-//! What a new key shall be: the body of `POST /v1/keys`, read as a whole.
+//! What a new key shall be: the body of `POST /v1/keys`, read as a whole; also of an import, and of a change of scopes.
 //!
 //! All that is wrong comes back at once, each with its JSON pointer. Knows no store.
 
@@ -7,177 +7,190 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value};
 
+use crate::api::fields::{Fields, nearest};
 use crate::clock::Millis;
-use crate::key::{Mode, Scopes, Terms};
-use crate::org;
-use crate::problem::{Fault, token};
+use crate::key::{Bounds, Management, Mode, Scopes, Secret, Terms};
+use crate::problem::Fault;
 
-const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
-const LONGEST_NAME: usize = 100;
+/// The fields of an order.
+pub(in crate::api) const FIELDS: [&str; 7] = ["name", "org", "mode", "scopes", "all_scopes", "expires_at", "networks"];
+const IMPORT_FIELDS: [&str; 7] = ["secret", "name", "org", "scopes", "all_scopes", "expires_at", "networks"];
+/// The fields of a change of scopes.
+pub(in crate::api) const SCOPE_FIELDS: [&str; 2] = ["scopes", "all_scopes"];
 /// More entries in one list are not looked at one by one.
 const MOST_SCOPES: usize = 64;
 const MOST_NETWORKS: usize = 32;
 
 /// An order for a key, as far as it can be judged without a store.
 #[derive(Debug)]
-pub(super) struct Order {
-    /// Slug or id of the org that shall have it.
-    pub(super) org: String,
-    /// What it shall be allowed, or all that is wrong.
-    pub(super) terms: Result<Terms, Vec<Fault>>,
+pub(super) struct Order<'a> {
+    /// Slug or id of the org that shall have it, where it is given.
+    pub(super) org: Option<&'a str>,
+    /// What it shall be and which scopes it shall have, or all that is wrong.
+    pub(super) terms: Result<(Terms, Scopes), Vec<Fault>>,
+    /// What of it goes beyond the bounds of the key that orders.
+    pub(super) beyond: Vec<Fault>,
 }
 
-impl Order {
-    /// Reads an order. `known` are the scopes that a key may have.
-    pub(super) fn read(body: &Map<String, Value>, known: &[String], now: Millis) -> Self {
-        let mut reader = Reader { body, faults: Vec::new() };
-        reader.refuse_unknown();
-        let org = reader.text("org").unwrap_or(org::DEFAULT).to_owned();
-        let name = reader.name();
+/// What is known where an order is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The scopes of pillars.
+    pub(super) scopes: &'a [String],
+    /// The time.
+    pub(super) now: Millis,
+    /// The bounds of the key that orders, where it is one: what is left out is as it is there.
+    pub(super) bounds: Option<&'a Bounds>,
+}
+
+impl<'a> Order<'a> {
+    /// Reads an order.
+    pub(super) fn read(body: &'a Map<String, Value>, known: Known<'_>) -> Self {
+        let mut reader = Reader { fields: Fields::of(body, &FIELDS), known, beyond: Vec::new() };
+        let org = reader.fields.text("org");
+        let name = reader.fields.name();
         let mode = reader.mode();
-        let scopes = reader.scopes(known);
-        let expires = reader.expires(now);
-        let networks = reader.networks();
-        let terms = Terms { name: name.into(), mode, scopes, networks: networks.into(), expires };
-        Self { org, terms: if reader.faults.is_empty() { Ok(terms) } else { Err(reader.faults) } }
+        reader.rest(org, name, mode)
+    }
+
+    /// Reads an order for a key that was made elsewhere, at this pointer; with its secret, where that has the shape of one.
+    pub(super) fn read_import(place: String, body: &'a Map<String, Value>, known: Known<'_>) -> (Self, Option<Secret>) {
+        let mut reader = Reader { fields: Fields::at(place, body, &IMPORT_FIELDS), known, beyond: Vec::new() };
+        let secret = reader.secret();
+        let org = reader.fields.text("org");
+        let name = reader.fields.name();
+        let mode = secret.as_ref().map_or(Mode::Live, Secret::mode);
+        (reader.rest(org, name, mode), secret)
     }
 }
 
-struct Reader<'a> {
-    body: &'a Map<String, Value>,
-    faults: Vec<Fault>,
+/// Reads a whole set of scopes; and what of it goes beyond the bounds.
+pub(super) fn read_scopes(body: &Map<String, Value>, known: Known<'_>) -> (Result<Scopes, Vec<Fault>>, Vec<Fault>) {
+    let mut reader = Reader { fields: Fields::of(body, &SCOPE_FIELDS), known, beyond: Vec::new() };
+    let scopes = reader.scopes();
+    let faults = reader.fields.faults;
+    (if faults.is_empty() { Ok(scopes) } else { Err(faults) }, reader.beyond)
 }
 
-impl<'a> Reader<'a> {
-    fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.faults.push(Fault::at(pointer, detail));
+struct Reader<'a, 'k> {
+    fields: Fields<'a>,
+    known: Known<'k>,
+    beyond: Vec<Fault>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn rest(mut self, org: Option<&'a str>, name: &str, mode: Mode) -> Order<'a> {
+        let scopes = self.scopes();
+        let expires = self.expires();
+        let networks = self.networks();
+        let terms = Terms { name: name.into(), mode, networks: networks.into(), expires };
+        let faults = self.fields.faults;
+        Order { org, terms: if faults.is_empty() { Ok((terms, scopes)) } else { Err(faults) }, beyond: self.beyond }
     }
 
-    fn refuse_unknown(&mut self) {
-        for field in self.body.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
-            let detail = match nearest(field, FIELDS) {
-                Some(near) => format!("There is no such field; did you mean `{near}`?"),
-                None => format!("There is no such field; there are {}.", FIELDS.join(", ")),
-            };
-            self.fault(token(field), detail);
-        }
+    fn beyond(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.beyond.push(Fault::at(pointer, detail));
     }
 
-    /// The value of a field; `null` is as good as none.
-    fn value(&self, field: &str) -> Option<&'a Value> {
-        self.body.get(field).filter(|value| !value.is_null())
-    }
-
-    fn text(&mut self, field: &str) -> Option<&'a str> {
-        let value = self.value(field)?;
-        if value.as_str().is_none() {
-            self.fault(token(field), "This must be a string.");
+    fn secret(&mut self) -> Option<Secret> {
+        let missing = self.fields.value("secret").is_none();
+        let text = self.fields.text("secret");
+        let secret = text.and_then(Secret::imported);
+        if secret.is_none() && (missing || text.is_some()) {
+            // Nothing of what was given is said again: it may be a secret with a typo.
+            let shape = "Give a secret that begins with `sk_live_` or `sk_sandbox_` and has 32 to 256 letters, digits and \
+                underscores in all; one with 49 behind its prefix needs the right checksum.";
+            self.fields.fault("/secret", shape);
         }
-        value.as_str()
-    }
-
-    /// The strings of a list, each with its pointer. An empty list is a fault in the words of `if_empty`.
-    fn texts(&mut self, field: &str, most: usize, if_empty: &str) -> Option<Vec<(String, &'a str)>> {
-        let Some(list) = self.value(field)?.as_array() else {
-            self.fault(token(field), "This must be a list of strings.");
-            return Some(Vec::new());
-        };
-        if list.is_empty() {
-            self.fault(token(field), if_empty);
-        }
-        if list.len() > most {
-            self.fault(token(field), format!("There may be {most} at most."));
-            return Some(Vec::new());
-        }
-        let mut texts = Vec::new();
-        for (at, value) in list.iter().enumerate() {
-            let pointer = format!("/{field}/{at}");
-            match value.as_str() {
-                Some(text) => texts.push((pointer, text)),
-                None => self.fault(pointer, "This must be a string."),
-            }
-        }
-        Some(texts)
-    }
-
-    fn name(&mut self) -> &'a str {
-        let before = self.faults.len();
-        let name = self.text("name").unwrap_or_default();
-        let good = (1..=LONGEST_NAME).contains(&name.chars().count())
-            && name.trim() == name
-            && !name.chars().any(char::is_control);
-        if !good && self.faults.len() == before {
-            self.fault(
-                "/name",
-                "Give the key a name of 1 to 100 characters, without control characters or spaces around it.",
-            );
-        }
-        name
+        secret
     }
 
     fn mode(&mut self) -> Mode {
-        let Some(mode) = self.text("mode") else { return Mode::Live };
-        mode.parse().unwrap_or_else(|()| {
-            self.fault("/mode", "The mode is `live` or `sandbox`.");
+        let own = self.known.bounds.map(|bounds| bounds.mode);
+        let Some(text) = self.fields.text("mode") else { return own.unwrap_or(Mode::Live) };
+        let mode = text.parse().unwrap_or_else(|()| {
+            self.fields.fault("/mode", "The mode is `live` or `sandbox`.");
             Mode::Live
-        })
+        });
+        if let Some(own) = own.filter(|own| *own != mode) {
+            self.beyond("/mode", format!("Your key is a {} key, and makes no others.", own.name()));
+        }
+        mode
     }
 
-    fn scopes(&mut self, known: &[String]) -> Scopes {
-        let all = match self.value("all_scopes") {
-            None => false,
-            Some(Value::Bool(all)) => *all,
-            Some(_) => {
-                self.fault("/all_scopes", "This must be true or false.");
-                return Scopes::default();
-            }
-        };
-        let wanted = format!("Name at least one scope: {}.", known.join(", "));
-        let named = self.texts("scopes", MOST_SCOPES, &wanted);
-        if all {
-            if named.is_some() {
-                self.fault("/all_scopes", "Name `scopes` or ask for all of them, not both.");
-            }
-            if known.is_empty() {
-                self.fault("/all_scopes", "There is no scope yet; configure a pillar first.");
-            }
-            return Scopes::new(known.iter().map(String::as_str));
-        }
-        let Some(named) = named else {
-            self.fault("/scopes", wanted);
+    fn scopes(&mut self) -> Scopes {
+        let pillars = self.known.scopes;
+        let known = || pillars.iter().map(String::as_str).chain(Management::ALL.map(Management::name));
+        let all_of_them = known().collect::<Vec<_>>().join(", ");
+        let all = self.fields.flag("all_scopes");
+        let wanted = format!("Name at least one scope: {all_of_them}.");
+        if self.fields.value("all_scopes").is_some_and(|value| !value.is_boolean()) {
             return Scopes::default();
-        };
-        for (pointer, scope) in &named {
-            if known.iter().any(|known| known == scope) {
-                continue;
-            }
-            let detail = match nearest(scope, known.iter().map(String::as_str)) {
-                Some(near) => format!("There is no such scope; did you mean `{near}`?"),
-                None => format!("There is no such scope; there are: {}.", known.join(", ")),
-            };
-            self.fault(pointer, detail);
         }
-        Scopes::new(named.into_iter().map(|(_, scope)| scope))
+        let named = self.fields.texts("scopes", MOST_SCOPES, &wanted);
+        let scopes = if all {
+            if named.is_some() {
+                self.fields.fault("/all_scopes", "Name `scopes` or ask for all of them, not both.");
+            }
+            // Of a key: all that it has itself. Of an operator: all that there is to call.
+            let whole: Vec<&str> = match self.known.bounds {
+                Some(bounds) => known().filter(|scope| bounds.scopes.contain(scope)).collect(),
+                None => pillars.iter().map(String::as_str).collect(),
+            };
+            if whole.is_empty() {
+                self.fields.fault("/all_scopes", "There is no scope yet; configure a pillar first.");
+            }
+            whole.into_iter().map(|scope| ("/all_scopes".to_owned(), scope)).collect()
+        } else if let Some(named) = named {
+            for (pointer, scope) in &named {
+                if known().any(|known| known == *scope) {
+                    continue;
+                }
+                let detail = match nearest(scope, known()) {
+                    Some(near) => format!("There is no such scope; did you mean `{near}`?"),
+                    None => format!("There is no such scope; there are: {all_of_them}."),
+                };
+                self.fields.fault(pointer, detail);
+            }
+            named
+        } else {
+            self.fields.fault("/scopes", wanted);
+            Vec::new()
+        };
+        if let Some(bounds) = self.known.bounds {
+            for (pointer, scope) in scopes.iter().filter(|(_, scope)| !bounds.scopes.contain(scope)) {
+                self.beyond(pointer, format!("Your key does not have the scope `{scope}`."));
+            }
+        }
+        Scopes::new(scopes.into_iter().map(|(_, scope)| scope))
     }
 
-    fn expires(&mut self, now: Millis) -> Option<Millis> {
-        let end = self.text("expires_at")?.parse::<Millis>();
-        match end {
-            Ok(end) if end > now => return Some(end),
-            Ok(_) => self.fault("/expires_at", "The key would have expired already; name a time to come."),
-            Err(error) => self.fault("/expires_at", format!("This is {error}.")),
+    fn expires(&mut self) -> Option<Millis> {
+        let own = self.known.bounds.and_then(|bounds| bounds.expires);
+        if self.fields.value("expires_at").is_none() {
+            return own;
         }
-        None
+        let end = self.fields.instant_to_come("expires_at", self.known.now);
+        if let Some(own) = own.filter(|own| end.is_some_and(|end| end > *own)) {
+            self.beyond("/expires_at", format!("Your key ends at {own}, and makes none that end later."));
+        }
+        end
     }
 
     fn networks(&mut self) -> Vec<IpNet> {
+        let own = self.known.bounds.map(|bounds| bounds.networks.to_vec()).unwrap_or_default();
         let nobody = "An empty list would allow no address; leave it out to allow all.";
-        let Some(texts) = self.texts("networks", MOST_NETWORKS, nobody) else { return Vec::new() };
+        let Some(texts) = self.fields.texts("networks", MOST_NETWORKS, nobody) else { return own };
         let mut networks = Vec::new();
         for (pointer, text) in texts {
             match network(text) {
-                Ok(network) => networks.push(network),
-                Err(detail) => self.fault(pointer, detail),
+                Ok(network) => {
+                    if self.known.bounds.is_some_and(|bounds| !bounds.allows(&network)) {
+                        self.beyond(&pointer, "Your key may not be used from there itself.");
+                    }
+                    networks.push(network);
+                }
+                Err(detail) => self.fields.fault(&pointer, detail),
             }
         }
         networks
@@ -201,18 +214,6 @@ fn network(text: &str) -> Result<IpNet, String> {
         }
         _ => Ok(network),
     }
-}
-
-/// The word that was probably meant.
-fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A word of any length may come; comparing long ones would cost more than the answer is worth.
-    let word = Some(word).filter(|word| word.len() <= 64)?;
-    known
-        .into_iter()
-        .map(|known| (strsim::jaro_winkler(word, known), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

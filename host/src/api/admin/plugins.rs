@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use http_body::Body as _;
-use serde_json::Value;
+use axum::{Extension, Json, Router};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::api::{Refusal, json_object};
+use crate::api::{Actor, Refusal, optional_json_object};
+use crate::audit::{self, AuditStore, Note};
+use crate::clock::Clock;
 use crate::problem::Fault;
 
 /// Acts that may wait for one another.
@@ -30,15 +31,19 @@ pub enum Act {
 }
 
 /// Why an act was not carried out. What serves has not changed then.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ActError {
     /// There is no such policy.
+    #[error("there is no such policy")]
     Unknown,
     /// There is no version to go back to; the sentence says which was looked for.
+    #[error("{0}")]
     NoVersion(String),
     /// The component was refused, for these reasons.
+    #[error("the component was refused: {}", .0.join("; "))]
     Refused(Vec<String>),
     /// Something in here failed.
+    #[error("something in the gateway failed")]
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -61,17 +66,21 @@ pub trait PluginControl: Send + Sync {
 #[derive(Clone)]
 struct Control {
     plugins: Arc<dyn PluginControl>,
+    audit: Arc<dyn AuditStore>,
+    clock: Clock,
     /// Each act waits on a thread: callers that repeat themselves while one takes long must not use up all threads.
     waiting: Arc<Semaphore>,
 }
 
-/// The routes under `/v1/plugins`.
-pub fn routes(plugins: Arc<dyn PluginControl>) -> Router {
-    let control = Control { plugins, waiting: Arc::new(Semaphore::new(MOST_WAITING)) };
+/// The routes under `/v1/plugins`. What is done there is in this log: that it begins, and how it ended.
+pub fn routes(plugins: Arc<dyn PluginControl>, audit: Arc<dyn AuditStore>, clock: Clock) -> Router {
+    let control = Control { plugins, audit, clock, waiting: Arc::new(Semaphore::new(MOST_WAITING)) };
     let act = |act: fn() -> Act| {
-        post(move |State(control): State<Control>, name: Result<Path<String>, PathRejection>| {
-            carry_out(control, name, act())
-        })
+        post(
+            move |State(control): State<Control>,
+                  Extension(actor): Extension<Actor>,
+                  name: Result<Path<String>, PathRejection>| carry_out(control, actor, name, act()),
+        )
     };
     Router::new()
         .route("/v1/plugins", get(list))
@@ -101,14 +110,11 @@ async fn history(
 /// `POST /v1/plugins/{policy}/rollback`, with `{"digest": "…"}` or without a body
 async fn rollback(
     State(control): State<Control>,
+    Extension(actor): Extension<Actor>,
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
-    // By what comes, and not by what is said of it: a digest that is overlooked would go back to another version.
-    let body = match request.body().is_end_stream() {
-        true => serde_json::Map::new(),
-        false => json_object(request).await?,
-    };
+    let body = optional_json_object(request).await?;
     let mut faults = Vec::new();
     let mut digest = None;
     for (member, value) in &body {
@@ -123,7 +129,7 @@ async fn rollback(
     if !faults.is_empty() {
         return Err(Refusal::invalid(faults));
     }
-    carry_out(control, name, Act::Rollback(digest)).await
+    carry_out(control, actor, name, Act::Rollback(digest)).await
 }
 
 fn is_start_of_digest(text: &str) -> bool {
@@ -132,18 +138,43 @@ fn is_start_of_digest(text: &str) -> bool {
 
 async fn carry_out(
     control: Control,
+    actor: Actor,
     name: Result<Path<String>, PathRejection>,
     act: Act,
 ) -> Result<Json<Value>, Refusal> {
     let Ok(Path(policy)) = name else { return Err(unknown("")) };
     let asked = policy.clone();
-    let Ok(_permit) = control.waiting.try_acquire() else {
+    let Ok(permit) = control.waiting.clone().try_acquire_owned() else {
         let detail = "Other changes of plugins are under way; try again when they are done.";
         return Err(Refusal::new(503, "busy", "Busy", detail).retry_after(1));
     };
-    let plugins = control.plugins.clone();
-    apart(move || plugins.act(&asked, act)).await?.map(Json).map_err(|error| match error {
-        ActError::Unknown => unknown(&policy),
+    let action = match act {
+        Act::Reload => "plugin.reloaded",
+        Act::Rollback(_) => "plugin.rolled_back",
+        Act::Disable => "plugin.disabled",
+        Act::Enable => "plugin.enabled",
+    };
+    // What nobody waits for any more is done to its end, and so is what is noted of it.
+    let done = tokio::spawn(async move {
+        let _permit = permit;
+        let note = Note::new(actor.who(), action, control.clock.now()).on(&policy);
+        let begun = audit::begin(&*control.audit, note).await.map_err(|error| Refusal::failed(&error))?;
+        let plugins = control.plugins.clone();
+        let acted = apart(move || plugins.act(&asked, act)).await;
+        let outcome = match &acted {
+            Ok(Ok(shown)) => Ok(json!({ "state": shown["state"], "digest": shown["digest"] })),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it was cut off".to_owned()),
+        };
+        begun.end(&*control.audit, control.clock.now(), outcome).await;
+        acted?.map(Json).map_err(|error| refused(error, &policy))
+    });
+    done.await.map_err(|error| Refusal::failed(&error))?
+}
+
+fn refused(error: ActError, policy: &str) -> Refusal {
+    match error {
+        ActError::Unknown => unknown(policy),
         ActError::NoVersion(sentence) => {
             Refusal::new(409, "no_earlier_version", "No version to go back to", format!("{sentence}."))
         }
@@ -152,7 +183,7 @@ async fn carry_out(
             Refusal::refused("plugin_refused", "The component was refused", faults)
         }
         ActError::Failed(error) => Refusal::failed(&*error),
-    })
+    }
 }
 
 fn unknown(policy: &str) -> Refusal {

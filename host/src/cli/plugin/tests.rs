@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, middleware};
 use clap::Parser;
 
 use super::*;
-use crate::api::{Act, ActError, PluginControl, plugin_routes};
+use crate::api::tests::Running;
+use crate::api::{Act, ActError, Actor, By, PluginControl, plugin_routes};
 use crate::problem::Problem;
 
 const DIGEST: &str = "3f2a41c09b7d5e6f3f2a41c09b7d5e6f3f2a41c09b7d5e6f3f2a41c09b7d5e6f";
@@ -93,10 +94,16 @@ async fn worded(response: Response) -> Response {
 /// The routes as they are, over a [`Stage`]; ends with the runtime of its test.
 async fn start() -> (SocketAddr, Arc<Stage>) {
     let stage = Arc::new(Stage::default());
-    let router = plugin_routes(stage.clone()).layer(middleware::map_response(worded));
+    let api = Running::start().await;
+    let admin = Actor { by: By::SuperAdmin, address: None };
+    let router = plugin_routes(stage.clone(), Arc::new(api.audit.clone()), api.clock.clone());
+    let router = router.layer(Extension(admin)).layer(middleware::map_response(worded));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { crate::api::serve(listener, router, std::future::pending()).await });
+    tokio::spawn(async move {
+        let _api = api;
+        crate::api::serve(listener, router, std::future::pending()).await
+    });
     (address, stage)
 }
 

@@ -9,7 +9,7 @@ use crate::config::form::{Fault, name, shown, words};
 use crate::config::problem::Place;
 use crate::config::read::{Entry, Table};
 use crate::config::resolve::{Names, chain, policy, reference, route};
-use crate::config::{Assertion, Pillar};
+use crate::config::{Assertion, OWN, Pillar};
 
 /// Paths that the gateway answers itself; no pillar may lie at or below one of them.
 const OWN_PATHS: [&str; 15] = [
@@ -49,6 +49,9 @@ fn pillar(
 ) -> Option<Pillar> {
     let Entry { name: pillar, mut table } = entry;
     let valid_name = name(pillar).ok();
+    if pillar == OWN {
+        table.problem("is the gateway's own API, whose policies stand in [api]; choose another name");
+    }
     let prefix = table.text("prefix", &format!("/v1/{pillar}"), self::prefix);
     if let Some(prefix) = &prefix {
         claim(&table, pillar, prefix, prefixes);
@@ -162,6 +165,10 @@ fn prefix(text: &str) -> Result<String, Fault> {
 fn scope(text: &str) -> Result<String, Fault> {
     match text {
         "*" => Err(Fault::from("must be one scope, not all of them; write for example \"connect\"")),
+        managing if crate::config::MANAGEMENT_SCOPES.contains(&managing) => Err(Fault::from(format!(
+            "`{managing}` is for managing the gateway and opens no pillar; write for example \"connect\""
+        ))),
+        OWN => Err(Fault::from("is held by every key, so it would open the pillar to all; choose another scope")),
         one => policy::scope(one),
     }
 }

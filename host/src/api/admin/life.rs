@@ -1,0 +1,177 @@
+//! What happens to a key after it was issued, over HTTP, on both listeners: rotated, scoped, revoked.
+//!
+//! The words in front of the handlers are those of the public document.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::{Extension, Json};
+
+use super::AdminState;
+use super::keys::{beyond, described, find, no_such_key};
+use super::order::{Known, read_scopes};
+use crate::api::actor::insufficient_role;
+use crate::api::fields::Fields;
+use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
+use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
+use crate::credential::{IssueError, Rotation};
+use crate::key::{Bounds, Kept, StoreError, Unchangeable};
+
+/// For how long the secret before works on, where nothing else is said.
+const OVERLAP: u64 = 86_400;
+/// The longest that can be asked for: 30 days.
+const LONGEST_OVERLAP: u64 = 30 * 86_400;
+/// The fields of an order for a rotation.
+pub(in crate::api) const FIELDS: [&str; 2] = ["overlap", "force"];
+
+/// Give a key another secret
+///
+/// It keeps its id, limits and usage. The present secret works on for `overlap` seconds, and both are one key meanwhile. Without a body
+/// it is as if there were none of its fields. The new secret is in this answer, and never again.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    operation_id = "keys.rotate",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    request_body(content = RotationOrder, example = json!({"overlap": 3600})),
+    responses((status = 200, description = "The key, with its new secret.", body = KeyIssued, example = KeyIssued::rotated_example)),
+)]
+pub(in crate::api) async fn rotate(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<KeyIssued>, Refusal> {
+    let (kept, within) = changeable(&state, &actor, id).await?;
+    let body = optional_json_object(request).await?;
+    let mut fields = Fields::of(&body, &FIELDS);
+    let overlap = fields.number("overlap", LONGEST_OVERLAP).unwrap_or(OVERLAP);
+    let force = fields.flag("force");
+    if !fields.faults.is_empty() {
+        return Err(Refusal::invalid(fields.faults));
+    }
+    // Whoever has the new secret has all that the key may do.
+    actor.may_give(&kept.key.scopes())?;
+    let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within };
+    let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
+    let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
+    let orgs = state.orgs(&actor).await?;
+    let key = KeyShown::of(&issued.kept, &orgs, state.clock.now());
+    Ok(Json(KeyIssued { key, secret: issued.secret.reveal().to_owned() }))
+}
+
+/// Give a key other scopes
+///
+/// The whole new set. A key can narrow itself, and give no other one what it does not hold.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}/scope",
+    operation_id = "keys.scope",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    request_body(content = ScopeOrder, example = json!({"scopes": ["connect"]})),
+    responses((status = 200, description = "The key, as it is now.", body = KeyShown, example = KeyShown::example)),
+)]
+pub(in crate::api) async fn scope(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<KeyShown>, Refusal> {
+    let (kept, within) = changeable(&state, &actor, id).await?;
+    let body = json_object(request).await?;
+    let (scopes, bounds) = ((state.scopes)(), actor.bounds());
+    let known = Known { scopes: &scopes, now: state.clock.now(), bounds: bounds.as_ref() };
+    let (scopes, too_much) = read_scopes(&body, known);
+    let scopes = scopes.map_err(Refusal::invalid)?;
+    if !too_much.is_empty() {
+        return Err(beyond(too_much));
+    }
+    actor.may_give(&scopes)?;
+    let scoped = state.desks.issuer.scope(kept.key.id, scopes, within, actor.who()).await;
+    let kept = scoped.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
+    described(&state, &actor, &kept).await
+}
+
+/// Revoke a key
+///
+/// No call passes with it from then on. For good, and the same answer again. A key can revoke itself, and others that reach no further.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    operation_id = "keys.revoke",
+    tag = "keys",
+    params(("id" = String, Path, description = "The id of the key.", example = "key_01m5k3v0q8f7c2d9x4e6t1r5yb")),
+    responses((status = 200, description = "The key, as it is now.", body = KeyShown, example = revoked_example)),
+)]
+pub(in crate::api) async fn revoke(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<KeyShown>, Refusal> {
+    let (kept, _) = changeable(&state, &actor, id).await?;
+    let revoked = state.desks.issuer.revoke(kept.key.id, actor.who()).await;
+    let kept = revoked.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
+    described(&state, &actor, &kept).await
+}
+
+/// The key with this id, where whoever asks may change it; and the bounds within which it must be for that also when it comes
+/// to it.
+async fn changeable(
+    state: &AdminState,
+    actor: &Actor,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(Kept, Option<Bounds>), Refusal> {
+    let extent = actor.may(Action::WriteKeys)?;
+    let kept = find(state, actor, id).await?;
+    if extent == Extent::Own && kept.maker.as_deref() != actor.id().as_deref() {
+        let detail = "A member changes only the keys that its own token made.";
+        return Err(insufficient_role(detail));
+    }
+    let within = match &actor.by {
+        // Any key may change itself, and no other one that reaches further.
+        By::Key(key) if key.id != kept.key.id => actor.bounds(),
+        _ => None,
+    };
+    if within.as_ref().is_some_and(|bounds| !bounds.hold(&kept.key.terms, &kept.key.scopes())) {
+        return Err(beyond(Vec::new()));
+    }
+    Ok((kept, within))
+}
+
+fn not_issued(error: IssueError) -> Refusal {
+    match error {
+        IssueError::Store(error) => refused(&error),
+        error => Refusal::failed(&error),
+    }
+}
+
+/// Why a key was not changed.
+pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
+    let StoreError::Unchangeable(why) = error else { return Refusal::failed(error) };
+    match why {
+        Unchangeable::Revoked => {
+            Refusal::new(409, "key_not_active", "The key is not active", "The key is revoked, and stays so.")
+        }
+        Unchangeable::Expired => {
+            Refusal::new(409, "key_not_active", "The key is not active", "The key has expired; issue another one.")
+        }
+        Unchangeable::RotationInProgress { until } => Refusal::new(
+            409,
+            "rotation_in_progress",
+            "A rotation is in progress",
+            format!("The secret before the present one works until {until}; `force` ends it at once."),
+        )
+        .with("until", until.to_string()),
+        Unchangeable::BeyondBounds => beyond(Vec::new()),
+    }
+}
+
+fn revoked_example() -> serde_json::Value {
+    let mut revoked = KeyShown::example();
+    revoked["status"] = "revoked".into();
+    revoked["revoked_at"] = "2026-11-22T10:00:00.000Z".into();
+    revoked
+}

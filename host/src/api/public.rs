@@ -1,0 +1,172 @@
+//! The gateway's own API for clients, on the control runtime: what the workers hand in through [`crate::inner`].
+//!
+//! Whoever comes here has passed the policies, the guard and the limits. A key that asks is an [`Actor`] like any other: what
+//! it may, and which things are there for it, the handlers say that it shares with the admin API.
+
+mod document;
+mod errors;
+mod me;
+mod usage;
+mod yaml;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRef, Request};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, patch, post};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tower_service::Service;
+
+use self::document::Rendered;
+use super::admin::{AdminState, keys, life};
+use super::{Actor, By, Refusal, worded};
+use crate::id::RequestId;
+use crate::inner::{self, Ask, Asker};
+use crate::snapshot::own::ENDPOINTS;
+use crate::usage::UsageStore;
+use crate::worker::Gateway;
+
+/// Requests that are worked on at once.
+const AT_ONCE: usize = 64;
+/// The most bytes of an answer.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// What the API works on; clones are cheap.
+#[derive(Clone)]
+pub struct PublicState {
+    admin: AdminState,
+    usage: Arc<dyn UsageStore>,
+    gateway: Arc<Gateway>,
+    rendered: Arc<Rendered>,
+}
+
+impl PublicState {
+    /// An API over the same as the admin API, and over usage and a gateway.
+    pub fn new(admin: AdminState, usage: Arc<dyn UsageStore>, gateway: Arc<Gateway>) -> Self {
+        Self { admin, usage, gateway, rendered: Arc::default() }
+    }
+}
+
+impl FromRef<PublicState> for AdminState {
+    fn from_ref(state: &PublicState) -> Self {
+        state.admin.clone()
+    }
+}
+
+impl fmt::Debug for PublicState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublicState")
+    }
+}
+
+/// The handler of each operation, in the order of [`ENDPOINTS`].
+fn handlers() -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
+    [
+        get(me::me),
+        get(me::me),
+        by_key(get(usage::month)),
+        by_key(get(usage::history)),
+        by_key(get(keys::list)),
+        by_key(post(keys::issue)),
+        by_key(get(keys::show)),
+        by_key(delete(life::revoke)),
+        by_key(post(life::rotate)),
+        by_key(patch(life::scope)),
+        get(document::json),
+        get(document::yaml),
+    ]
+}
+
+/// What manages things of an org, for keys of it only.
+fn by_key(handler: MethodRouter<PublicState>) -> MethodRouter<PublicState> {
+    handler.route_layer(middleware::from_fn(check_key))
+}
+
+async fn check_key(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Actor>() {
+        Some(_) => next.run(request).await,
+        None => key_needed().into_response(),
+    }
+}
+
+/// The API.
+pub fn public_router(state: PublicState) -> Router {
+    let routes = ENDPOINTS.iter().zip(handlers());
+    let router = routes.fold(Router::new(), |router, (endpoint, handler)| router.route(&endpoint.path(), handler));
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(dress))
+        .with_state(state)
+}
+
+/// Answers what workers ask, until the last of them is gone. Dropped, it drops what it was at.
+pub async fn answer(mut asked: mpsc::Receiver<Ask>, router: Router) {
+    let mut under_way = JoinSet::new();
+    loop {
+        tokio::select! {
+            ask = asked.recv(), if under_way.len() < AT_ONCE => match ask {
+                Some(ask) => drop(under_way.spawn(one(router.clone(), ask))),
+                None => break,
+            },
+            // A handler that panicked has said so on its own, and whoever asked it learns that nothing comes.
+            Some(_) = under_way.join_next() => {}
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+async fn one(mut router: Router, ask: Ask) {
+    let (request, reply) = ask.open();
+    // Given up while it waited: nothing has to be done that nobody hears of.
+    if reply.is_unwanted() {
+        return;
+    }
+    let Ok(response) = router.call(request.map(Body::from)).await;
+    let (parts, body) = response.into_parts();
+    match to_bytes(body, LARGEST_ANSWER).await {
+        Ok(bytes) => reply.send(Response::from_parts(parts, bytes)),
+        Err(error) => tracing::error!("an answer of the gateway's own API is too large: {error}"),
+    }
+}
+
+/// Says to the handlers which key asks, and gives the answer what all answers have.
+async fn dress(mut request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().copied();
+    if let Some(Asker::Key(key)) = request.extensions().get::<Asker>() {
+        let address = request.extensions().get::<inner::From>().map(|from| from.0);
+        let actor = Actor { by: By::Key(key.clone()), address };
+        request.extensions_mut().insert(actor);
+    }
+    let mut response = worded(next.run(request).await, id);
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn not_found() -> Refusal {
+    Refusal::new(404, "not_found", "Not found", "There is nothing at this path.")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    let path = uri.path();
+    let detail = format!("`{path}` does not know {method}; `Allow` says what it knows.");
+    Refusal::new(405, "method_not_allowed", "Method not allowed", detail)
+}
+
+/// The guard has let somebody in whom a policy vouched for, and who has no key.
+fn key_needed() -> Refusal {
+    let detail = "This manages the things of a key's org; call it with a key of the gateway.";
+    Refusal::new(403, "key_needed", "A key is needed", detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Every refusal that the API can answer with, as it is really written: what its documentation shows.
+//!
+//! Which of them an operation can come to follows from what it needs, what it takes and where it lies.
+
+use http::HeaderValue;
+use serde_json::Value;
+
+use super::key_needed;
+use crate::api::admin::{keys, life};
+use crate::api::{Refusal, body};
+use crate::body::Body;
+use crate::clock::Millis;
+use crate::denial::{Denial, Throttle};
+use crate::inner::LARGEST_BODY;
+use crate::key::{StoreError, Unchangeable};
+use crate::problem::Fault;
+use crate::respond;
+use crate::snapshot::own::{Endpoint, Needs};
+
+/// One refusal.
+pub(super) struct Told {
+    /// Its status.
+    pub(super) status: u16,
+    /// Its code.
+    pub(super) code: String,
+    /// The whole document.
+    pub(super) document: Value,
+}
+
+/// The id that examples have.
+const REQUEST: &str = "req_01m5k3v0q8f7c2d9x4e6t1r5yc";
+
+/// All that an operation can be refused with, by status.
+pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
+    let mut told: Vec<Told> = always().iter().map(denied).collect();
+    if endpoint.needs != Needs::Nothing {
+        told.extend(without_key().iter().map(denied));
+        told.push(refused(&Refusal::store_unavailable()));
+    }
+    if let Some(scope) = endpoint.needs.management().first() {
+        told.push(denied(&Denial::InsufficientScope { scope: scope.name().to_owned() }));
+        told.push(refused(&key_needed()));
+    }
+    if endpoint.below.contains('{') {
+        told.push(refused(&keys::no_such_key()));
+    }
+    let pointer = |place: &str, detail: &str| Fault::at(place, detail);
+    let unchangeable = |why| refused(&life::refused(&StoreError::Unchangeable(why)));
+    let beyond = |place: &str| keys::beyond(vec![pointer(place, "Your key does not have the scope `pay`.")]);
+    match endpoint.name {
+        "keys.issue" => {
+            let faults = vec![
+                pointer("/name", "Give a name of 1 to 100 characters, without control characters or spaces around it."),
+                pointer("/scopes/1", "There is no such scope; did you mean `connect`?"),
+                pointer("/org", keys::NO_SUCH_ORG),
+            ];
+            told.push(refused(&Refusal::invalid(faults)));
+            told.push(refused(&beyond("/scopes/0")));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "keys.revoke" => told.push(refused(&keys::beyond(Vec::new()))),
+        "keys.rotate" => {
+            let fault = pointer("/overlap", "This must be a whole number from 0 to 2592000.");
+            told.push(refused(&Refusal::invalid(vec![fault])));
+            told.push(refused(&keys::beyond(Vec::new())));
+            told.push(unchangeable(Unchangeable::Revoked));
+            told.push(unchangeable(Unchangeable::RotationInProgress { until: Millis(1_795_392_000_000) }));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "keys.scope" => {
+            let fault = pointer("/scopes/0", "There is no such scope; did you mean `connect`?");
+            told.push(refused(&Refusal::invalid(vec![fault])));
+            told.push(refused(&beyond("/scopes/0")));
+            told.push(unchangeable(Unchangeable::Revoked));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "keys.list" => told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")]))),
+        "usage" => told.push(refused(&Refusal::invalid(vec![Fault::of("month", "Give a month such as 2026-11.")]))),
+        _ => {}
+    }
+    told.sort_by(|one, other| (one.status, &one.code).cmp(&(other.status, &other.code)));
+    told
+}
+
+/// Whoever asks, whatever for.
+fn always() -> Vec<Denial> {
+    vec![
+        Denial::MalformedRequest("its Host is not a host".into()),
+        Denial::RequestBodyStalled,
+        Denial::RequestBodyTooLarge { limit: LARGEST_BODY as u32 },
+        Denial::RateLimited(throttle(1)),
+        Denial::QuotaExceeded(throttle(777_600)),
+        Denial::PolicyUnavailable { policy: "key-auth".to_owned(), again: 1 },
+        Denial::MeteringUnavailable,
+        Denial::GatewayBusy,
+        Denial::GatewayTimedOut,
+    ]
+}
+
+fn without_key() -> Vec<Denial> {
+    vec![
+        Denial::MissingAuthorization,
+        Denial::InvalidTokenShape,
+        Denial::InvalidApiKey,
+        Denial::KeyRevoked,
+        Denial::KeyExpired,
+        Denial::AddressNotAllowed,
+    ]
+}
+
+fn throttle(retry_after: u32) -> Throttle {
+    Throttle {
+        retry_after,
+        policy: HeaderValue::from_static("\"sec\";q=100;w=1"),
+        state: HeaderValue::from_static("\"sec\";r=0;t=1"),
+    }
+}
+
+fn denied(denial: &Denial) -> Told {
+    let response = respond::to(denial, REQUEST);
+    let status = response.status().as_u16();
+    let Body::Whole(Some(bytes)) = response.into_body() else { unreachable!("refusals are whole documents") };
+    let document = serde_json::from_slice(&bytes).expect("refusals are JSON");
+    Told { status, code: denial.code().to_owned(), document }
+}
+
+fn refused(refusal: &Refusal) -> Told {
+    let problem = refusal.problem().clone().instance(REQUEST);
+    let document =
+        serde_json::to_value(&problem).expect("a document of strings, numbers and JSON values can be written");
+    Told { status: problem.status, code: problem.code.into_owned(), document }
+}

@@ -1,0 +1,33 @@
+//! Keys that were made elsewhere: their secrets come in, and go on working here.
+
+use std::sync::Arc;
+
+use super::issue::to_the_end;
+use super::{IssueError, Issuer, NewKey};
+use crate::audit::{Note, Who};
+use crate::id::KeyId;
+use crate::key::{Kept, Secret};
+
+impl Issuer {
+    /// The key that has this secret already.
+    pub fn owner_of(&self, secret: &Secret) -> Option<KeyId> {
+        self.ring.owner(secret.reveal().as_bytes()).map(|key| key.id)
+    }
+
+    /// Takes keys in with the secrets that they have: all of them, or none. When it returns, they are durable and every
+    /// worker knows them.
+    pub async fn import(self: &Arc<Self>, keys: Vec<(NewKey, Secret)>, who: Who) -> Result<Vec<Kept>, IssueError> {
+        let desk = self.clone();
+        to_the_end(async move {
+            let now = desk.clock.now();
+            let _settled = desk.ring.settled().await;
+            let digested = keys.into_iter().map(|(new, secret)| desk.digested(new, &secret, now));
+            let kept: Vec<Kept> = digested.collect::<Result<_, _>>()?;
+            desk.store.insert(kept.clone(), Note::new(who, "key.imported", now)).await?;
+            tracing::info!(keys = kept.len(), "imported keys");
+            let shared = |kept: Kept| Kept { key: desk.ring.add(kept.clone()), ..kept };
+            Ok(kept.into_iter().map(shared).collect())
+        })
+        .await
+    }
+}

@@ -1,0 +1,115 @@
+//! What happens at once: changes of one key, and changes of one that is not yet where requests look for it.
+
+use tokio::sync::Semaphore;
+
+use super::*;
+
+#[tokio::test]
+async fn rotating_scoping_and_revoking_at_once_end_revoked_in_memory_and_store() {
+    let desk = Desk::open().await;
+    for _ in 0..10 {
+        let issued = desk.issue(terms()).await;
+        let id = issued.kept.key.id;
+        let scopes = Scopes::new(["pay"]);
+        let (rotated, scoped, revoked) = tokio::join!(
+            desk.rotate(&issued, 60, false),
+            desk.issuer.scope(id, scopes, None, Who::gateway()),
+            desk.issuer.revoke(id, Who::gateway()),
+        );
+        assert!(revoked.unwrap().unwrap().key.revoked().is_some());
+        drop(scoped);
+        let secrets = [Some(&issued), rotated.as_ref().ok()];
+        assert!(secrets.into_iter().flatten().all(|issued| matches!(desk.resolve(issued), Credential::Revoked(_))));
+        let stored = desk.issuer.store.find(id).await.unwrap().unwrap();
+        assert!(stored.key.revoked().is_some());
+        assert_eq!(stored.key.scopes().as_str(), desk.issuer.find(id).await.unwrap().unwrap().key.scopes().as_str());
+    }
+}
+
+/// A store that answers about a new key late: it is durable already, and not yet in memory.
+#[derive(Debug)]
+struct Late {
+    store: Arc<dyn KeyStore>,
+    written: Semaphore,
+    answers: Semaphore,
+}
+
+impl KeyStore for Late {
+    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.store.insert(kept, note).await?;
+            self.written.add_permits(1);
+            self.answers.acquire().await.unwrap().forget();
+            Ok(())
+        })
+    }
+
+    fn find(&self, id: KeyId) -> Answer<'_, Option<Kept>> {
+        self.store.find(id)
+    }
+
+    fn find_by_digest(&self, digest: Digest) -> Answer<'_, Option<KeyId>> {
+        self.store.find_by_digest(digest)
+    }
+
+    fn change(&self, id: KeyId, change: Change, note: Note) -> Answer<'_, Option<Changed>> {
+        self.store.change(id, change, note)
+    }
+
+    fn redigest(&self, moves: Vec<Move>) -> Answer<'_, Vec<Move>> {
+        self.store.redigest(moves)
+    }
+
+    fn page(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Answer<'_, Page> {
+        self.store.page(org, after, limit)
+    }
+
+    fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
+        self.store.note_used(used)
+    }
+}
+
+/// Whoever lists keys can know of one before the workers do.
+#[tokio::test]
+async fn a_change_of_a_key_that_is_still_on_its_way_into_memory_holds() {
+    let desk = Desk::open().await;
+    let late = Late { store: desk.issuer.store.clone(), written: Semaphore::new(0), answers: Semaphore::new(0) };
+    let late = Arc::new(late);
+    let issuer = Arc::new(Issuer::open(late.clone(), desk.ring.clone(), desk.clock.clone()).await.unwrap());
+    for change in ["retire the pepper", "revoke", "scope", "rotate"] {
+        let (desk_of_one, desk_of_other) = (issuer.clone(), issuer.clone());
+        let issuing = tokio::spawn(async move { desk_of_one.issue(new(terms()), Who::gateway()).await });
+        late.written.acquire().await.unwrap().forget();
+        let listed = issuer.store.page(None, None, 100).await.unwrap();
+        let id = listed.keys.last().unwrap().key.id;
+        let peppers = desk.peppers.clone();
+        let mut changing = tokio::spawn(async move {
+            let rotation = Rotation { overlap: Duration::ZERO, force: false, within: None };
+            match change {
+                "revoke" => drop(desk_of_other.revoke(id, Who::gateway()).await.unwrap()),
+                "scope" => drop(desk_of_other.scope(id, Scopes::new(["pay"]), None, Who::gateway()).await.unwrap()),
+                "rotate" => drop(desk_of_other.rotate(id, rotation, Who::gateway()).await.unwrap()),
+                _ => {
+                    let version = peppers.rotate(Who::gateway()).await.unwrap();
+                    let refused = peppers.retire(version - 1, Who::gateway()).await;
+                    assert!(matches!(refused, Err(PepperError::Needed { .. })), "{refused:?}");
+                }
+            }
+        });
+        // It either waits for the key, or is done too early.
+        let _ = tokio::time::timeout(Duration::from_millis(100), &mut changing).await;
+        late.answers.add_permits(1);
+        let issued = issuing.await.unwrap().unwrap();
+        if !changing.is_finished() {
+            changing.await.unwrap();
+        }
+        let found = desk.resolve(&issued);
+        match change {
+            "revoke" => assert!(matches!(found, Credential::Revoked(_)), "{found:?}"),
+            "scope" => assert_eq!(found.valid().unwrap().scopes().as_str(), "pay"),
+            "rotate" => assert!(matches!(found, Credential::Expired(_)), "{found:?}"),
+            _ => assert!(found.valid().is_some(), "{found:?}"),
+        }
+        desk.clock.advance(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,143 @@
+//! What is bounded, and what happens at the bound.
+
+use std::path::Path;
+
+use super::machine::{Machine, PLACE, SETTINGS, Store, replay, usage, whole};
+use crate::config::WhenFull;
+use crate::usage::Counts;
+
+/// Calls begin and end until there is no room; the number of the next one.
+fn fill(machine: &mut Machine, first: u128) -> u128 {
+    for number in first..first + 1000 {
+        if !machine.begin(0, number) {
+            return number;
+        }
+        machine.end(0, 0, 0);
+        machine.sync();
+        machine.tidy();
+    }
+    panic!("there is always room");
+}
+
+/// Everything goes to the store, and what it has taken is free.
+fn settle(machine: &mut Machine) {
+    machine.drain(0);
+    machine.keep();
+    machine.flush();
+    machine.tidy();
+}
+
+#[test]
+fn without_a_store_calls_are_refused_at_the_bound_and_welcome_again_after_it() {
+    let mut machine = Machine::new();
+    let next = fill(&mut machine, 1);
+    let least = (SETTINGS.segments - 1) * SETTINGS.segment_size / 400;
+    assert!(next as usize > least, "{next} calls found room");
+    assert!(machine.is_refusing());
+    let of_worker = |path: &&std::path::PathBuf| path.starts_with(Path::new(PLACE).join("0"));
+    assert_eq!(machine.segments().iter().filter(of_worker).count(), SETTINGS.segments);
+    settle(&mut machine);
+    machine.drain(0);
+    assert!(!machine.is_refusing(), "whoever asks whether it is ready must learn that it is");
+    assert!(machine.begin(0, next));
+    let mut counted = Store::default();
+    replay(&machine.files, &mut counted);
+    assert_eq!(counted.rows.len() as u128, next);
+}
+
+#[test]
+fn a_call_that_was_let_in_has_room_for_its_end() {
+    for at_once in 1..6 {
+        let mut machine = Machine::new();
+        let mut number = 0;
+        'full: loop {
+            for _ in 0..at_once {
+                number += 1;
+                if !machine.begin(0, number) {
+                    break 'full;
+                }
+            }
+            (0..at_once).for_each(|_| machine.end(0, 0, 0));
+            machine.sync();
+            machine.tidy();
+        }
+        // Asserts that each is written.
+        while machine.under_way() > 0 {
+            machine.end(0, 0, 0);
+        }
+        assert_eq!(machine.figures().unwritten, 0);
+    }
+}
+
+#[test]
+fn a_long_call_holds_on_to_no_segment() {
+    let mut machine = Machine::new();
+    assert!(machine.begin(0, 1));
+    for number in 2..200 {
+        assert!(machine.begin(0, number), "no room for call {number}");
+        // The first one stays.
+        machine.end(0, 6, 0);
+        settle(&mut machine);
+    }
+    let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
+    let mut counted = Store::default().with(&crashed.store);
+    replay(&crashed.files, &mut counted);
+    assert_eq!(counted.rows.len(), 199);
+    assert_eq!(counted.rows[&1], Counts { calls: 1, ..Counts::default() });
+    assert_eq!(counted.rows[&77], whole(machine.names(), 77));
+}
+
+#[test]
+fn without_records_calls_go_on_where_the_configuration_says_so() {
+    let mut machine = Machine::with(WhenFull::Unmetered);
+    let next = fill_unmetered(&mut machine);
+    let (_, one) = usage(machine.names(), next);
+    assert_eq!(machine.admit(0, &one), Ok(()));
+    assert!(!machine.is_refusing());
+    let figures = machine.figures();
+    assert!(figures.unwritten > 0 && figures.stuck == 1, "{figures:?}");
+    // The sums of the worker know of them all.
+    settle(&mut machine);
+    assert_eq!(machine.store.rows[&next], whole(machine.names(), next));
+}
+
+fn fill_unmetered(machine: &mut Machine) -> u128 {
+    let mut number = 1;
+    while machine.begin(0, number) {
+        machine.end(0, 0, 0);
+        machine.sync();
+        machine.tidy();
+        number += 1;
+    }
+    machine.end(0, 0, number);
+    number
+}
+
+#[test]
+fn a_full_disk_is_a_state_that_ends() {
+    let mut machine = Machine::new();
+    let first = machine.segments().len();
+    // Enough for a part of a segment.
+    machine.files.space(Some(SETTINGS.segment_size / 2));
+    let number = fill(&mut machine, 1);
+    assert!(machine.is_refusing());
+    assert_eq!(machine.segments().len(), first);
+    machine.files.space(None);
+    machine.tidy();
+    machine.drain(0);
+    assert!(!machine.is_refusing());
+    assert!(machine.begin(0, number));
+    assert!(machine.segments().len() > first);
+}
+
+#[test]
+fn a_disk_that_makes_nothing_durable_refuses_calls_until_it_does() {
+    let mut machine = Machine::new();
+    assert!(machine.begin(0, 1));
+    machine.files.broken(true);
+    assert!(!machine.sync());
+    assert!(machine.is_refusing() && !machine.begin(0, 2));
+    machine.files.broken(false);
+    assert!(machine.sync());
+    assert!(!machine.is_refusing() && machine.begin(0, 2));
+}

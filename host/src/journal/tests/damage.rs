@@ -1,0 +1,148 @@
+//! What becomes of segments that are not as they were left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::files::Files;
+use super::super::{ASIDE, EPOCH, Earlier};
+use super::machine::{Machine, PLACE, SETTINGS, Store, replay, whole};
+use super::recording::Crashed;
+
+const CALLS: u128 = 12;
+
+/// After calls that nobody has kept, in several segments; the first of them.
+fn left() -> (Machine, PathBuf) {
+    let mut machine = Machine::new();
+    for number in 1..=CALLS {
+        assert!(machine.begin(0, number));
+        machine.end(0, 0, 0);
+        machine.sync();
+        machine.tidy();
+    }
+    let first = machine.segments().remove(0);
+    (machine, first)
+}
+
+/// What is counted, and what is begun anew on it; the files that are aside then.
+fn read(machine: &Machine) -> (Store, Vec<PathBuf>, u64) {
+    let mut counted = Store::default();
+    let earlier = replay(&machine.files, &mut counted);
+    let missing = earlier.lanes.iter().map(|(_, found)| found.missing).sum();
+    let (names, settings) = (Arc::default(), SETTINGS);
+    earlier.open(2, &settings, &names).unwrap();
+    let aside = Path::new(PLACE).join(ASIDE);
+    let paths = machine.files.paths().into_iter().filter(|path| path.starts_with(&aside)).collect();
+    (counted, paths, missing)
+}
+
+fn assert_whole(machine: &Machine, counted: &Store) {
+    for (number, sums) in &counted.rows {
+        assert!(
+            *sums == whole(machine.names(), *number) || sums.statuses == Default::default(),
+            "call {number}: {sums:?}"
+        );
+        assert_eq!(sums.calls, 1, "call {number}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_segment_counts_nothing_twice() {
+    let (machine, first) = left();
+    let copy = machine.files.create(&first.with_file_name("00000077.seg")).unwrap();
+    copy.write_at(&machine.files.read(&first).unwrap(), 0).unwrap();
+    let (counted, aside, missing) = read(&machine);
+    assert_eq!((counted.rows.len() as u128, missing), (CALLS, 0));
+    assert_whole(&machine, &counted);
+    assert_eq!(aside, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn foreign_bytes_cost_the_records_that_they_lie_on_and_the_segment_is_kept() {
+    let (machine, first) = left();
+    machine.files.change(&first, |bytes| bytes[300..500].fill(0xa7));
+    let bytes = machine.files.read(&first).unwrap();
+    let (counted, aside, missing) = read(&machine);
+    assert!((1..=3).contains(&missing), "{missing}");
+    assert!(counted.rows.len() as u128 >= CALLS - 2);
+    assert_whole(&machine, &counted);
+    assert_eq!(aside.len(), 1);
+    assert_eq!(machine.files.read(&aside[0]).unwrap(), bytes);
+}
+
+#[test]
+fn a_segment_that_is_cut_short_counts_as_far_as_it_goes_and_is_kept() {
+    for length in [0, 30, 64, 500] {
+        let (machine, first) = left();
+        machine.files.change(&first, |bytes| bytes.truncate(length));
+        let (counted, aside, missing) = read(&machine);
+        assert!(missing > 0 && (counted.rows.len() as u128) < CALLS);
+        assert_whole(&machine, &counted);
+        assert_eq!(aside.len(), 1, "{length}");
+    }
+}
+
+#[test]
+fn whole_records_under_a_damaged_head_count() {
+    let (machine, first) = left();
+    machine.files.change(&first, |bytes| bytes[3] ^= 1);
+    let (counted, aside, missing) = read(&machine);
+    assert_eq!((counted.rows.len() as u128, missing, aside.len()), (CALLS, 0, 1));
+    assert_whole(&machine, &counted);
+}
+
+#[test]
+fn a_segment_of_another_version_is_kept_as_it_is() {
+    let (machine, first) = left();
+    machine.files.change(&first, |bytes| {
+        bytes[8] = 2;
+        let sum = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    });
+    let (counted, aside, missing) = read(&machine);
+    assert!(missing > 0 && (counted.rows.len() as u128) < CALLS);
+    assert_eq!(aside.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_read_ends_the_start_with_a_sentence() {
+    let (machine, _) = left();
+    machine.files.make_directory(&Path::new(PLACE).join("1/00000000.seg")).unwrap();
+    machine.files.remove(&Path::new(PLACE).join("1/00000000.seg")).unwrap();
+    let error = Earlier::read_from(Arc::new(machine.files.clone()), Path::new(PLACE), &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the journal: cannot read /journal/1/00000000.seg; make it readable for this user, or move it away to start without \
+         the calls that only it knows of"
+    );
+}
+
+#[test]
+fn an_epoch_is_never_used_twice_though_its_file_is_gone_or_damaged() {
+    let (machine, _) = left();
+    let epoch = Path::new(PLACE).join(EPOCH);
+    assert_eq!(machine.files.read(&epoch).unwrap(), b"1\n");
+    for (damage, expected) in [(b"?".as_slice(), "2\n"), (b"41\n", "42\n"), (b"", "43\n")] {
+        machine.files.change(&epoch, |bytes| *bytes = damage.to_vec());
+        let mut counted = Store::default();
+        // What is in the segments and in the marks says so too; after the second start, only the marks do.
+        counted.marks.insert(1, if expected == "43\n" { (42, 0, 0) } else { (1, 0, 0) });
+        let earlier = replay(&machine.files, &mut counted);
+        earlier.open(2, &SETTINGS, &Arc::default()).unwrap();
+        assert_eq!(machine.files.read(&epoch).unwrap(), expected.as_bytes());
+    }
+}
+
+#[test]
+fn fewer_workers_and_other_sizes_lose_nothing() {
+    let mut machine = Machine::new();
+    for number in 1..=8 {
+        assert!(machine.begin(number as usize % 2, number));
+        machine.end(number as usize % 2, 0, 0);
+    }
+    let log = machine.files.log();
+    let crashed = machine.files.crashed(&machine.before, &log, |most| most);
+    let next = Machine::on(Crashed { files: crashed.files, store: Vec::new() }, Store::default(), 1);
+    assert_eq!(next.store.rows.len(), 8);
+    let lanes: Vec<_> = next.segments().iter().map(|path| path.parent().unwrap().to_owned()).collect();
+    assert!(!lanes.contains(&Path::new(PLACE).join("1")), "segments of a worker that is no more stay");
+}

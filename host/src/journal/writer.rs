@@ -1,0 +1,228 @@
+//! A worker's end of the journal: writes down that a call began, and how it ended.
+//!
+//! Belongs to one thread; never waits, for a file, a lock or anybody. A call that was written down when it began has room for its
+//! end, whatever happens meanwhile: that room is set apart with the beginning.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustc_hash::FxBuildHasher;
+
+use super::calls::{Calls, Ticket};
+use super::lane::{Left, Sheet, WorkerEnds};
+use super::record::{self, Call, Ended, Label};
+use super::segment;
+use crate::config::WhenFull;
+use crate::usage::{Mark, Names, Pillar, Route, Usage};
+
+/// Calls that are written down once more in one go, at most: it takes a tenth of a microsecond each.
+const CARRIED: usize = 20_000;
+
+/// There is no place to write down another call, and the configuration says that there have to be records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// One worker's journal.
+pub struct Writer {
+    ends: WorkerEnds,
+    epoch: u64,
+    sequence: u64,
+    bytes: u64,
+    when_full: WhenFull,
+    sheet: Option<Sheet>,
+    /// Where the next record goes in the sheet.
+    at: usize,
+    next: Option<Sheet>,
+    calls: Calls,
+    /// Bytes that are set apart for the ends of calls.
+    owed: usize,
+    /// The largest record that was ever thought of: as much may be left over at the end of a segment.
+    longest: usize,
+    names: Arc<Names>,
+    labels: Vec<Label>,
+    numbers: HashMap<(Pillar, Route), u32, FxBuildHasher>,
+    buffer: Vec<u8>,
+    marked: (u64, u64),
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, sequence, .. } = self;
+        f.debug_struct("Writer").field("epoch", epoch).field("sequence", sequence).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(super) fn new(ends: WorkerEnds, epoch: u64, when_full: WhenFull, names: Arc<Names>) -> Self {
+        Self {
+            ends,
+            epoch,
+            sequence: 0,
+            bytes: 0,
+            when_full,
+            sheet: None,
+            at: segment::HEAD,
+            next: None,
+            calls: Calls::default(),
+            owed: 0,
+            longest: 0,
+            names,
+            labels: Vec::new(),
+            numbers: HashMap::default(),
+            buffer: Vec::with_capacity(512),
+            marked: (0, 0),
+        }
+    }
+
+    /// Whether a call may go on to its upstream. What is written down next has room, if nothing else is between.
+    ///
+    /// # Errors
+    /// When it must not, since it could not be written down.
+    pub fn admit(&mut self, pillar: Pillar, route: Route) -> Result<(), Full> {
+        let label = self.label(pillar, route);
+        let size = self.size_of(label);
+        let fits = self.fits(size);
+        self.tell_full(!fits);
+        let can = fits && !self.ends.lane.failing.load(Ordering::Relaxed);
+        if can || self.when_full == WhenFull::Unmetered { Ok(()) } else { Err(Full) }
+    }
+
+    /// A call begins. `None` where that could not be written down.
+    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Option<Ticket> {
+        let label = self.label(pillar, route);
+        let size = self.size_of(label);
+        if !self.fits(size) || !self.put(call, label, None) {
+            self.miss();
+            return None;
+        }
+        self.owed += self.labels[label as usize].close_size();
+        Some(self.calls.begin(*call, label, self.sequence))
+    }
+
+    /// A call ended; without a ticket, one whose beginning was not written down.
+    pub fn close(&mut self, ticket: Option<Ticket>, call: &Call, usage: &Usage<'_>) {
+        let label = self.label(usage.pillar, usage.route);
+        let has_room = match ticket {
+            Some(ticket) => {
+                let begun = self.calls.end(ticket);
+                self.owed -= self.labels[begun.label as usize].close_size();
+                true
+            }
+            None => self.fits(self.labels[label as usize].close_size()),
+        };
+        if !has_room || !self.put(call, label, Some(&Ended::of(usage))) {
+            self.miss();
+        }
+    }
+
+    /// How far it has come; `None` where that is as before. Belongs to the sums that were drained at this moment.
+    pub fn mark(&mut self) -> Option<Mark> {
+        self.carry();
+        // Whoever is refused may not come again to find that there is room.
+        if self.ends.lane.full.load(Ordering::Relaxed) {
+            let fits = self.fits(self.longest * 2);
+            self.tell_full(!fits);
+        }
+        let floor = self.calls.oldest().map_or(self.sequence, |oldest| oldest.sequence - 1);
+        if self.marked == (self.sequence, floor) {
+            return None;
+        }
+        self.marked = (self.sequence, floor);
+        Some(Mark { lane: self.ends.lane.number, epoch: self.epoch, sequence: self.sequence, floor })
+    }
+
+    /// Calls that are under way and written down.
+    pub fn pending(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Writes old calls that are still under way down once more, so that their segments become free.
+    fn carry(&mut self) {
+        let wanted = self.ends.lane.wanted.load(Ordering::Relaxed);
+        for _ in 0..CARRIED {
+            let Some(oldest) = self.calls.oldest().copied().filter(|oldest| oldest.sequence <= wanted) else { return };
+            if !self.fits(self.labels[oldest.label as usize].open_size()) || !self.put(&oldest.call, oldest.label, None)
+            {
+                return;
+            }
+            self.calls.renew_oldest(self.sequence);
+        }
+    }
+
+    /// Whether so many bytes have room beside all that is set apart.
+    fn fits(&mut self, bytes: usize) -> bool {
+        if self.next.is_none() {
+            self.next = self.ends.supply.try_recv().ok();
+        }
+        let here = self.sheet.as_ref().map_or(0, |sheet| sheet.size - self.at);
+        let there = self.next.as_ref().map_or(0, |next| next.size - segment::HEAD);
+        // No record lies in two segments: what is left over at the end of the first is no room.
+        let lost = if self.next.is_some() { self.longest } else { 0 };
+        self.owed + bytes + lost <= here + there
+    }
+
+    /// Writes one record; whether that was done.
+    fn put(&mut self, call: &Call, label: u32, end: Option<&Ended<'_>>) -> bool {
+        let label = &self.labels[label as usize];
+        record::encode(&mut self.buffer, (self.epoch, self.sequence + 1), call, label, end);
+        let length = self.buffer.len();
+        if self.sheet.as_ref().is_none_or(|sheet| sheet.size - self.at < length) && !self.turn() {
+            return false;
+        }
+        let Some(sheet) = &mut self.sheet else { return false };
+        if let Err(error) = sheet.pages.write(&self.buffer, self.at) {
+            tracing::error!("the journal cannot be written: {error}");
+            return false;
+        }
+        self.at += length;
+        self.sequence += 1;
+        self.bytes += length as u64;
+        self.ends.lane.bytes.store(self.bytes, Ordering::Relaxed);
+        // After the bytes: whoever reads this number syncs them.
+        self.ends.lane.written.store(self.sequence, Ordering::Release);
+        true
+    }
+
+    /// Goes on in the next segment; whether there is one.
+    fn turn(&mut self) -> bool {
+        let Some(next) = self.next.take().or_else(|| self.ends.supply.try_recv().ok()) else { return false };
+        if let Some(sheet) = self.sheet.replace(next) {
+            // Nobody takes it back only when the process is ending.
+            let _ = self.ends.left.send(Left { sheet, last: self.sequence });
+        }
+        self.at = segment::HEAD;
+        true
+    }
+
+    /// The most bytes of one call.
+    fn size_of(&self, label: u32) -> usize {
+        let label = &self.labels[label as usize];
+        label.open_size() + label.close_size()
+    }
+
+    fn label(&mut self, pillar: Pillar, route: Route) -> u32 {
+        if let Some(number) = self.numbers.get(&(pillar, route)) {
+            return *number;
+        }
+        let (pillar_name, route_name) = self.names.find(pillar, route);
+        let label = Label::new(&pillar_name, &route_name);
+        self.longest = self.longest.max(label.close_size());
+        self.labels.push(label);
+        // Two numbers of 16 bits each name them.
+        let number = u32::try_from(self.labels.len() - 1).expect("there are at most 2^32 pairs of names");
+        self.numbers.insert((pillar, route), number);
+        number
+    }
+
+    fn miss(&self) {
+        self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tell_full(&self, full: bool) {
+        if self.ends.lane.full.load(Ordering::Relaxed) != full {
+            self.ends.lane.full.store(full, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The store that keeps all keys, as whoever needs one sees it. Knows no database.
+
+use std::fmt;
+use std::pin::Pin;
+
+use super::{Change, Digest, Kept, Unchangeable};
+use crate::audit::{self, Note};
+use crate::clock::Millis;
+use crate::data;
+use crate::id::{KeyId, OrgId};
+
+/// What a store answers with, in its own time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why a store of keys did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed.
+    #[error("the store of keys cannot be read or written")]
+    Database(#[from] data::Failure),
+    /// The change cannot be noted, so it was not made.
+    #[error("the change of a key cannot be noted in the audit log")]
+    Audit(#[from] audit::StoreError),
+    /// A record is not one of ours.
+    #[error("the record of {id} in the store of keys is damaged; restore it from a backup")]
+    Damaged {
+        /// The id of the record.
+        id: KeyId,
+    },
+    /// An index names what is not there, or names it by something else than an id.
+    #[error("an index in the store of keys is damaged; restore it from a backup")]
+    DamagedIndex,
+    /// Two keys with one secret.
+    #[error("the store of keys has this secret already, as {id}")]
+    Taken {
+        /// The key that has it.
+        id: KeyId,
+    },
+    /// The key does not allow the change.
+    #[error(transparent)]
+    Unchangeable(#[from] Unchangeable),
+    /// The work was cut off: the gateway is stopping.
+    #[error("the store of keys is closing")]
+    Closing,
+}
+
+/// Some keys of a longer list.
+#[derive(Debug)]
+pub struct Page {
+    /// The keys, oldest first.
+    pub keys: Vec<Kept>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
+/// A key that was changed, or need not be.
+#[derive(Debug)]
+pub struct Changed {
+    /// As it was.
+    pub before: Kept,
+    /// As it is.
+    pub after: Kept,
+}
+
+/// The same secret under another pepper.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    /// Whose it is.
+    pub id: KeyId,
+    /// Its digest so far.
+    pub from: Digest,
+    /// Its digest from now on.
+    pub to: Digest,
+    /// The version of the pepper in that.
+    pub pepper: u32,
+}
+
+/// The store that keeps all keys. Durable before it answers; called on the control runtime only.
+///
+/// What changes a key is in the audit log together with the change, or neither is: the store adds to the note on what
+/// it was, whose that is, and how it was before and after.
+pub trait KeyStore: fmt::Debug + Send + Sync {
+    /// Keeps new keys: all of them, or none.
+    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()>;
+
+    /// The key with this id.
+    fn find(&self, id: KeyId) -> Answer<'_, Option<Kept>>;
+
+    /// The key with this secret.
+    fn find_by_digest(&self, digest: Digest) -> Answer<'_, Option<KeyId>>;
+
+    /// Changes a key. What changes nothing is not noted.
+    fn change(&self, id: KeyId, change: Change, note: Note) -> Answer<'_, Option<Changed>>;
+
+    /// Moves secrets to another pepper; which of them it did. Those that changed meanwhile stay as they are.
+    fn redigest(&self, moves: Vec<Move>) -> Answer<'_, Vec<Move>>;
+
+    /// At most `limit` keys after the key `after`: of one org, or of all.
+    fn page(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Answer<'_, Page>;
+
+    /// Notes when keys were last used.
+    fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()>;
+}
