@@ -129,7 +129,10 @@ fn a_slow_copy_is_never_loaded_by_half() {
     }
     drop(file);
     until("the whole file serves", || serving(&gateway) == "2.0.0");
-    assert_eq!(history(&gateway), ["shipped 2.0.0", "shipped 1.0.0"], "no half was even tried");
+    // A busy machine may hold the writer up for longer than a file has to be quiet: then a half was looked at, and refused.
+    let (refused, shipped): (Vec<_>, Vec<_>) =
+        history(&gateway).into_iter().partition(|line| line.starts_with("refused"));
+    assert_eq!(shipped, ["shipped 2.0.0", "shipped 1.0.0"], "{refused:?}");
 }
 
 #[test]
