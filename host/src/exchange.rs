@@ -203,7 +203,7 @@ impl Exchange<'_> {
         if pillar.is_own {
             meter.admit()?;
             let told = take(Takes::All)?;
-            meter.begin();
+            meter.begin()?;
             let asker = own::asker(principal, credential.valid());
             return self.own(routed, passed, asker, upload, (told, meter)).await;
         }
@@ -216,7 +216,7 @@ impl Exchange<'_> {
         };
         meter.admit()?;
         let told = take(Takes::All)?;
-        meter.begin();
+        meter.begin()?;
         meter.charge(Charges::of(&passed.decisions));
         let uploaded = match self.upload(&routed, passed, upload, upstream.response_timeout, meter).await {
             Ok(uploaded) => uploaded,

@@ -89,7 +89,7 @@ pub struct Figures {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Calls that were not written down, in whole or in part.
+    /// Calls whose end was not written down.
     pub unwritten: u64,
     /// Segments that hold something.
     pub segments: u64,

@@ -94,8 +94,14 @@ impl Meter {
     }
 
     /// Writes down that the call began: before the upstream is asked, and so before anybody can see anything of it.
-    pub fn begin(&mut self) {
-        self.with(|open| open.ticket = open.books.begin(&open.call, open.pillar, open.route));
+    ///
+    /// # Errors
+    /// The refusal, where that failed, and no call may go on without a record.
+    pub fn begin(&mut self) -> Result<(), Denial> {
+        let Some(open) = &mut self.0 else { return Ok(()) };
+        let begun = open.books.begin(&open.call, open.pillar, open.route);
+        open.ticket = begun.map_err(|_| Denial::MeteringUnavailable)?;
+        Ok(())
     }
 
     /// Position of the rule in the pillar.

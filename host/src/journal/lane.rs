@@ -18,10 +18,12 @@ pub(super) struct Lane {
     pub(super) written: AtomicU64,
     /// Bytes that were written. By the worker.
     pub(super) bytes: AtomicU64,
-    /// Calls that were not written down, in whole or in part. By the worker.
+    /// Calls whose end was not written down. By the worker.
     pub(super) unwritten: AtomicU64,
     /// Whether there is no room for another call. By the worker.
     pub(super) full: AtomicBool,
+    /// Whether the last try to write failed. By the worker.
+    pub(super) unwritable: AtomicBool,
     /// Last record that is durable. By the keeper.
     pub(super) synced: AtomicU64,
     /// Calls that began no later than this record are to be written down once more. By the keeper.
@@ -72,6 +74,6 @@ pub(super) fn lane(number: u32) -> (WorkerEnds, KeeperEnds) {
 impl Lane {
     /// Whether new calls find no place.
     pub(super) fn is_stuck(&self) -> bool {
-        self.full.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed)
+        [&self.full, &self.unwritable, &self.failing].iter().any(|cause| cause.load(Ordering::Relaxed))
     }
 }

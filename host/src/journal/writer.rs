@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,20 +86,23 @@ impl Writer {
         let size = self.size_of(label);
         let fits = self.fits(size);
         self.tell_full(!fits);
-        let can = fits && !self.ends.lane.failing.load(Ordering::Relaxed);
-        if can || self.when_full == WhenFull::Unmetered { Ok(()) } else { Err(Full) }
+        let lane = &self.ends.lane;
+        let fails = lane.failing.load(Ordering::Relaxed) || lane.unwritable.load(Ordering::Relaxed);
+        self.unless_refused((fits && !fails).then_some(())).map(drop)
     }
 
-    /// A call begins. `None` where that could not be written down.
-    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Option<Ticket> {
+    /// A call begins. `None` where that could not be written down, and need not be.
+    ///
+    /// # Errors
+    /// When the call must not go on, since its beginning could not be written down.
+    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Result<Option<Ticket>, Full> {
         let label = self.label(pillar, route);
         let size = self.size_of(label);
         if !self.fits(size) || !self.put(call, label, None) {
-            self.miss();
-            return None;
+            return self.unless_refused(None);
         }
         self.owed += self.labels[label as usize].close_size();
-        Some(self.calls.begin(*call, label, self.sequence))
+        Ok(Some(self.calls.begin(*call, label, self.sequence)))
     }
 
     /// A call ended; without a ticket, one whose beginning was not written down.
@@ -113,14 +117,17 @@ impl Writer {
             None => self.fits(self.labels[label as usize].close_size()),
         };
         if !has_room || !self.put(call, label, Some(&Ended::of(usage))) {
-            self.miss();
+            self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How far it has come; `None` where that is as before. Belongs to the sums that were drained at this moment.
     pub fn mark(&mut self) -> Option<Mark> {
+        // Whoever is refused may not come again to find that there is room, or that the disk writes again.
+        if self.ends.lane.unwritable.load(Ordering::Relaxed) {
+            self.try_again();
+        }
         self.carry();
-        // Whoever is refused may not come again to find that there is room.
         if self.ends.lane.full.load(Ordering::Relaxed) {
             let fits = self.fits(self.longest * 2);
             self.tell_full(!fits);
@@ -172,8 +179,8 @@ impl Writer {
             return false;
         }
         let Some(sheet) = &mut self.sheet else { return false };
-        if let Err(error) = sheet.pages.write(&self.buffer, self.at) {
-            tracing::error!("the journal cannot be written: {error}");
+        let written = sheet.pages.write(&self.buffer, self.at);
+        if !self.is_written(written) {
             return false;
         }
         self.at += length;
@@ -183,6 +190,33 @@ impl Writer {
         // After the bytes: whoever reads this number syncs them.
         self.ends.lane.written.store(self.sequence, Ordering::Release);
         true
+    }
+
+    /// Writes nothing of worth where the next record will be: what is there counts for nothing, as it is before the mark.
+    fn try_again(&mut self) {
+        if let Some(sheet) = &mut self.sheet {
+            let length = self.longest.min(sheet.size - self.at);
+            self.buffer.clear();
+            self.buffer.resize(length, 0);
+            let written = sheet.pages.write(&self.buffer, self.at);
+            self.is_written(written);
+        }
+    }
+
+    /// Notes whether the disk took what was written, and says so where that is news.
+    fn is_written(&self, written: io::Result<()>) -> bool {
+        let (lane, failed) = (&self.ends.lane, written.is_err());
+        if lane.unwritable.load(Ordering::Relaxed) != failed {
+            lane.unwritable.store(failed, Ordering::Relaxed);
+            match written {
+                Ok(()) => tracing::info!(worker = lane.number, "the journal can be written again"),
+                Err(error) => tracing::error!(
+                    worker = lane.number,
+                    "the journal cannot be written; look at the disk of the data directory: {error}"
+                ),
+            }
+        }
+        !failed
     }
 
     /// Goes on in the next segment; whether there is one.
@@ -216,8 +250,9 @@ impl Writer {
         number
     }
 
-    fn miss(&self) {
-        self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
+    /// Nothing may go on without a record, where the configuration says so.
+    fn unless_refused<T>(&self, record: Option<T>) -> Result<Option<T>, Full> {
+        if record.is_none() && self.when_full == WhenFull::Refuse { Err(Full) } else { Ok(record) }
     }
 
     fn tell_full(&self, full: bool) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::machine::{Machine, PLACE, SETTINGS, Store, replay, usage, whole};
 use crate::config::WhenFull;
+use crate::journal::Full;
 use crate::usage::Counts;
 
 /// Calls begin and end until there is no room; the number of the next one.
@@ -134,10 +135,50 @@ fn a_full_disk_is_a_state_that_ends() {
 fn a_disk_that_makes_nothing_durable_refuses_calls_until_it_does() {
     let mut machine = Machine::new();
     assert!(machine.begin(0, 1));
-    machine.files.broken(true);
+    machine.files.fail(|faults| faults.syncs = true);
     assert!(!machine.sync());
     assert!(machine.is_refusing() && !machine.begin(0, 2));
-    machine.files.broken(false);
+    machine.files.fail(|faults| faults.syncs = false);
     assert!(machine.sync());
     assert!(!machine.is_refusing() && machine.begin(0, 2));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_more_refuses_calls_until_it_does() {
+    let mut machine = Machine::new();
+    assert!(machine.begin(0, 1) && machine.begin(0, 2));
+    machine.files.fail(|faults| faults.overwrites = true);
+    // Nobody knows yet: the write itself must not go unnoticed.
+    let (_, one) = usage(machine.names(), 3);
+    assert_eq!(machine.admit(0, &one), Ok(()));
+    assert!(!machine.begin(0, 3), "a call went on without a record");
+    assert!(machine.is_refusing());
+    assert_eq!(machine.admit(0, &one), Err(Full));
+    machine.end(0, 0, 0);
+    assert_eq!(machine.figures().unwritten, 1, "a call is missed when it ends, and only then");
+    machine.drain(0);
+    assert!(machine.is_refusing(), "the disk is as it was");
+    machine.files.fail(|faults| faults.overwrites = false);
+    machine.drain(0);
+    assert!(!machine.is_refusing(), "nobody has to call to find out");
+    assert!(machine.begin(0, 3));
+    machine.end(0, 0, 0);
+    settle(&mut machine);
+    machine.end(0, 0, 0);
+    let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
+    let mut counted = Store::default().with(&crashed.store);
+    replay(&crashed.files, &mut counted);
+    assert_eq!(counted.rows.values().map(|sums| sums.calls).collect::<Vec<_>>(), [1, 1, 1]);
+    assert!(counted.rows.iter().all(|(number, sums)| *sums == whole(machine.names(), *number)));
+}
+
+#[test]
+fn without_records_calls_go_on_though_the_disk_takes_nothing_more() {
+    let mut machine = Machine::with(WhenFull::Unmetered);
+    assert!(machine.begin(0, 1));
+    machine.files.fail(|faults| faults.overwrites = true);
+    assert!(!machine.begin(0, 2));
+    let (_, one) = usage(machine.names(), 3);
+    assert_eq!(machine.admit(0, &one), Ok(()));
+    assert!(!machine.is_refusing());
 }

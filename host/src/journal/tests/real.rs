@@ -31,7 +31,7 @@ fn call(writer: &mut Writer, names: &Names, number: u128, ends: bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "never any room");
         std::thread::yield_now();
     }
-    let ticket = writer.open(&call, usage.pillar, usage.route);
+    let ticket = writer.open(&call, usage.pillar, usage.route).unwrap();
     if ends {
         writer.close(ticket, &call, &usage);
     }

@@ -37,8 +37,20 @@ struct State {
     log: Vec<Op>,
     /// Bytes that there is still space for, where there is an end to it.
     space: Option<usize>,
-    /// Whether nothing is made durable.
-    broken: bool,
+    faults: Faults,
+}
+
+/// What does not work.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Faults {
+    /// Nothing is made durable.
+    pub(super) syncs: bool,
+    /// Nothing is written over what is there.
+    pub(super) overwrites: bool,
+    /// No file can be written through memory.
+    pub(super) pages: bool,
+    /// The names in a directory are not made durable.
+    pub(super) directories: bool,
 }
 
 /// The files.
@@ -81,9 +93,9 @@ impl Recording {
         self.state().space = bytes;
     }
 
-    /// From now on nothing is made durable, or all of it is again.
-    pub(super) fn broken(&self, broken: bool) {
-        self.state().broken = broken;
+    /// Changes what does not work from now on.
+    pub(super) fn fail<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
+        change(&mut self.state().faults)
     }
 
     pub(super) fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -108,7 +120,7 @@ impl Recording {
     pub(super) fn crashed(&self, before: &Self, log: &[Op], mut choose: impl FnMut(usize) -> usize) -> Crashed {
         let mut state = before.state().clone();
         state.log.clear();
-        (state.space, state.broken) = (None, false);
+        (state.space, state.faults) = (None, Faults::default());
         state.directories = self.state().directories.clone();
         // Names, directory by directory: renames stand under the directory that they are from.
         let parent = |path: &Path| path.parent().unwrap().to_owned();
@@ -205,8 +217,8 @@ impl State {
         Ok(())
     }
 
-    fn syncs(&self) -> io::Result<()> {
-        if self.broken { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+    fn unless(&self, fails: impl FnOnce(&Faults) -> bool) -> io::Result<()> {
+        if fails(&self.faults) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn file(&self, path: &Path) -> io::Result<usize> {
@@ -268,7 +280,7 @@ impl Files for Recording {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.syncs()?;
+        state.unless(|faults| faults.syncs || faults.directories)?;
         state.log.push(Op::SyncDirectory(path.to_owned()));
         Ok(())
     }
@@ -283,6 +295,7 @@ impl Recorded {
         let mut state = self.of.state();
         let before = state.files[self.file].len();
         let length = before.max(at + bytes.len());
+        state.unless(|faults| faults.overwrites && length == before)?;
         state.grow(length - before)?;
         let content = &mut state.files[self.file];
         content.resize(length, 0);
@@ -299,12 +312,13 @@ impl File for Recorded {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.of.state();
-        state.syncs()?;
+        state.unless(|faults| faults.syncs)?;
         state.log.push(Op::Sync(self.file));
         Ok(())
     }
 
     fn pages(self: Arc<Self>) -> io::Result<Box<dyn Pages>> {
+        self.of.state().unless(|faults| faults.pages)?;
         Ok(Box::new(ToPages(self)))
     }
 }
