@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes durable which files are in a directory.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Whether writing over what is in this file needs no more space than it has, or an error tells that it does.
+    fn has_space(&self, path: &Path) -> io::Result<bool>;
     /// Whether files below are written through memory.
     fn maps(&self) -> bool;
 }
@@ -77,6 +79,12 @@ impl Disk {
     #[cfg(test)]
     pub(super) fn positioned() -> Self {
         Self { maps: false }
+    }
+
+    /// As [`Self::of`], but always through memory.
+    #[cfg(test)]
+    pub(super) fn mapped() -> Self {
+        Self { maps: true }
     }
 }
 
@@ -125,6 +133,12 @@ impl Files for Disk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    fn has_space(&self, path: &Path) -> io::Result<bool> {
+        let metadata = fs::metadata(path)?;
+        // Holes, as a copy of the file may have them, take space when they are written over. Blocks are of 512 bytes.
+        Ok(!self.maps || metadata.blocks().saturating_mul(512) >= metadata.len())
     }
 
     fn maps(&self) -> bool {

@@ -26,7 +26,7 @@ pub(super) struct Shelf {
     left: VecDeque<Left>,
     /// Written to their end and synced; each with its last record.
     full: VecDeque<(Segment, Box<dyn Pages>, u64)>,
-    free: Vec<(Segment, Box<dyn Pages>)>,
+    free: Vec<Made>,
     /// The number of the next one that is made.
     number: u64,
     /// Whether one is being made.
@@ -40,12 +40,23 @@ pub(super) struct Order {
     pub(super) shelf: usize,
     path: PathBuf,
     size: usize,
+    lane: u32,
 }
 
+/// A segment that can be written into.
+pub(super) type Made = (Segment, Box<dyn Pages>);
+
 impl Order {
-    /// Makes it; takes as long as the disk does.
-    pub(super) fn carry_out(&self, files: &dyn Files) -> std::io::Result<Segment> {
-        Segment::make(files, &self.path, self.size)
+    /// Makes it; takes as long as the disk does. What cannot be written into is not there afterwards.
+    pub(super) fn carry_out(&self, files: &dyn Files) -> std::io::Result<Made> {
+        let segment = Segment::make(files, &self.path, self.size, self.lane)?;
+        match segment.file.clone().pages() {
+            Ok(pages) => Ok((segment, pages)),
+            Err(error) => {
+                let _ = files.remove(&self.path);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -118,13 +129,15 @@ impl Shelf {
         self.making = true;
         let path = self.directory.join(segment::name(self.number));
         self.number += 1;
-        Some(Order { shelf, path, size: self.size })
+        Some(Order { shelf, path, size: self.size, lane: lane.number })
     }
 
     /// Takes what was made; what could not be is ordered again later.
-    pub(super) fn made(&mut self, segment: std::io::Result<Segment>) -> std::io::Result<()> {
+    pub(super) fn made(&mut self, made: std::io::Result<Made>) -> std::io::Result<()> {
         self.making = false;
-        self.add(segment?)
+        self.free.push(made?);
+        self.supply();
+        Ok(())
     }
 
     /// Notes whether the disk does what it should; whether that is news.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::machine::{Machine, PLACE, SETTINGS, Store, replay, usage, whole};
+use super::recording::{Faults, Op, Recording};
 use crate::config::WhenFull;
 use crate::journal::Full;
 use crate::usage::Counts;
@@ -20,14 +21,6 @@ fn fill(machine: &mut Machine, first: u128) -> u128 {
     panic!("there is always room");
 }
 
-/// Everything goes to the store, and what it has taken is free.
-fn settle(machine: &mut Machine) {
-    machine.drain(0);
-    machine.keep();
-    machine.flush();
-    machine.tidy();
-}
-
 #[test]
 fn without_a_store_calls_are_refused_at_the_bound_and_welcome_again_after_it() {
     let mut machine = Machine::new();
@@ -37,7 +30,7 @@ fn without_a_store_calls_are_refused_at_the_bound_and_welcome_again_after_it() {
     assert!(machine.is_refusing());
     let of_worker = |path: &&std::path::PathBuf| path.starts_with(Path::new(PLACE).join("0"));
     assert_eq!(machine.segments().iter().filter(of_worker).count(), SETTINGS.segments);
-    settle(&mut machine);
+    machine.settle();
     machine.drain(0);
     assert!(!machine.is_refusing(), "whoever asks whether it is ready must learn that it is");
     assert!(machine.begin(0, next));
@@ -78,7 +71,7 @@ fn a_long_call_holds_on_to_no_segment() {
         assert!(machine.begin(0, number), "no room for call {number}");
         // The first one stays.
         machine.end(0, 6, 0);
-        settle(&mut machine);
+        machine.settle();
     }
     let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
     let mut counted = Store::default().with(&crashed.store);
@@ -98,7 +91,7 @@ fn without_records_calls_go_on_where_the_configuration_says_so() {
     let figures = machine.figures();
     assert!(figures.unwritten > 0 && figures.stuck == 1, "{figures:?}");
     // The sums of the worker know of them all.
-    settle(&mut machine);
+    machine.settle();
     assert_eq!(machine.store.rows[&next], whole(machine.names(), next));
 }
 
@@ -163,7 +156,7 @@ fn a_disk_that_takes_nothing_more_refuses_calls_until_it_does() {
     assert!(!machine.is_refusing(), "nobody has to call to find out");
     assert!(machine.begin(0, 3));
     machine.end(0, 0, 0);
-    settle(&mut machine);
+    machine.settle();
     machine.end(0, 0, 0);
     let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
     let mut counted = Store::default().with(&crashed.store);
@@ -181,4 +174,34 @@ fn without_records_calls_go_on_though_the_disk_takes_nothing_more() {
     let (_, one) = usage(machine.names(), 3);
     assert_eq!(machine.admit(0, &one), Ok(()));
     assert!(!machine.is_refusing());
+}
+
+#[test]
+fn what_was_made_and_cannot_be_used_takes_no_room() {
+    let mut machine = Machine::new();
+    let there = machine.files.paths();
+    assert!(machine.begin(0, 1));
+    machine.end(0, 0, 0);
+    for spoil in [|faults: &mut Faults| faults.pages = true, |faults: &mut Faults| faults.directories = true] {
+        machine.files.fail(spoil);
+        for number in 2..20 {
+            if machine.begin(0, number) {
+                machine.end(0, 0, 0);
+            }
+            machine.sync();
+            machine.tidy();
+        }
+        assert_eq!(machine.files.paths(), there);
+        machine.files.fail(|faults| *faults = Faults::default());
+    }
+    machine.tidy();
+    assert!(machine.files.paths().len() > there.len());
+    assert!(machine.begin(0, 20));
+}
+
+#[test]
+fn the_directory_of_the_journal_is_durable_itself() {
+    let files = Recording::default();
+    replay(&files, &mut Store::default());
+    assert!(files.log().iter().any(|op| matches!(op, Op::SyncDirectory(path) if path == Path::new("/"))));
 }

@@ -122,6 +122,12 @@ impl Machine {
         Self::build(nothing, Store::default(), WORKERS, &Settings { when_full, ..SETTINGS })
     }
 
+    /// With segments of another size or number.
+    pub(super) fn sized(segment_size: usize, segments: usize) -> Self {
+        let nothing = Crashed { files: Recording::default(), store: Vec::new() };
+        Self::build(nothing, Store::default(), WORKERS, &Settings { segment_size, segments, ..SETTINGS })
+    }
+
     /// On what a crash has left; what is replayed is durable.
     pub(super) fn on(crashed: Crashed, start: Store, workers: usize) -> Self {
         Self::build(crashed, start, workers, &SETTINGS)
@@ -249,6 +255,14 @@ impl Machine {
     pub(super) fn flush(&mut self) {
         self.files.note(Op::Flush);
         self.unflushed.drain(..).for_each(|mark| self.journal.kept(&mark));
+    }
+
+    /// Everything of the first worker goes to the store, and what it has taken is free.
+    pub(super) fn settle(&mut self) {
+        self.drain(0);
+        self.keep();
+        self.flush();
+        self.tidy();
     }
 
     pub(super) fn figures(&self) -> super::super::Figures {

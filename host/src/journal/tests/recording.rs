@@ -285,6 +285,10 @@ impl Files for Recording {
         Ok(())
     }
 
+    fn has_space(&self, path: &Path) -> io::Result<bool> {
+        self.state().file(path).map(|_| true)
+    }
+
     fn maps(&self) -> bool {
         true
     }
