@@ -19,6 +19,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::{ByHand, by_hand};
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -164,7 +167,8 @@ impl Earlier {
         if ended + interrupted > 0 {
             tracing::info!(ended, interrupted, "calls of an earlier start were still to be counted, and are now");
         }
-        let (missing, strange) = (sum(|found| found.missing), sum(|found| (found.strange.len() + found.unread.len()) as u64));
+        let (missing, strange) =
+            (sum(|found| found.missing), sum(|found| (found.strange.len() + found.unread.len()) as u64));
         if missing + strange > 0 {
             tracing::warn!(
                 records_missing = missing,
@@ -257,6 +261,11 @@ impl Journal {
         }
     }
 
+    /// Whether calls go on where they cannot be written down: then sums may be ahead of the journal as well.
+    pub fn is_optional(&self) -> bool {
+        self.when_full == WhenFull::Unmetered
+    }
+
     /// Whether calls are refused for want of room.
     pub fn is_refusing(&self) -> bool {
         self.when_full == WhenFull::Refuse && self.lanes.iter().any(|lane| lane.is_stuck())
@@ -293,7 +302,7 @@ fn reuse(files: &dyn Files, shelf: &mut keeper::Shelf, sound: &[recover::Sound],
         // Through memory, a hole that is written over on a full disk would end the process.
         let has_space = files.has_space(&segment.path).unwrap_or(false);
         let fits = has_space && segment.size == settings.segment_size && position < settings.segments;
-        let added = fits && files.open(&segment.path).and_then(|file| shelf.add(Segment { file })).is_ok();
+        let added = fits && files.open(&segment.path).and_then(|file| shelf.add(Segment::of(file))).is_ok();
         if !added {
             // One that stays takes room on the disk, and nothing else: all of it is kept in the store.
             let _ = files.remove(&segment.path);
@@ -315,7 +324,8 @@ fn put_aside(files: &dyn Files, directory: &Path, of: (u32, u64), found: &recove
 
 /// Removes the oldest of what earlier starts have put aside, beyond what is kept. What stays takes room, and nothing else.
 fn bound_aside(files: &dyn Files, aside: &Path, epoch: u64) {
-    let mut earlier: Vec<(u64, String)> = files.list(aside).unwrap_or_default().into_iter().filter_map(of_epoch).collect();
+    let mut earlier: Vec<(u64, String)> =
+        files.list(aside).unwrap_or_default().into_iter().filter_map(of_epoch).collect();
     earlier.sort_unstable();
     let fresh = earlier.iter().filter(|(of, _)| *of == epoch).count();
     let excess = earlier.len().saturating_sub(MOST_ASIDE.max(fresh));

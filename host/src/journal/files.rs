@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use memmap2::MmapMut;
 
+/// What is written again goes in pieces of this size.
+const PIECE: usize = 256 << 10;
+
 /// What the journal does with files and directories.
 pub(super) trait Files: fmt::Debug + Send + Sync {
     /// Makes a directory and those above it, of mode 0700.
@@ -41,6 +44,8 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
 pub(super) trait File: fmt::Debug + Send + Sync {
     /// Writes all of these bytes.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Writes the bytes up to there once more, as they are.
+    fn write_again(&self, upto: usize) -> io::Result<()>;
     /// Makes durable what was written until now, through [`Pages`] too.
     fn sync(&self) -> io::Result<()>;
     /// A way to write into it that costs little. Its bytes have to be there already.
@@ -149,6 +154,18 @@ impl Files for Disk {
 impl File for OnDisk {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, at)
+    }
+
+    fn write_again(&self, upto: usize) -> io::Result<()> {
+        let mut piece = vec![0; PIECE.min(upto)];
+        let mut at = 0;
+        while at < upto {
+            let length = piece.len().min(upto - at);
+            self.file.read_exact_at(&mut piece[..length], at as u64)?;
+            self.file.write_all_at(&piece[..length], at as u64)?;
+            at += length;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

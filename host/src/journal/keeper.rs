@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::files::{Files, Pages};
-use super::lane::{KeeperEnds, Left, Sheet};
+use super::lane::{self, KeeperEnds, Left, Sheet};
 use super::segment::{self, Segment};
 
 /// Segments that a worker has at hand: one to write into, and the next.
@@ -22,6 +22,8 @@ pub(super) struct Shelf {
     most: usize,
     /// Handed to the worker, in order; the first is the one that it writes into, or will.
     out: VecDeque<Segment>,
+    /// How many were there before that one.
+    others: u64,
     /// Left by the worker and not yet synced.
     left: VecDeque<Left>,
     /// Written to their end and synced; each with its last record.
@@ -69,6 +71,7 @@ impl Shelf {
             size,
             most,
             out: VecDeque::new(),
+            others: 0,
             left: VecDeque::new(),
             full: VecDeque::new(),
             free: Vec::new(),
@@ -95,14 +98,17 @@ impl Shelf {
             return Ok(false);
         }
         while !self.left.is_empty() {
-            if let Some(segment) = self.out.front() {
-                segment.file.sync()?;
+            if let Some(segment) = self.out.front_mut() {
+                segment.make_durable(self.size)?;
             }
+            self.others += 1;
             let (Some(segment), Some(left)) = (self.out.pop_front(), self.left.pop_front()) else { break };
             self.full.push_back((segment, left.sheet.pages, left.last));
         }
-        if let Some(segment) = self.out.front() {
-            segment.file.sync()?;
+        if let Some(segment) = self.out.front_mut() {
+            // Looked at after `written`: so it is as far or farther.
+            let place = lane.place.load(Ordering::Acquire);
+            segment.make_durable(lane::upto(place, self.others, self.size))?;
         }
         lane.synced.store(written, Ordering::Release);
         Ok(true)

@@ -24,6 +24,8 @@ const PIECE: usize = 256 << 10;
 pub(super) struct Segment {
     /// The open file.
     pub(super) file: Arc<dyn File>,
+    /// Whether the last try to make it durable failed.
+    doubtful: bool,
 }
 
 /// What the head of a segment says.
@@ -38,6 +40,22 @@ pub(super) enum Kind {
 }
 
 impl Segment {
+    /// Of a file that is there.
+    pub(super) fn of(file: Arc<dyn File>) -> Self {
+        Self { file, doubtful: false }
+    }
+
+    /// Makes durable what was written up to there.
+    ///
+    /// After a failure the system may take what it could not write for written, and the next try succeeds without it: so all of it is
+    /// written again before that.
+    pub(super) fn make_durable(&mut self, upto: usize) -> io::Result<()> {
+        let again = if self.doubtful { self.file.write_again(upto) } else { Ok(()) };
+        let synced = again.and_then(|()| self.file.sync());
+        self.doubtful = synced.is_err();
+        synced
+    }
+
     /// Makes one: zeros are really written, so that writing into it never needs space. It has its name only when it is whole.
     pub(super) fn make(files: &dyn Files, path: &Path, size: usize, lane: u32) -> io::Result<Self> {
         let fresh = path.with_extension("new");
@@ -47,7 +65,7 @@ impl Segment {
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Self { file }),
+            Ok(file) => Ok(Self::of(file)),
             Err(error) => {
                 // Space that is not enough for a segment may be enough for others; and nobody knows of one that has its name.
                 let _ = files.remove(&fresh);

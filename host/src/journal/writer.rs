@@ -14,7 +14,7 @@ use rustc_hash::FxBuildHasher;
 use super::calls::{Calls, Ticket};
 use super::lane::{Left, Sheet, WorkerEnds};
 use super::record::{self, Call, Ended, Label};
-use super::segment;
+use super::{lane, segment};
 use crate::config::WhenFull;
 use crate::usage::{Mark, Names, Pillar, Route, Usage};
 
@@ -35,10 +35,14 @@ pub struct Writer {
     sheet: Option<Sheet>,
     /// Where the next record goes in the sheet.
     at: usize,
+    /// How many sheets there were.
+    turns: u64,
     next: Option<Sheet>,
     calls: Calls,
     /// Bytes that are set apart for the ends of calls.
     owed: usize,
+    /// Bytes that are set apart for writing the beginning of each of them down once more.
+    again: usize,
     /// The largest record that was ever thought of: as much may be left over at the end of a segment.
     longest: usize,
     names: Arc<Names>,
@@ -65,9 +69,11 @@ impl Writer {
             when_full,
             sheet: None,
             at: segment::HEAD,
+            turns: 0,
             next: None,
             calls: Calls::default(),
             owed: 0,
+            again: 0,
             longest: 0,
             names,
             labels: Vec::new(),
@@ -101,7 +107,9 @@ impl Writer {
         if !self.fits(size) || !self.put(call, label, None) {
             return self.unless_refused(None);
         }
-        self.owed += self.labels[label as usize].close_size();
+        let names = &self.labels[label as usize];
+        self.owed += names.close_size();
+        self.again += names.open_size();
         Ok(Some(self.calls.begin(*call, label, self.sequence)))
     }
 
@@ -111,7 +119,9 @@ impl Writer {
         let has_room = match ticket {
             Some(ticket) => {
                 let begun = self.calls.end(ticket);
-                self.owed -= self.labels[begun.label as usize].close_size();
+                let label = &self.labels[begun.label as usize];
+                self.owed -= label.close_size();
+                self.again -= label.open_size();
                 true
             }
             None => self.fits(self.labels[label as usize].close_size()),
@@ -129,7 +139,7 @@ impl Writer {
         }
         self.carry();
         if self.ends.lane.full.load(Ordering::Relaxed) {
-            let fits = self.fits(self.longest * 2);
+            let fits = self.fits(self.longest * 3);
             self.tell_full(!fits);
         }
         let floor = self.calls.oldest().map_or(self.sequence, |oldest| oldest.sequence - 1);
@@ -150,8 +160,9 @@ impl Writer {
         let wanted = self.ends.lane.wanted.load(Ordering::Relaxed);
         for _ in 0..CARRIED {
             let Some(oldest) = self.calls.oldest().copied().filter(|oldest| oldest.sequence <= wanted) else { return };
-            if !self.fits(self.labels[oldest.label as usize].open_size()) || !self.put(&oldest.call, oldest.label, None)
-            {
+            // Out of what is set apart for it, where there is nothing else: new calls wait until there is as much again.
+            let size = self.labels[oldest.label as usize].open_size();
+            if self.room() < self.owed + size || !self.put(&oldest.call, oldest.label, None) {
                 return;
             }
             self.calls.renew_oldest(self.sequence);
@@ -160,6 +171,11 @@ impl Writer {
 
     /// Whether so many bytes have room beside all that is set apart.
     fn fits(&mut self, bytes: usize) -> bool {
+        self.owed + self.again + bytes <= self.room()
+    }
+
+    /// Bytes that can be written.
+    fn room(&mut self) -> usize {
         if self.next.is_none() {
             self.next = self.ends.supply.try_recv().ok();
         }
@@ -167,7 +183,7 @@ impl Writer {
         let there = self.next.as_ref().map_or(0, |next| next.size - segment::HEAD);
         // No record lies in two segments: what is left over at the end of the first is no room.
         let lost = if self.next.is_some() { self.longest } else { 0 };
-        self.owed + bytes + lost <= here + there
+        (here + there).saturating_sub(lost)
     }
 
     /// Writes one record; whether that was done.
@@ -187,6 +203,7 @@ impl Writer {
         self.sequence += 1;
         self.bytes += length as u64;
         self.ends.lane.bytes.store(self.bytes, Ordering::Relaxed);
+        self.ends.lane.place.store(lane::place(self.turns, self.at), Ordering::Release);
         // After the bytes: whoever reads this number syncs them.
         self.ends.lane.written.store(self.sequence, Ordering::Release);
         true
@@ -227,13 +244,14 @@ impl Writer {
             let _ = self.ends.left.send(Left { sheet, last: self.sequence });
         }
         self.at = segment::HEAD;
+        self.turns += 1;
         true
     }
 
-    /// The most bytes of one call.
+    /// The most bytes of one call, whose beginning may be written twice.
     fn size_of(&self, label: u32) -> usize {
         let label = &self.labels[label as usize];
-        label.open_size() + label.close_size()
+        2 * label.open_size() + label.close_size()
     }
 
     fn label(&mut self, pillar: Pillar, route: Route) -> u32 {

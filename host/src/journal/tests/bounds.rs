@@ -103,8 +103,14 @@ fn fill_unmetered(machine: &mut Machine) -> u128 {
         machine.tidy();
         number += 1;
     }
-    machine.end(0, 0, number);
-    number
+    // Without a beginning, an end may still have room.
+    loop {
+        machine.end(0, 0, number);
+        if machine.figures().unwritten > 0 {
+            return number;
+        }
+        number += 1;
+    }
 }
 
 #[test]
@@ -204,4 +210,58 @@ fn the_directory_of_the_journal_is_durable_itself() {
     let files = Recording::default();
     replay(&files, &mut Store::default());
     assert!(files.log().iter().any(|op| matches!(op, Op::SyncDirectory(path) if path == Path::new("/"))));
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_is_written_again_before_it_counts_as_durable() {
+    for calls in 1..=5 {
+        let mut machine = Machine::new();
+        for number in 1..=calls {
+            assert!(machine.begin(0, number));
+            machine.end(0, 0, 0);
+        }
+        machine.files.fail(|faults| faults.syncs = true);
+        assert!(!machine.sync() && !machine.sync());
+        machine.files.fail(|faults| faults.syncs = false);
+        assert!(machine.sync());
+        // Of what is not sure nothing is there.
+        let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |_| 0);
+        let mut counted = Store::default();
+        replay(&crashed.files, &mut counted);
+        assert_eq!(counted.rows.len() as u128, calls);
+        assert!(counted.rows.iter().all(|(number, sums)| *sums == whole(machine.names(), *number)), "{calls} calls");
+    }
+}
+
+#[test]
+fn long_calls_do_not_keep_a_full_journal_full() {
+    for long in [1, 5, 10] {
+        let mut machine = Machine::sized(4096, 3);
+        for number in 1..=long {
+            assert!(machine.begin(0, number));
+        }
+        let mut number = long;
+        // Until there is no room, while nothing is taken.
+        loop {
+            number += 1;
+            if !machine.begin(0, number) {
+                break;
+            }
+            // The long ones stay.
+            machine.end_newest(0);
+            machine.sync();
+            machine.tidy();
+        }
+        assert!(machine.is_refusing());
+        // The first time they are written down once more, then that is known, then there is room.
+        for _ in 0..3 {
+            machine.settle();
+        }
+        assert!(machine.begin(0, number), "{long} long calls");
+        assert_eq!(machine.under_way() as u128, long + 1);
+        while machine.under_way() > 0 {
+            machine.end(0, 0, 0);
+        }
+        assert_eq!(machine.figures().unwritten, 0);
+    }
 }

@@ -12,7 +12,7 @@ const CALLS: u128 = 12;
 
 /// After calls that nobody has kept, in several segments; the first of them.
 fn left() -> (Machine, PathBuf) {
-    let mut machine = Machine::new();
+    let mut machine = Machine::sized(SETTINGS.segment_size, SETTINGS.segments + 1);
     for number in 1..=CALLS {
         assert!(machine.begin(0, number));
         machine.end(0, 0, 0);
@@ -102,7 +102,8 @@ fn what_was_not_written_over_is_a_hole_and_nothing_strange() {
     assert!(holes > 0);
     let mut counted = store;
     let earlier = replay(&machine.files, &mut counted);
-    let found = |count: fn(&super::super::recover::Found) -> u64| earlier.lanes.iter().map(|(_, found)| count(found)).sum();
+    let found =
+        |count: fn(&super::super::recover::Found) -> u64| earlier.lanes.iter().map(|(_, found)| count(found)).sum();
     let (missing, strange): (u64, u64) = (found(|found| found.missing), found(|found| found.strange.len() as u64));
     assert!(missing > 0, "nothing is missing");
     assert_eq!(strange, 0);

@@ -197,8 +197,21 @@ impl Machine {
         tally.add(&usage);
         writer.close(ticket, &call, &usage);
         let written = self.files.length() > length;
-        assert!(written || !had_room || self.files.fail(|faults| faults.overwrites), "a call that was written down had no room for its end");
+        assert!(
+            written || !had_room || self.files.fail(|faults| faults.overwrites),
+            "a call that was written down had no room for its end"
+        );
         self.facts.entry(number).or_default().ended = written.then(|| self.files.length() - 1);
+    }
+
+    /// The call that began last ends.
+    pub(super) fn end_newest(&mut self, worker: usize) {
+        let Worker { writer, tally, under_way } = &mut self.workers[worker];
+        let (number, ticket) = under_way.pop().unwrap();
+        let (call, usage) = usage(&self.names, number);
+        tally.add(&usage);
+        writer.close(Some(ticket), &call, &usage);
+        self.facts.entry(number).or_default().ended = Some(self.files.length() - 1);
     }
 
     pub(super) fn admit(&mut self, worker: usize, usage: &Usage<'_>) -> Result<(), Full> {

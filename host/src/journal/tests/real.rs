@@ -10,7 +10,7 @@ use super::machine::{SETTINGS, Store, usage, whole};
 use crate::config::Journal as Settings;
 use crate::usage::{Mark, Names};
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings { segment_size: 64 << 10, segments: 4, commit_interval: Duration::from_millis(1), ..SETTINGS }
 }
 

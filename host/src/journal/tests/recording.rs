@@ -20,6 +20,8 @@ pub(super) enum Op {
     Create(PathBuf, usize),
     Write(usize, usize, Vec<u8>),
     Sync(usize),
+    /// Did not become durable; the next sync takes it for written nevertheless.
+    FailedSync(usize),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncDirectory(PathBuf),
@@ -181,27 +183,42 @@ impl Recording {
     }
 }
 
+/// What was written to one piece of a file.
+#[derive(Default)]
+struct Piece<'a> {
+    writes: Vec<(usize, &'a [u8])>,
+    /// How many of them are sure to be there.
+    sure: usize,
+    /// Whether there was any since the last sync, successful or not: the next one writes the piece only then.
+    dirty: bool,
+}
+
 /// Brings the bytes of a file into one of the states that they may be in.
 fn write_back(bytes: &mut Vec<u8>, file: usize, log: &[Op], choose: &mut impl FnMut(usize) -> usize) {
-    let synced = log.iter().rposition(|op| matches!(op, Op::Sync(of) if *of == file)).unwrap_or(0);
-    let writes = |log: &[Op]| -> Vec<(usize, Vec<u8>)> {
-        let writes = log.iter().filter_map(|op| match op {
-            Op::Write(of, at, bytes) if *of == file => Some((*at, bytes.clone())),
-            _ => None,
-        });
-        writes.collect()
-    };
-    for (at, written) in writes(&log[..synced]) {
-        bytes.resize(bytes.len().max(at + written.len()), 0);
-        bytes[at..at + written.len()].copy_from_slice(&written);
+    let mut pieces: BTreeMap<usize, Piece<'_>> = BTreeMap::new();
+    for op in log {
+        match op {
+            Op::Write(of, at, written) if *of == file => {
+                for piece in at / PIECE..=(at + written.len() - 1) / PIECE {
+                    let piece = pieces.entry(piece).or_default();
+                    piece.writes.push((*at, written.as_slice()));
+                    piece.dirty = true;
+                }
+            }
+            Op::Sync(of) if *of == file => {
+                for piece in pieces.values_mut().filter(|piece| piece.dirty) {
+                    (piece.sure, piece.dirty) = (piece.writes.len(), false);
+                }
+            }
+            Op::FailedSync(of) if *of == file => pieces.values_mut().for_each(|piece| piece.dirty = false),
+            _ => {}
+        }
     }
-    let unsure = writes(&log[synced..]);
-    let pieces: BTreeSet<usize> =
-        unsure.iter().flat_map(|(at, written)| at / PIECE..=(at + written.len() - 1) / PIECE).collect();
-    for piece in pieces {
+    for (piece, Piece { writes, sure, .. }) in pieces {
         let (first, end) = (piece * PIECE, (piece + 1) * PIECE);
-        let here: Vec<_> = unsure.iter().filter(|(at, written)| *at < end && at + written.len() > first).collect();
-        for (at, written) in &here[..choose(here.len())] {
+        let unsure = writes.len() - sure;
+        let there = sure + if unsure > 0 { choose(unsure) } else { 0 };
+        for (at, written) in &writes[..there] {
             let (from, to) = ((*at).max(first), (at + written.len()).min(end));
             bytes.resize(bytes.len().max(to), 0);
             bytes[from..to].copy_from_slice(&written[from - at..to - at]);
@@ -314,8 +331,16 @@ impl File for Recorded {
         self.write(bytes, usize::try_from(at).unwrap())
     }
 
+    fn write_again(&self, upto: usize) -> io::Result<()> {
+        let bytes = self.of.state().files[self.file][..upto].to_vec();
+        if bytes.is_empty() { Ok(()) } else { self.write(&bytes, 0) }
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.of.state();
+        if state.faults.syncs {
+            state.log.push(Op::FailedSync(self.file));
+        }
         state.unless(|faults| faults.syncs)?;
         state.log.push(Op::Sync(self.file));
         Ok(())
