@@ -182,6 +182,11 @@ impl Exchange<'_> {
         match passed.end {
             End::Through => {}
             End::Early => {
+                // What a policy answers in the upstream's place needs a record as well; a refusal is given without one.
+                if passed.decisions.last().is_some_and(|(_, decision)| matches!(decision.action, Action::Respond(_))) {
+                    meter.admit()?;
+                    meter.begin()?;
+                }
                 let told = take(Takes::Always)?;
                 let Some((_, decision)) = passed.decisions.last_mut() else { return Err(Denial::NotFound) };
                 return match std::mem::replace(&mut decision.action, Action::Next) {

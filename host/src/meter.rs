@@ -77,7 +77,8 @@ impl Meter {
             units: 0,
             fuel: 0,
             charges: Charges::default(),
-            free: false,
+            // The gateway's own API costs nothing, whoever answers in its place.
+            free: pillar.is_own,
             upload: None,
             bodies: None,
             lease: None,
@@ -122,7 +123,7 @@ impl Meter {
 
     /// Who calls, as it turned out. Sandbox calls are free, whatever policies charge.
     pub fn caller(&mut self, mode: Option<Mode>) {
-        self.with(|open| open.free = mode == Some(Mode::Sandbox));
+        self.with(|open| open.free |= mode == Some(Mode::Sandbox));
     }
 
     /// What the exchange is charged if it succeeds.
@@ -162,12 +163,9 @@ impl Meter {
         });
     }
 
-    /// The gateway's own API answered: for nothing.
+    /// The gateway's own API answered.
     pub fn own(&mut self, status: StatusCode) {
-        self.with(|open| {
-            open.status = status.as_u16();
-            open.free = true;
-        });
+        self.with(|open| open.status = status.as_u16());
     }
 
     /// Fuel that the chain used. Has to be told before the body ends, or it is not counted.
