@@ -34,5 +34,6 @@ mod room;
 mod schema;
 mod shipped;
 mod trust;
+mod uncounted;
 mod waiting;
 mod walk;
