@@ -182,6 +182,11 @@ impl Exchange<'_> {
         match passed.end {
             End::Through => {}
             End::Early => {
+                // What a policy answers in the upstream's place needs a record as well; a refusal is given without one.
+                if passed.decisions.last().is_some_and(|(_, decision)| matches!(decision.action, Action::Respond(_))) {
+                    meter.admit()?;
+                    meter.begin()?;
+                }
                 let told = take(Takes::Always)?;
                 let Some((_, decision)) = passed.decisions.last_mut() else { return Err(Denial::NotFound) };
                 return match std::mem::replace(&mut decision.action, Action::Next) {
@@ -203,7 +208,7 @@ impl Exchange<'_> {
         if pillar.is_own {
             meter.admit()?;
             let told = take(Takes::All)?;
-            meter.begin();
+            meter.begin()?;
             let asker = own::asker(principal, credential.valid());
             return self.own(routed, passed, asker, upload, (told, meter)).await;
         }
@@ -216,7 +221,7 @@ impl Exchange<'_> {
         };
         meter.admit()?;
         let told = take(Takes::All)?;
-        meter.begin();
+        meter.begin()?;
         meter.charge(Charges::of(&passed.decisions));
         let uploaded = match self.upload(&routed, passed, upload, upstream.response_timeout, meter).await {
             Ok(uploaded) => uploaded,

@@ -19,6 +19,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::{ByHand, by_hand};
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -43,6 +46,10 @@ pub const DIRECTORY: &str = "journal";
 const EPOCH: &str = "epoch";
 /// Where files go that could not be read as a whole.
 const ASIDE: &str = "aside";
+/// Files there whose whole records were counted, at most; those that were not read at all stay until somebody takes them away.
+const MOST_ASIDE: usize = 16;
+/// What names of files aside end with that were not read.
+const UNREAD: &str = ".unread";
 
 /// A part of the journal cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +96,7 @@ pub struct Figures {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Calls that were not written down, in whole or in part.
+    /// Calls whose end was not written down.
     pub unwritten: u64,
     /// Segments that hold something.
     pub segments: u64,
@@ -121,11 +128,15 @@ impl Earlier {
     fn read_from(files: Arc<dyn Files>, directory: &Path, marks: &[Mark]) -> Result<Self, Unreadable> {
         let unreadable = |source| Unreadable { path: directory.to_owned(), source };
         files.make_directory(directory).map_err(unreadable)?;
+        // Else a loss of power may take it away, with all that is durable in it.
+        if let Some(above) = directory.parent().filter(|above| *above != Path::new("")) {
+            files.sync_directory(above).map_err(unreadable)?;
+        }
         // What the marks know of is over, whatever the disk still says.
         let mut epoch = marks.iter().map(|mark| mark.epoch).max().unwrap_or_default();
         let mut lanes = Vec::new();
         for name in files.list(directory).map_err(unreadable)? {
-            if let Ok(number) = name.parse::<u32>() {
+            if let Some(number) = segment::lane(&name) {
                 let mark = marks.iter().find(|mark| mark.lane == number).copied();
                 let found = recover::read(&*files, &directory.join(&name), number, mark)?;
                 epoch = epoch.max(found.epoch);
@@ -156,13 +167,14 @@ impl Earlier {
         if ended + interrupted > 0 {
             tracing::info!(ended, interrupted, "calls of an earlier start were still to be counted, and are now");
         }
-        let (missing, strange) = (sum(|found| found.missing), sum(|found| found.strange.len() as u64));
+        let (missing, strange) =
+            (sum(|found| found.missing), sum(|found| (found.strange.len() + found.unread.len()) as u64));
         if missing + strange > 0 {
             tracing::warn!(
                 records_missing = missing,
                 files_aside = strange,
                 "a part of the journal is not there: calls of the last moments before a loss of power may be uncounted; files \
-                 that could not be read as a whole are kept in `{DIRECTORY}/{ASIDE}`"
+                 that could not be read, or not as a whole, are kept in `{DIRECTORY}/{ASIDE}`"
             );
         }
         if !self.files.maps() {
@@ -207,6 +219,7 @@ impl Earlier {
         for (number, found) in &lanes {
             put_aside(&*files, &directory, (*number, epoch), found).map_err(unwritable(&directory))?;
         }
+        bound_aside(&*files, &directory.join(ASIDE), epoch);
         write_epoch(&*files, &directory, epoch).map_err(unwritable(&directory.join(EPOCH)))?;
         let (mut shelves, mut writers, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..u32::try_from(workers).unwrap_or(u32::MAX) {
@@ -248,6 +261,11 @@ impl Journal {
         }
     }
 
+    /// Whether calls go on where they cannot be written down: then sums may be ahead of the journal as well.
+    pub fn is_optional(&self) -> bool {
+        self.when_full == WhenFull::Unmetered
+    }
+
     /// Whether calls are refused for want of room.
     pub fn is_refusing(&self) -> bool {
         self.when_full == WhenFull::Refuse && self.lanes.iter().any(|lane| lane.is_stuck())
@@ -281,8 +299,10 @@ impl Journal {
 /// Keeps at most as many segments as are used at once; the others are removed.
 fn reuse(files: &dyn Files, shelf: &mut keeper::Shelf, sound: &[recover::Sound], settings: &Settings) {
     for (position, segment) in sound.iter().enumerate() {
-        let fits = segment.size == settings.segment_size && position < settings.segments;
-        let added = fits && files.open(&segment.path).and_then(|file| shelf.add(Segment { file })).is_ok();
+        // Through memory, a hole that is written over on a full disk would end the process.
+        let has_space = files.has_space(&segment.path).unwrap_or(false);
+        let fits = has_space && segment.size == settings.segment_size && position < settings.segments;
+        let added = fits && files.open(&segment.path).and_then(|file| shelf.add(Segment::of(file))).is_ok();
         if !added {
             // One that stays takes room on the disk, and nothing else: all of it is kept in the store.
             let _ = files.remove(&segment.path);
@@ -293,12 +313,31 @@ fn reuse(files: &dyn Files, shelf: &mut keeper::Shelf, sound: &[recover::Sound],
 /// Moves files away that could not be read as a whole, and removes those that were not finished.
 fn put_aside(files: &dyn Files, directory: &Path, of: (u32, u64), found: &recover::Found) -> io::Result<()> {
     let aside = directory.join(ASIDE);
-    for path in &found.strange {
+    let kinds = [(&found.strange, ""), (&found.unread, UNREAD)];
+    for (path, ending) in kinds.iter().flat_map(|(paths, ending)| paths.iter().map(move |path| (path, ending))) {
         files.make_directory(&aside)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        files.rename(path, &aside.join(format!("{}-{}-{name}", of.1, of.0)))?;
+        files.rename(path, &aside.join(format!("{}-{}-{name}{ending}", of.1, of.0)))?;
     }
     found.half_made.iter().try_for_each(|path| files.remove(path))
+}
+
+/// Removes the oldest of what earlier starts have put aside, beyond what is kept. What stays takes room, and nothing else.
+fn bound_aside(files: &dyn Files, aside: &Path, epoch: u64) {
+    let mut earlier: Vec<(u64, String)> =
+        files.list(aside).unwrap_or_default().into_iter().filter_map(of_epoch).collect();
+    earlier.sort_unstable();
+    let fresh = earlier.iter().filter(|(of, _)| *of == epoch).count();
+    let excess = earlier.len().saturating_sub(MOST_ASIDE.max(fresh));
+    for (_, name) in &earlier[..excess] {
+        let _ = files.remove(&aside.join(name));
+    }
+}
+
+/// The start that put a file aside whose records were counted.
+fn of_epoch(name: String) -> Option<(u64, String)> {
+    let epoch = name.split('-').next()?.parse().ok().filter(|_| !name.ends_with(UNREAD))?;
+    Some((epoch, name))
 }
 
 /// Makes the number of this start durable, before any record has it.

@@ -77,7 +77,8 @@ impl Meter {
             units: 0,
             fuel: 0,
             charges: Charges::default(),
-            free: false,
+            // The gateway's own API costs nothing, whoever answers in its place.
+            free: pillar.is_own,
             upload: None,
             bodies: None,
             lease: None,
@@ -94,8 +95,14 @@ impl Meter {
     }
 
     /// Writes down that the call began: before the upstream is asked, and so before anybody can see anything of it.
-    pub fn begin(&mut self) {
-        self.with(|open| open.ticket = open.books.begin(&open.call, open.pillar, open.route));
+    ///
+    /// # Errors
+    /// The refusal, where that failed, and no call may go on without a record.
+    pub fn begin(&mut self) -> Result<(), Denial> {
+        let Some(open) = &mut self.0 else { return Ok(()) };
+        let begun = open.books.begin(&open.call, open.pillar, open.route);
+        open.ticket = begun.map_err(|_| Denial::MeteringUnavailable)?;
+        Ok(())
     }
 
     /// Position of the rule in the pillar.
@@ -116,7 +123,7 @@ impl Meter {
 
     /// Who calls, as it turned out. Sandbox calls are free, whatever policies charge.
     pub fn caller(&mut self, mode: Option<Mode>) {
-        self.with(|open| open.free = mode == Some(Mode::Sandbox));
+        self.with(|open| open.free |= mode == Some(Mode::Sandbox));
     }
 
     /// What the exchange is charged if it succeeds.
@@ -156,12 +163,9 @@ impl Meter {
         });
     }
 
-    /// The gateway's own API answered: for nothing.
+    /// The gateway's own API answered.
     pub fn own(&mut self, status: StatusCode) {
-        self.with(|open| {
-            open.status = status.as_u16();
-            open.free = true;
-        });
+        self.with(|open| open.status = status.as_u16());
     }
 
     /// Fuel that the chain used. Has to be told before the body ends, or it is not counted.

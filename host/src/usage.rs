@@ -1,7 +1,7 @@
 //! What was consumed, added up: by caller, pillar, route and day (UTC).
 //!
 //! An exchange ends as one [`Usage`], which its worker writes into its journal and adds to its own [`Tally`], without lock or
-//! store. Once a second the control runtime takes the rows and merges them into a [`UsageStore`], together with a [`Mark`] that says
+//! store. Four times a second the control runtime takes the rows and merges them into a [`UsageStore`], together with a [`Mark`] that says
 //! how much of the journal they stand for. Never decides anything: no request waits for what is counted here.
 
 mod mark;

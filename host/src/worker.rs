@@ -128,6 +128,11 @@ impl Worker {
     pub fn tidy_up(&self) {
         self.settle();
         self.pools.sweep();
+        self.hand_over();
+    }
+
+    /// Hands over what was booked; called so often that a call shows within a second.
+    pub fn hand_over(&self) {
         let batch = self.books.drain();
         if !batch.is_empty() {
             // Nobody takes it only when the process is ending without its control side.

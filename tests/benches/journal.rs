@@ -64,7 +64,7 @@ fn main() -> ExitCode {
             request += 1;
             let call = Call { request, caller, at };
             writer.admit(pillar, route).expect("there is room");
-            tickets[slot] = Some((call, writer.open(&call, pillar, route)));
+            tickets[slot] = Some((call, writer.open(&call, pillar, route).expect("there is room")));
         }
         for (call, ticket) in tickets.into_iter().flatten() {
             writer.close(ticket, &call, &usage);

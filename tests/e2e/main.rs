@@ -35,5 +35,6 @@ mod room;
 mod schema;
 mod shipped;
 mod trust;
+mod uncounted;
 mod waiting;
 mod walk;

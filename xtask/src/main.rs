@@ -57,7 +57,7 @@ enum Command {
     },
     /// What one request costs, without and with the three policies; what hostile guests cost others.
     Bench(bench::Options),
-    /// What takes too long for every test run: a thousand swaps of a component under load.
+    /// What takes too long for every test run: a thousand swaps of a component under load, fifty deaths.
     Soak(soak::Options),
     /// Check layering, names and file lengths.
     Tidy,

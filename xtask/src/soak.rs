@@ -1,5 +1,5 @@
 //! What takes too long for every test run: a component exchanged a thousand times under load, a body of a gibibyte, and
-//! what that costs.
+//! what that costs; then fifty deaths.
 //!
 //! Nobody may notice: no request fails, no response comes from two versions, event streams go on, memory stays.
 
@@ -16,7 +16,7 @@ use crate::bench::{Musts, median, resident};
 use crate::child::Child;
 use crate::http::find;
 use crate::pillar::{self, Name};
-use crate::repository::Repository;
+use crate::repository::{Repository, run_through};
 use crate::section::Section;
 use crate::{build, components, port, up};
 
@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST: u32 = 100_000;
 /// How often it is looked at whether a version serves; what is measured does not depend on it.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// How often the gateway is killed under load.
+const DEATHS: &str = "50";
 
 /// Bounds, in milliseconds and MiB.
 const MOST_COMPILED: f64 = 200.0;
@@ -76,7 +79,19 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
         Ok(musts)
     });
     runtime.block_on(gateway.process.stop(Duration::from_secs(5)));
-    outcome?.held()
+    outcome?.held()?;
+    deaths(repository)
+}
+
+/// The end-to-end test that kills the gateway, in its long form: every call that was seen counts once.
+fn deaths(repository: &Repository) -> Result<()> {
+    components::plugins(repository)?;
+    let section = Section::open(format!("{DEATHS} deaths under load"));
+    let mut cargo = repository.cargo();
+    cargo.args(["test", "--workspace", "--test", "e2e", "--", "killed::"]).env("PORTICO_KILLS", DEATHS);
+    run_through(&mut cargo, "killing the gateway")?;
+    section.close();
+    Ok(())
 }
 
 /// The gateway, and where it listens.

@@ -7,11 +7,14 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::MmapMut;
+
+/// What is written again goes in pieces of this size.
+const PIECE: usize = 256 << 10;
 
 /// What the journal does with files and directories.
 pub(super) trait Files: fmt::Debug + Send + Sync {
@@ -31,6 +34,8 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes durable which files are in a directory.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Whether writing over what is in this file needs no more space than it has, or an error tells that it does.
+    fn has_space(&self, path: &Path) -> io::Result<bool>;
     /// Whether files below are written through memory.
     fn maps(&self) -> bool;
 }
@@ -39,6 +44,8 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
 pub(super) trait File: fmt::Debug + Send + Sync {
     /// Writes all of these bytes.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Writes the bytes up to there once more, as they are.
+    fn write_again(&self, upto: usize) -> io::Result<()>;
     /// Makes durable what was written until now, through [`Pages`] too.
     fn sync(&self) -> io::Result<()>;
     /// A way to write into it that costs little. Its bytes have to be there already.
@@ -77,6 +84,12 @@ impl Disk {
     #[cfg(test)]
     pub(super) fn positioned() -> Self {
         Self { maps: false }
+    }
+
+    /// As [`Self::of`], but always through memory.
+    #[cfg(test)]
+    pub(super) fn mapped() -> Self {
+        Self { maps: true }
     }
 }
 
@@ -127,6 +140,12 @@ impl Files for Disk {
         fs::File::open(path)?.sync_all()
     }
 
+    fn has_space(&self, path: &Path) -> io::Result<bool> {
+        let metadata = fs::metadata(path)?;
+        // Holes, as a copy of the file may have them, take space when they are written over. Blocks are of 512 bytes.
+        Ok(!self.maps || metadata.blocks().saturating_mul(512) >= metadata.len())
+    }
+
     fn maps(&self) -> bool {
         self.maps
     }
@@ -135,6 +154,18 @@ impl Files for Disk {
 impl File for OnDisk {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, at)
+    }
+
+    fn write_again(&self, upto: usize) -> io::Result<()> {
+        let mut piece = vec![0; PIECE.min(upto)];
+        let mut at = 0;
+        while at < upto {
+            let length = piece.len().min(upto - at);
+            self.file.read_exact_at(&mut piece[..length], at as u64)?;
+            self.file.write_all_at(&piece[..length], at as u64)?;
+            at += length;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::files::{Files, Pages};
-use super::lane::{KeeperEnds, Left, Sheet};
+use super::lane::{self, KeeperEnds, Left, Sheet};
 use super::segment::{self, Segment};
 
 /// Segments that a worker has at hand: one to write into, and the next.
@@ -22,11 +22,13 @@ pub(super) struct Shelf {
     most: usize,
     /// Handed to the worker, in order; the first is the one that it writes into, or will.
     out: VecDeque<Segment>,
+    /// How many were there before that one.
+    others: u64,
     /// Left by the worker and not yet synced.
     left: VecDeque<Left>,
     /// Written to their end and synced; each with its last record.
     full: VecDeque<(Segment, Box<dyn Pages>, u64)>,
-    free: Vec<(Segment, Box<dyn Pages>)>,
+    free: Vec<Made>,
     /// The number of the next one that is made.
     number: u64,
     /// Whether one is being made.
@@ -40,12 +42,23 @@ pub(super) struct Order {
     pub(super) shelf: usize,
     path: PathBuf,
     size: usize,
+    lane: u32,
 }
 
+/// A segment that can be written into.
+pub(super) type Made = (Segment, Box<dyn Pages>);
+
 impl Order {
-    /// Makes it; takes as long as the disk does.
-    pub(super) fn carry_out(&self, files: &dyn Files) -> std::io::Result<Segment> {
-        Segment::make(files, &self.path, self.size)
+    /// Makes it; takes as long as the disk does. What cannot be written into is not there afterwards.
+    pub(super) fn carry_out(&self, files: &dyn Files) -> std::io::Result<Made> {
+        let segment = Segment::make(files, &self.path, self.size, self.lane)?;
+        match segment.file.clone().pages() {
+            Ok(pages) => Ok((segment, pages)),
+            Err(error) => {
+                let _ = files.remove(&self.path);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -58,6 +71,7 @@ impl Shelf {
             size,
             most,
             out: VecDeque::new(),
+            others: 0,
             left: VecDeque::new(),
             full: VecDeque::new(),
             free: Vec::new(),
@@ -84,14 +98,17 @@ impl Shelf {
             return Ok(false);
         }
         while !self.left.is_empty() {
-            if let Some(segment) = self.out.front() {
-                segment.file.sync()?;
+            if let Some(segment) = self.out.front_mut() {
+                segment.make_durable(self.size)?;
             }
+            self.others += 1;
             let (Some(segment), Some(left)) = (self.out.pop_front(), self.left.pop_front()) else { break };
             self.full.push_back((segment, left.sheet.pages, left.last));
         }
-        if let Some(segment) = self.out.front() {
-            segment.file.sync()?;
+        if let Some(segment) = self.out.front_mut() {
+            // Looked at after `written`: so it is as far or farther.
+            let place = lane.place.load(Ordering::Acquire);
+            segment.make_durable(lane::upto(place, self.others, self.size))?;
         }
         lane.synced.store(written, Ordering::Release);
         Ok(true)
@@ -118,13 +135,15 @@ impl Shelf {
         self.making = true;
         let path = self.directory.join(segment::name(self.number));
         self.number += 1;
-        Some(Order { shelf, path, size: self.size })
+        Some(Order { shelf, path, size: self.size, lane: lane.number })
     }
 
     /// Takes what was made; what could not be is ordered again later.
-    pub(super) fn made(&mut self, segment: std::io::Result<Segment>) -> std::io::Result<()> {
+    pub(super) fn made(&mut self, made: std::io::Result<Made>) -> std::io::Result<()> {
         self.making = false;
-        self.add(segment?)
+        self.free.push(made?);
+        self.supply();
+        Ok(())
     }
 
     /// Notes whether the disk does what it should; whether that is news.

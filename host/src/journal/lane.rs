@@ -16,12 +16,16 @@ pub(super) struct Lane {
     pub(super) number: u32,
     /// Last record that was written. By the worker.
     pub(super) written: AtomicU64,
+    /// Where that ends: see [`place`]. By the worker.
+    pub(super) place: AtomicU64,
     /// Bytes that were written. By the worker.
     pub(super) bytes: AtomicU64,
-    /// Calls that were not written down, in whole or in part. By the worker.
+    /// Calls whose end was not written down. By the worker.
     pub(super) unwritten: AtomicU64,
     /// Whether there is no room for another call. By the worker.
     pub(super) full: AtomicBool,
+    /// Whether the last try to write failed. By the worker.
+    pub(super) unwritable: AtomicBool,
     /// Last record that is durable. By the keeper.
     pub(super) synced: AtomicU64,
     /// Calls that began no later than this record are to be written down once more. By the keeper.
@@ -32,6 +36,21 @@ pub(super) struct Lane {
     pub(super) failing: AtomicBool,
     /// The floor of the newest mark that is durable in the usage store. By whoever keeps usage.
     pub(super) kept: AtomicU64,
+}
+
+/// A place in the newest of so many segments that a worker was given, in one number: segments are far below 4 GiB, and
+/// 2^32 of them are not written in the life of a process.
+pub(super) fn place(turns: u64, at: usize) -> u64 {
+    turns << 32 | (at as u64 & 0xffff_ffff)
+}
+
+/// How far the segment after so many others is written: all of it, where the worker has gone on to another one.
+pub(super) fn upto(place: u64, others: u64, size: usize) -> usize {
+    match (place >> 32).cmp(&(others + 1)) {
+        std::cmp::Ordering::Equal => usize::try_from(place & 0xffff_ffff).unwrap_or(size).min(size),
+        std::cmp::Ordering::Greater => size,
+        std::cmp::Ordering::Less => 0,
+    }
 }
 
 /// A segment to write into.
@@ -72,6 +91,6 @@ pub(super) fn lane(number: u32) -> (WorkerEnds, KeeperEnds) {
 impl Lane {
     /// Whether new calls find no place.
     pub(super) fn is_stuck(&self) -> bool {
-        self.full.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed)
+        [&self.full, &self.unwritable, &self.failing].iter().any(|cause| cause.load(Ordering::Relaxed))
     }
 }

@@ -69,7 +69,7 @@ pub fn list(directory: &Path, mut see: impl FnMut(&Listed<'_>)) -> Result<(), Un
     };
     let files = Disk::of(directory).map_err(unreadable(directory))?;
     let mut lanes: Vec<u32> =
-        files.list(directory).map_err(unreadable(directory))?.iter().filter_map(|name| name.parse().ok()).collect();
+        files.list(directory).map_err(unreadable(directory))?.iter().filter_map(|name| segment::lane(name)).collect();
     lanes.sort_unstable();
     for lane in lanes {
         let place = directory.join(lane.to_string());

@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub(super) sound: Vec<Sound>,
     /// Files that could not be read as a whole, to be moved aside.
     pub(super) strange: Vec<PathBuf>,
+    /// Files that were not read: of another version, or from the directory of another worker.
+    pub(super) unread: Vec<PathBuf>,
     /// Files that were being made.
     pub(super) half_made: Vec<PathBuf>,
     /// The number for the next segment.
@@ -71,8 +73,8 @@ impl Rows {
 }
 
 /// Reads a lane's segments. `mark` is what the store has of it.
-pub(super) fn read(files: &dyn Files, directory: &Path, number: u32, mark: Option<Mark>) -> Result<Found, Unreadable> {
-    let mark = mark.unwrap_or(Mark { lane: number, epoch: 0, sequence: 0, floor: 0 });
+pub(super) fn read(files: &dyn Files, directory: &Path, lane: u32, mark: Option<Mark>) -> Result<Found, Unreadable> {
+    let mark = mark.unwrap_or(Mark { lane, epoch: 0, sequence: 0, floor: 0 });
     let mut found = Found::default();
     let (mut begun, mut over) = (HashMap::new(), HashSet::new());
     // Each record once, though somebody has left a copy of a segment here.
@@ -90,13 +92,13 @@ pub(super) fn read(files: &dyn Files, directory: &Path, number: u32, mark: Optio
         let Some(number) = segment::number(&name) else { continue };
         found.number = found.number.max(number.saturating_add(1));
         let bytes = files.read(&path).map_err(unreadable(&path))?;
-        let kind = segment::kind(&bytes);
+        let kind = segment::kind(&bytes, lane);
         let mut sound = kind == Kind::Sound;
         if kind == Kind::Other {
-            found.strange.push(path);
+            found.unread.push(path);
             continue;
         }
-        let mut last = 0;
+        let (mut last, mut after_old) = (0, false);
         segment::scan(&bytes, |entry, at, end| {
             found.epoch = found.epoch.max(entry.epoch);
             let stamp = (entry.epoch, entry.call.request);
@@ -108,15 +110,18 @@ pub(super) fn read(files: &dyn Files, directory: &Path, number: u32, mark: Optio
             }
             if (entry.epoch, entry.sequence) > (mark.epoch, mark.sequence) {
                 // Between two records that followed one another nothing may be but what was there before.
-                if last != 0 && entry.sequence != last + 1 && bytes[end..at].iter().any(|byte| *byte != 0) {
+                if last != 0 && entry.sequence != last + 1 && !after_old && !is_hole(&bytes, end, at) {
                     sound = false;
                 }
-                last = entry.sequence;
+                (last, after_old) = (entry.sequence, false);
                 let fresh = seen.entry(entry.epoch).or_default().insert(entry.sequence);
                 if entry.end.is_some() && fresh {
                     found.rows.add(&entry);
                     found.ended += 1;
                 }
+            } else {
+                // From before the segment was used again: what is between here and there was not written.
+                after_old = true;
             }
         });
         match sound {
@@ -135,9 +140,18 @@ pub(super) fn read(files: &dyn Files, directory: &Path, number: u32, mark: Optio
         let newest = sequences.iter().max().copied().unwrap_or_default();
         found.missing += newest.saturating_sub(first).saturating_sub(sequences.len() as u64);
     }
-    let after = Mark::all(number, found.epoch.max(mark.epoch));
+    let after = Mark::all(lane, found.epoch.max(mark.epoch));
     found.mark = (after != mark && after.epoch > 0).then_some(after);
     Ok(found)
+}
+
+/// Whether what is between two records may be a piece of a fresh segment that did not reach the disk, with parts of records around
+/// it: disks write pieces of at least 512 bytes.
+fn is_hole(bytes: &[u8], from: usize, to: usize) -> bool {
+    const PIECE: usize = 512;
+    let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let pieces = from.next_multiple_of(PIECE)..to;
+    zeros(&bytes[from..to]) || pieces.step_by(PIECE).any(|at| at + PIECE <= to && zeros(&bytes[at..at + PIECE]))
 }
 
 impl Begun {

@@ -2,10 +2,13 @@
 
 mod bounds;
 mod damage;
+mod hand;
 mod machine;
 mod prefixes;
 mod real;
 mod recording;
+
+pub(crate) use hand::{ByHand, by_hand};
 
 /// Chance that a failure can be repeated with (SplitMix64).
 struct Chance(u64);

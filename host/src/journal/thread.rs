@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::files::Files;
-use super::keeper::{Order, Shelf};
-use super::segment::Segment;
+use super::keeper::{self, Order, Shelf};
 
 /// How long it waits after a disk has failed it, before it tries again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -43,7 +42,8 @@ impl Commits {
         self.micros.fetch_add(micros, Ordering::Relaxed);
         // The longest one fades: what was slow long ago is no news.
         let slowest = self.slowest.load(Ordering::Relaxed);
-        self.slowest.store(micros.max(slowest - slowest / 1024), Ordering::Relaxed);
+        let faded = slowest.saturating_sub((slowest / 1024).max(1));
+        self.slowest.store(micros.max(faded), Ordering::Relaxed);
     }
 
     /// How many there were, how long they took all together, and about the longest of late.
@@ -117,7 +117,7 @@ impl Clerk {
     }
 }
 
-type Made = (Order, io::Result<Segment>);
+type Made = (Order, io::Result<keeper::Made>);
 
 fn make(files: &dyn Files, orders: &Receiver<Order>, carried_out: &Sender<Made>) {
     while let Ok(order) = orders.recv() {
@@ -168,7 +168,7 @@ impl Work {
 }
 
 /// Gives a lane what was made for it, or says once that nothing could be.
-fn take(shelves: &mut [Shelf], order: &Order, made: io::Result<Segment>, failed: &mut Option<Instant>) {
+fn take(shelves: &mut [Shelf], order: &Order, made: io::Result<keeper::Made>, failed: &mut Option<Instant>) {
     let Some(shelf) = shelves.get_mut(order.shelf) else { return };
     let taken = shelf.made(made);
     match (&taken, failed.is_some()) {
@@ -180,4 +180,18 @@ fn take(shelves: &mut [Shelf], order: &Order, made: io::Result<Segment>, failed:
         _ => {}
     }
     *failed = taken.is_err().then(Instant::now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_slow_long_ago_is_no_news() {
+        let commits = Commits::default();
+        commits.count(Duration::from_millis(100));
+        assert_eq!(commits.told(), (1, Duration::from_millis(100), Duration::from_millis(100)));
+        (0..20_000).for_each(|_| commits.count(Duration::from_micros(3)));
+        assert_eq!(commits.told(), (20_001, Duration::from_millis(160), Duration::from_micros(3)));
+    }
 }

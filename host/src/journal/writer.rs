@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use rustc_hash::FxBuildHasher;
 use super::calls::{Calls, Ticket};
 use super::lane::{Left, Sheet, WorkerEnds};
 use super::record::{self, Call, Ended, Label};
-use super::segment;
+use super::{lane, segment};
 use crate::config::WhenFull;
 use crate::usage::{Mark, Names, Pillar, Route, Usage};
 
@@ -34,10 +35,14 @@ pub struct Writer {
     sheet: Option<Sheet>,
     /// Where the next record goes in the sheet.
     at: usize,
+    /// How many sheets there were.
+    turns: u64,
     next: Option<Sheet>,
     calls: Calls,
     /// Bytes that are set apart for the ends of calls.
     owed: usize,
+    /// Bytes that are set apart for writing the beginning of each of them down once more.
+    again: usize,
     /// The largest record that was ever thought of: as much may be left over at the end of a segment.
     longest: usize,
     names: Arc<Names>,
@@ -64,9 +69,11 @@ impl Writer {
             when_full,
             sheet: None,
             at: segment::HEAD,
+            turns: 0,
             next: None,
             calls: Calls::default(),
             owed: 0,
+            again: 0,
             longest: 0,
             names,
             labels: Vec::new(),
@@ -85,20 +92,25 @@ impl Writer {
         let size = self.size_of(label);
         let fits = self.fits(size);
         self.tell_full(!fits);
-        let can = fits && !self.ends.lane.failing.load(Ordering::Relaxed);
-        if can || self.when_full == WhenFull::Unmetered { Ok(()) } else { Err(Full) }
+        let lane = &self.ends.lane;
+        let fails = lane.failing.load(Ordering::Relaxed) || lane.unwritable.load(Ordering::Relaxed);
+        self.unless_refused((fits && !fails).then_some(())).map(drop)
     }
 
-    /// A call begins. `None` where that could not be written down.
-    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Option<Ticket> {
+    /// A call begins. `None` where that could not be written down, and need not be.
+    ///
+    /// # Errors
+    /// When the call must not go on, since its beginning could not be written down.
+    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Result<Option<Ticket>, Full> {
         let label = self.label(pillar, route);
         let size = self.size_of(label);
         if !self.fits(size) || !self.put(call, label, None) {
-            self.miss();
-            return None;
+            return self.unless_refused(None);
         }
-        self.owed += self.labels[label as usize].close_size();
-        Some(self.calls.begin(*call, label, self.sequence))
+        let names = &self.labels[label as usize];
+        self.owed += names.close_size();
+        self.again += names.open_size();
+        Ok(Some(self.calls.begin(*call, label, self.sequence)))
     }
 
     /// A call ended; without a ticket, one whose beginning was not written down.
@@ -107,22 +119,27 @@ impl Writer {
         let has_room = match ticket {
             Some(ticket) => {
                 let begun = self.calls.end(ticket);
-                self.owed -= self.labels[begun.label as usize].close_size();
+                let label = &self.labels[begun.label as usize];
+                self.owed -= label.close_size();
+                self.again -= label.open_size();
                 true
             }
             None => self.fits(self.labels[label as usize].close_size()),
         };
         if !has_room || !self.put(call, label, Some(&Ended::of(usage))) {
-            self.miss();
+            self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How far it has come; `None` where that is as before. Belongs to the sums that were drained at this moment.
     pub fn mark(&mut self) -> Option<Mark> {
+        // Whoever is refused may not come again to find that there is room, or that the disk writes again.
+        if self.ends.lane.unwritable.load(Ordering::Relaxed) {
+            self.try_again();
+        }
         self.carry();
-        // Whoever is refused may not come again to find that there is room.
         if self.ends.lane.full.load(Ordering::Relaxed) {
-            let fits = self.fits(self.longest * 2);
+            let fits = self.fits(self.longest * 3);
             self.tell_full(!fits);
         }
         let floor = self.calls.oldest().map_or(self.sequence, |oldest| oldest.sequence - 1);
@@ -143,8 +160,9 @@ impl Writer {
         let wanted = self.ends.lane.wanted.load(Ordering::Relaxed);
         for _ in 0..CARRIED {
             let Some(oldest) = self.calls.oldest().copied().filter(|oldest| oldest.sequence <= wanted) else { return };
-            if !self.fits(self.labels[oldest.label as usize].open_size()) || !self.put(&oldest.call, oldest.label, None)
-            {
+            // Out of what is set apart for it, where there is nothing else: new calls wait until there is as much again.
+            let size = self.labels[oldest.label as usize].open_size();
+            if self.room() < self.owed + size || !self.put(&oldest.call, oldest.label, None) {
                 return;
             }
             self.calls.renew_oldest(self.sequence);
@@ -153,6 +171,11 @@ impl Writer {
 
     /// Whether so many bytes have room beside all that is set apart.
     fn fits(&mut self, bytes: usize) -> bool {
+        self.owed + self.again + bytes <= self.room()
+    }
+
+    /// Bytes that can be written.
+    fn room(&mut self) -> usize {
         if self.next.is_none() {
             self.next = self.ends.supply.try_recv().ok();
         }
@@ -160,7 +183,7 @@ impl Writer {
         let there = self.next.as_ref().map_or(0, |next| next.size - segment::HEAD);
         // No record lies in two segments: what is left over at the end of the first is no room.
         let lost = if self.next.is_some() { self.longest } else { 0 };
-        self.owed + bytes + lost <= here + there
+        (here + there).saturating_sub(lost)
     }
 
     /// Writes one record; whether that was done.
@@ -172,17 +195,45 @@ impl Writer {
             return false;
         }
         let Some(sheet) = &mut self.sheet else { return false };
-        if let Err(error) = sheet.pages.write(&self.buffer, self.at) {
-            tracing::error!("the journal cannot be written: {error}");
+        let written = sheet.pages.write(&self.buffer, self.at);
+        if !self.is_written(written) {
             return false;
         }
         self.at += length;
         self.sequence += 1;
         self.bytes += length as u64;
         self.ends.lane.bytes.store(self.bytes, Ordering::Relaxed);
+        self.ends.lane.place.store(lane::place(self.turns, self.at), Ordering::Release);
         // After the bytes: whoever reads this number syncs them.
         self.ends.lane.written.store(self.sequence, Ordering::Release);
         true
+    }
+
+    /// Writes nothing of worth where the next record will be: what is there counts for nothing, as it is before the mark.
+    fn try_again(&mut self) {
+        if let Some(sheet) = &mut self.sheet {
+            let length = self.longest.min(sheet.size - self.at);
+            self.buffer.clear();
+            self.buffer.resize(length, 0);
+            let written = sheet.pages.write(&self.buffer, self.at);
+            self.is_written(written);
+        }
+    }
+
+    /// Notes whether the disk took what was written, and says so where that is news.
+    fn is_written(&self, written: io::Result<()>) -> bool {
+        let (lane, failed) = (&self.ends.lane, written.is_err());
+        if lane.unwritable.load(Ordering::Relaxed) != failed {
+            lane.unwritable.store(failed, Ordering::Relaxed);
+            match written {
+                Ok(()) => tracing::info!(worker = lane.number, "the journal can be written again"),
+                Err(error) => tracing::error!(
+                    worker = lane.number,
+                    "the journal cannot be written; look at the disk of the data directory: {error}"
+                ),
+            }
+        }
+        !failed
     }
 
     /// Goes on in the next segment; whether there is one.
@@ -193,13 +244,14 @@ impl Writer {
             let _ = self.ends.left.send(Left { sheet, last: self.sequence });
         }
         self.at = segment::HEAD;
+        self.turns += 1;
         true
     }
 
-    /// The most bytes of one call.
+    /// The most bytes of one call, whose beginning may be written twice.
     fn size_of(&self, label: u32) -> usize {
         let label = &self.labels[label as usize];
-        label.open_size() + label.close_size()
+        2 * label.open_size() + label.close_size()
     }
 
     fn label(&mut self, pillar: Pillar, route: Route) -> u32 {
@@ -216,8 +268,9 @@ impl Writer {
         number
     }
 
-    fn miss(&self) {
-        self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
+    /// Nothing may go on without a record, where the configuration says so.
+    fn unless_refused<T>(&self, record: Option<T>) -> Result<Option<T>, Full> {
+        if record.is_none() && self.when_full == WhenFull::Refuse { Err(Full) } else { Ok(record) }
     }
 
     fn tell_full(&self, full: bool) {

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 
 /// How often a worker tidies up after itself.
 const TIDY: Duration = Duration::from_secs(1);
+/// How often a worker hands over what was booked: a call is to show within a second.
+const BOOK: Duration = Duration::from_millis(250);
 /// Fields that a request head may have.
 const MAX_FIELDS: usize = 100;
 /// Bytes that a request head may have.
@@ -104,6 +106,8 @@ async fn run(worker: Rc<Worker>, mut incoming: Incoming, open: Arc<AtomicUsize>,
     };
     let mut tidy = tokio::time::interval(TIDY);
     tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut book = tokio::time::interval(BOOK);
+    book.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             next = incoming.recv() => match next {
@@ -111,6 +115,7 @@ async fn run(worker: Rc<Worker>, mut incoming: Incoming, open: Arc<AtomicUsize>,
                 None => break,
             },
             _ = tidy.tick() => worker.tidy_up(),
+            _ = book.tick() => worker.hand_over(),
             () = told_to_stop(&mut stop) => break,
         }
     }

@@ -35,7 +35,7 @@ impl Books {
         self.0.borrow_mut().journal.admit(pillar, route)
     }
 
-    pub(super) fn begin(&self, call: &Call, pillar: Pillar, route: Route) -> Option<Ticket> {
+    pub(super) fn begin(&self, call: &Call, pillar: Pillar, route: Route) -> Result<Option<Ticket>, Full> {
         self.0.borrow_mut().journal.open(call, pillar, route)
     }
 

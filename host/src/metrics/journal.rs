@@ -15,7 +15,7 @@ pub(super) fn tell(family: &mut Family<'_>, journal: &Journal) -> fmt::Result {
         ("portico_journal_bytes", "Bytes of those records.", figures.bytes),
         (
             "portico_journal_unwritten_calls",
-            "Calls whose beginning or end was not written down, for want of room or since the disk failed.",
+            "Calls whose end was not written down, for want of room or since the disk failed.",
             figures.unwritten,
         ),
         ("portico_journal_commits", "Times that what was written was made durable.", figures.commits),

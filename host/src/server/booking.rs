@@ -6,20 +6,26 @@ use super::{StartError, sentence};
 use crate::config;
 use crate::data::DataDirectory;
 use crate::journal::{self, Earlier, Journal, Writer};
-use crate::usage::{Batch, Caller, Counts, Mark, Names, Record, UsageStore};
+use crate::usage::{Batch, Caller, Counts, Day, Mark, Names, Record, UsageStore};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How long usage that could not be kept waits for another try.
-const AGAIN: Duration = Duration::from_secs(1);
+#[cfg(test)]
+mod tests;
+
+/// How long what is done here takes, and waits. Workers hand over four times a second: with this, a call shows within a second.
+const PACE: Pace = Pace {
+    gather: Duration::from_millis(100),
+    flush: Duration::from_secs(1),
+    again: Duration::from_secs(1),
+    patience: Duration::from_secs(5),
+};
 /// Between two looks at whether the journal is durable.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long it may take to become that, before something else has its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows that wait in memory while the store does not work; beyond that they are added up without callers.
-const MAX_UNKEPT: usize = 1_000_000;
+const MAX_ROWS: usize = 1_000_000;
 
 /// Counts what earlier starts have left, and begins a journal for each worker.
 ///
@@ -50,44 +56,82 @@ pub(super) async fn begin(
     Ok((Arc::new(journal), writers))
 }
 
-/// What waits for the store.
+/// Caller, pillar, rule and day.
+type Row = (Caller, Arc<str>, Arc<str>, Day);
+
+/// What waits for the store. The same row of several batches is one: it grows with what is different, not with time.
 #[derive(Default)]
 struct Unkept {
-    records: Vec<Record>,
+    rows: HashMap<Row, Counts>,
     marks: BTreeMap<u32, Mark>,
+    /// Given to the store, which may not have made them durable.
+    unflushed: BTreeMap<u32, Mark>,
+    /// Whether the store was given anything since it made something durable.
+    flushes: bool,
+    /// Whether the journal did not become durable in time.
+    behind: bool,
+}
+
+/// How long things take and wait.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// From one addition to the next: what comes meanwhile goes in one.
+    gather: Duration,
+    /// From one flush to the next.
+    flush: Duration,
+    /// From what the store did not take to another try.
+    again: Duration,
+    /// How long the journal may take to become durable, before something else has its turn.
+    patience: Duration,
 }
 
 /// Writes down what workers booked, until the last of them is gone.
 pub(super) async fn keep(
-    mut batches: mpsc::UnboundedReceiver<Batch>,
+    batches: mpsc::UnboundedReceiver<Batch>,
     store: Arc<dyn UsageStore>,
     names: Arc<Names>,
     journal: Arc<Journal>,
 ) {
+    keep_at(PACE, batches, &*store, &names, &journal).await;
+}
+
+async fn keep_at(
+    pace: Pace,
+    mut batches: mpsc::UnboundedReceiver<Batch>,
+    store: &dyn UsageStore,
+    names: &Names,
+    journal: &Journal,
+) {
     let mut unkept = Unkept::default();
-    loop {
-        let open = match tokio::time::timeout(AGAIN, batches.recv()).await {
+    let mut next = Instant::now();
+    let mut flushed = Instant::now();
+    let mut open = true;
+    while open {
+        match tokio::time::timeout(pace.again, batches.recv()).await {
             Ok(Some(batch)) => {
-                unkept.add(batch, &names);
-                true
+                unkept.add(batch, names);
+                tokio::time::sleep_until(next.into()).await;
             }
-            Ok(None) => false,
+            Ok(None) => open = false,
             // Nothing new, and perhaps something that could not be kept before.
-            Err(_) => true,
-        };
-        // What is there is added in one go: one flush for all.
+            Err(_) => {}
+        }
+        // What is there is added in one go, for all workers.
         while let Ok(more) = batches.try_recv() {
-            unkept.add(more, &names);
+            unkept.add(more, names);
         }
-        if !unkept.is_empty() && is_durable(&unkept, &journal).await {
-            unkept.keep(&*store, &journal).await;
+        let mut kept = true;
+        if !unkept.is_empty() && unkept.may_go(journal, pace.patience).await {
+            kept = unkept.give(store).await;
         }
-        if !open {
-            break;
+        if unkept.flushes && (!open || flushed.elapsed() >= pace.flush) {
+            kept &= unkept.flush(store, journal).await;
+            flushed = Instant::now();
         }
+        next = Instant::now() + if kept { pace.gather } else { pace.again };
     }
     if !unkept.is_empty() {
-        let rows = unkept.records.len();
+        let rows = unkept.rows.len();
         tracing::error!(
             rows,
             "usage of the last moments is not in the store; the journal has it, and the next start adds it"
@@ -96,83 +140,82 @@ pub(super) async fn keep(
     journal.end();
 }
 
-/// Waits until the journal has what the store would know of: else a loss of power could leave the beginning of a call there and its end
-/// here, and it would count twice.
-async fn is_durable(unkept: &Unkept, journal: &Journal) -> bool {
-    let durable = async {
-        while !unkept.marks.values().all(|mark| journal.has(mark)) {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    let durable = tokio::time::timeout(PATIENCE, durable).await.is_ok();
-    if !durable {
-        tracing::error!(
-            rows = unkept.records.len(),
-            "usage waits in memory, since the journal does not become durable"
-        );
-    }
-    durable
-}
-
 impl Unkept {
     fn add(&mut self, batch: Batch, names: &Names) {
         // A later mark of a worker takes in the earlier ones.
         self.marks.extend(batch.mark.map(|mark| (mark.lane, mark)));
-        self.records.extend(batch.resolve(names));
+        batch.resolve(names).into_iter().for_each(|record| self.merge(record, MAX_ROWS));
+    }
+
+    /// Adds a row; at most so many keep their caller, pillar and rule.
+    fn merge(&mut self, record: Record, most: usize) {
+        let Record { caller, pillar, route, day, counts } = record;
+        let key = (caller, pillar, route, day);
+        let other = || (Caller::ANONYMOUS, Arc::from("other"), Arc::from("other"), day);
+        let key = if self.rows.len() < most || self.rows.contains_key(&key) { key } else { other() };
+        self.rows.entry(key).or_default().merge(&counts);
     }
 
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.marks.is_empty()
+        self.rows.is_empty() && self.marks.is_empty()
     }
 
-    async fn keep(&mut self, store: &dyn UsageStore, journal: &Journal) {
-        let marks: Vec<Mark> = self.marks.values().copied().collect();
-        if let Err(error) = store.add_marked(self.records.clone(), marks.clone()).await {
-            let error = sentence(&error);
-            tracing::error!(rows = self.records.len(), "usage could not be written, and is kept in memory: {error}");
-            if self.records.len() > MAX_UNKEPT {
-                self.records = added_up(std::mem::take(&mut self.records), MAX_UNKEPT / 2);
+    /// Waits until the journal has what the store would know of: else a loss of power could leave the beginning of a call there and its
+    /// end here, and it would count twice. Where calls may go on without a record, that is no reason to keep them from the store.
+    async fn may_go(&mut self, journal: &Journal, patience: Duration) -> bool {
+        let durable = async {
+            while !self.marks.values().all(|mark| journal.has(mark)) {
+                tokio::time::sleep(LOOK).await;
             }
-            return;
-        }
-        *self = Self::default();
-        match store.flush().await {
-            Ok(()) => marks.iter().for_each(|mark| journal.kept(mark)),
-            Err(error) => tracing::error!("usage was added, and may not survive a crash: {}", sentence(&error)),
-        }
-    }
-}
-
-/// The same sums in fewer rows: at most so many keep their caller, pillar and rule.
-fn added_up(records: Vec<Record>, most: usize) -> Vec<Record> {
-    let mut rows: HashMap<_, Counts> = HashMap::new();
-    for Record { caller, pillar, route, day, counts } in records {
-        let key = (caller, pillar, route, day);
-        let other = || (Caller::ANONYMOUS, Arc::from("other"), Arc::from("other"), day);
-        let key = if rows.len() < most || rows.contains_key(&key) { key } else { other() };
-        rows.entry(key).or_default().merge(&counts);
-    }
-    let record = |((caller, pillar, route, day), counts)| Record { caller, pillar, route, day, counts };
-    rows.into_iter().map(record).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::usage::Day;
-
-    #[test]
-    fn rows_beyond_the_bound_lose_their_callers_and_no_call() {
-        let record = |number: u128| Record {
-            caller: Caller { org: Some(number % 10), key: None },
-            pillar: "connect".into(),
-            route: "rooms".into(),
-            day: Day(20_000),
-            counts: Counts { calls: 1, ..Counts::default() },
         };
-        let rows = added_up((0..100).map(record).collect(), 4);
-        assert_eq!(rows.iter().map(|row| row.counts.calls).sum::<u64>(), 100);
-        let other: Vec<_> = rows.iter().filter(|row| row.caller == Caller::ANONYMOUS).collect();
-        assert_eq!((rows.len(), other.len(), other[0].counts.calls), (5, 1, 60));
+        // Who has waited for it once looks only, until it is.
+        let patience = if self.behind { Duration::ZERO } else { patience };
+        let behind = tokio::time::timeout(patience, durable).await.is_err();
+        if behind && !self.behind {
+            match journal.is_optional() {
+                true => tracing::error!("the journal does not become durable: usage goes to the store ahead of it"),
+                false => tracing::error!(
+                    rows = self.rows.len(),
+                    "usage waits in memory, since the journal does not become durable"
+                ),
+            }
+        }
+        self.behind = behind;
+        !behind || journal.is_optional()
+    }
+
+    /// Gives all of it to the store; whether that took it.
+    async fn give(&mut self, store: &dyn UsageStore) -> bool {
+        let record = |((caller, pillar, route, day), counts): (&Row, &Counts)| {
+            let (pillar, route) = (pillar.clone(), route.clone());
+            Record { caller: *caller, pillar, route, day: *day, counts: counts.clone() }
+        };
+        let records = self.rows.iter().map(record).collect();
+        if let Err(error) = store.add_marked(records, self.marks.values().copied().collect()).await {
+            let (rows, error) = (self.rows.len(), sentence(&error));
+            tracing::error!(
+                rows,
+                "usage could not be written, and waits in memory and in the journal; make sure that the disk has room and works, then \
+                 restart the gateway: after a write that failed, its database takes no more: {error}"
+            );
+            return false;
+        }
+        self.rows.clear();
+        self.unflushed.append(&mut self.marks);
+        self.flushes = true;
+        true
+    }
+
+    /// Has the store make durable what it was given; whether it did.
+    async fn flush(&mut self, store: &dyn UsageStore, journal: &Journal) -> bool {
+        if let Err(error) = store.flush().await {
+            tracing::error!("usage was added, and may not survive a crash: {}", sentence(&error));
+            return false;
+        }
+        // Only now: what these marks free in the journal is written over.
+        self.unflushed.values().for_each(|mark| journal.kept(mark));
+        self.unflushed.clear();
+        self.flushes = false;
+        true
     }
 }

@@ -60,7 +60,7 @@ impl Tally {
         self.rows.entry(row).or_default().count(usage);
     }
 
-    /// Takes all rows out. The worker calls this once a second, and hands the batch to the control runtime.
+    /// Takes all rows out. The worker calls this four times a second, and hands the batch to the control runtime.
     pub fn drain(&mut self) -> Batch {
         // As much room as was needed now will be needed again.
         let fresh = HashMap::with_capacity(self.rows.len());

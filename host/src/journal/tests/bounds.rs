@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::machine::{Machine, PLACE, SETTINGS, Store, replay, usage, whole};
+use super::recording::{Faults, Op, Recording};
 use crate::config::WhenFull;
+use crate::journal::Full;
 use crate::usage::Counts;
 
 /// Calls begin and end until there is no room; the number of the next one.
@@ -19,14 +21,6 @@ fn fill(machine: &mut Machine, first: u128) -> u128 {
     panic!("there is always room");
 }
 
-/// Everything goes to the store, and what it has taken is free.
-fn settle(machine: &mut Machine) {
-    machine.drain(0);
-    machine.keep();
-    machine.flush();
-    machine.tidy();
-}
-
 #[test]
 fn without_a_store_calls_are_refused_at_the_bound_and_welcome_again_after_it() {
     let mut machine = Machine::new();
@@ -36,7 +30,7 @@ fn without_a_store_calls_are_refused_at_the_bound_and_welcome_again_after_it() {
     assert!(machine.is_refusing());
     let of_worker = |path: &&std::path::PathBuf| path.starts_with(Path::new(PLACE).join("0"));
     assert_eq!(machine.segments().iter().filter(of_worker).count(), SETTINGS.segments);
-    settle(&mut machine);
+    machine.settle();
     machine.drain(0);
     assert!(!machine.is_refusing(), "whoever asks whether it is ready must learn that it is");
     assert!(machine.begin(0, next));
@@ -77,7 +71,7 @@ fn a_long_call_holds_on_to_no_segment() {
         assert!(machine.begin(0, number), "no room for call {number}");
         // The first one stays.
         machine.end(0, 6, 0);
-        settle(&mut machine);
+        machine.settle();
     }
     let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
     let mut counted = Store::default().with(&crashed.store);
@@ -97,7 +91,7 @@ fn without_records_calls_go_on_where_the_configuration_says_so() {
     let figures = machine.figures();
     assert!(figures.unwritten > 0 && figures.stuck == 1, "{figures:?}");
     // The sums of the worker know of them all.
-    settle(&mut machine);
+    machine.settle();
     assert_eq!(machine.store.rows[&next], whole(machine.names(), next));
 }
 
@@ -109,8 +103,14 @@ fn fill_unmetered(machine: &mut Machine) -> u128 {
         machine.tidy();
         number += 1;
     }
-    machine.end(0, 0, number);
-    number
+    // Without a beginning, an end may still have room.
+    loop {
+        machine.end(0, 0, number);
+        if machine.figures().unwritten > 0 {
+            return number;
+        }
+        number += 1;
+    }
 }
 
 #[test]
@@ -134,10 +134,134 @@ fn a_full_disk_is_a_state_that_ends() {
 fn a_disk_that_makes_nothing_durable_refuses_calls_until_it_does() {
     let mut machine = Machine::new();
     assert!(machine.begin(0, 1));
-    machine.files.broken(true);
+    machine.files.fail(|faults| faults.syncs = true);
     assert!(!machine.sync());
     assert!(machine.is_refusing() && !machine.begin(0, 2));
-    machine.files.broken(false);
+    machine.files.fail(|faults| faults.syncs = false);
     assert!(machine.sync());
     assert!(!machine.is_refusing() && machine.begin(0, 2));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_more_refuses_calls_until_it_does() {
+    let mut machine = Machine::new();
+    assert!(machine.begin(0, 1) && machine.begin(0, 2));
+    machine.files.fail(|faults| faults.overwrites = true);
+    // Nobody knows yet: the write itself must not go unnoticed.
+    let (_, one) = usage(machine.names(), 3);
+    assert_eq!(machine.admit(0, &one), Ok(()));
+    assert!(!machine.begin(0, 3), "a call went on without a record");
+    assert!(machine.is_refusing());
+    assert_eq!(machine.admit(0, &one), Err(Full));
+    machine.end(0, 0, 0);
+    assert_eq!(machine.figures().unwritten, 1, "a call is missed when it ends, and only then");
+    machine.drain(0);
+    assert!(machine.is_refusing(), "the disk is as it was");
+    machine.files.fail(|faults| faults.overwrites = false);
+    machine.drain(0);
+    assert!(!machine.is_refusing(), "nobody has to call to find out");
+    assert!(machine.begin(0, 3));
+    machine.end(0, 0, 0);
+    machine.settle();
+    machine.end(0, 0, 0);
+    let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |most| most);
+    let mut counted = Store::default().with(&crashed.store);
+    replay(&crashed.files, &mut counted);
+    assert_eq!(counted.rows.values().map(|sums| sums.calls).collect::<Vec<_>>(), [1, 1, 1]);
+    assert!(counted.rows.iter().all(|(number, sums)| *sums == whole(machine.names(), *number)));
+}
+
+#[test]
+fn without_records_calls_go_on_though_the_disk_takes_nothing_more() {
+    let mut machine = Machine::with(WhenFull::Unmetered);
+    assert!(machine.begin(0, 1));
+    machine.files.fail(|faults| faults.overwrites = true);
+    assert!(!machine.begin(0, 2));
+    let (_, one) = usage(machine.names(), 3);
+    assert_eq!(machine.admit(0, &one), Ok(()));
+    assert!(!machine.is_refusing());
+}
+
+#[test]
+fn what_was_made_and_cannot_be_used_takes_no_room() {
+    let mut machine = Machine::new();
+    let there = machine.files.paths();
+    assert!(machine.begin(0, 1));
+    machine.end(0, 0, 0);
+    for spoil in [|faults: &mut Faults| faults.pages = true, |faults: &mut Faults| faults.directories = true] {
+        machine.files.fail(spoil);
+        for number in 2..20 {
+            if machine.begin(0, number) {
+                machine.end(0, 0, 0);
+            }
+            machine.sync();
+            machine.tidy();
+        }
+        assert_eq!(machine.files.paths(), there);
+        machine.files.fail(|faults| *faults = Faults::default());
+    }
+    machine.tidy();
+    assert!(machine.files.paths().len() > there.len());
+    assert!(machine.begin(0, 20));
+}
+
+#[test]
+fn the_directory_of_the_journal_is_durable_itself() {
+    let files = Recording::default();
+    replay(&files, &mut Store::default());
+    assert!(files.log().iter().any(|op| matches!(op, Op::SyncDirectory(path) if path == Path::new("/"))));
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_is_written_again_before_it_counts_as_durable() {
+    for calls in 1..=5 {
+        let mut machine = Machine::new();
+        for number in 1..=calls {
+            assert!(machine.begin(0, number));
+            machine.end(0, 0, 0);
+        }
+        machine.files.fail(|faults| faults.syncs = true);
+        assert!(!machine.sync() && !machine.sync());
+        machine.files.fail(|faults| faults.syncs = false);
+        assert!(machine.sync());
+        // Of what is not sure nothing is there.
+        let crashed = machine.files.crashed(&machine.before, &machine.files.log(), |_| 0);
+        let mut counted = Store::default();
+        replay(&crashed.files, &mut counted);
+        assert_eq!(counted.rows.len() as u128, calls);
+        assert!(counted.rows.iter().all(|(number, sums)| *sums == whole(machine.names(), *number)), "{calls} calls");
+    }
+}
+
+#[test]
+fn long_calls_do_not_keep_a_full_journal_full() {
+    for long in [1, 5, 10] {
+        let mut machine = Machine::sized(4096, 3);
+        for number in 1..=long {
+            assert!(machine.begin(0, number));
+        }
+        let mut number = long;
+        // Until there is no room, while nothing is taken.
+        loop {
+            number += 1;
+            if !machine.begin(0, number) {
+                break;
+            }
+            // The long ones stay.
+            machine.end_newest(0);
+            machine.sync();
+            machine.tidy();
+        }
+        assert!(machine.is_refusing());
+        // The first time they are written down once more, then that is known, then there is room.
+        for _ in 0..3 {
+            machine.settle();
+        }
+        assert!(machine.begin(0, number), "{long} long calls");
+        assert_eq!(machine.under_way() as u128, long + 1);
+        while machine.under_way() > 0 {
+            machine.end(0, 0, 0);
+        }
+        assert_eq!(machine.figures().unwritten, 0);
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::files::Files;
-use super::super::{ASIDE, EPOCH, Earlier};
+use super::super::{ASIDE, EPOCH, Earlier, MOST_ASIDE};
 use super::machine::{Machine, PLACE, SETTINGS, Store, replay, whole};
 use super::recording::Crashed;
 
@@ -12,7 +12,7 @@ const CALLS: u128 = 12;
 
 /// After calls that nobody has kept, in several segments; the first of them.
 fn left() -> (Machine, PathBuf) {
-    let mut machine = Machine::new();
+    let mut machine = Machine::sized(SETTINGS.segment_size, SETTINGS.segments + 1);
     for number in 1..=CALLS {
         assert!(machine.begin(0, number));
         machine.end(0, 0, 0);
@@ -54,6 +54,91 @@ fn a_copy_of_a_segment_counts_nothing_twice() {
     assert_eq!((counted.rows.len() as u128, missing), (CALLS, 0));
     assert_whole(&machine, &counted);
     assert_eq!(aside, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_copy_of_a_directory_counts_nothing_twice() {
+    for (name, is_lane) in [("00", false), ("+0", false), ("0.old", false), ("7", true)] {
+        let (machine, _) = left();
+        let copies = Path::new(PLACE).join(name);
+        machine.files.make_directory(&copies).unwrap();
+        for segment in machine.segments().iter().filter(|path| path.parent() == Some(&Path::new(PLACE).join("0"))) {
+            let copy = machine.files.create(&copies.join(segment.file_name().unwrap())).unwrap();
+            copy.write_at(&machine.files.read(segment).unwrap(), 0).unwrap();
+        }
+        let (counted, aside, missing) = read(&machine);
+        assert_eq!((counted.rows.len() as u128, missing), (CALLS, 0), "{name}");
+        assert_whole(&machine, &counted);
+        assert_eq!(!aside.is_empty(), is_lane, "{name}: {aside:?}");
+        assert!(aside.iter().all(|path| path.extension().is_some_and(|ending| ending == "unread")), "{aside:?}");
+    }
+}
+
+#[test]
+fn what_was_not_written_over_is_a_hole_and_nothing_strange() {
+    let mut machine = Machine::sized(4096, 3);
+    let calls = |machine: &mut Machine, from: u128, count: u128| {
+        for number in from..from + count {
+            assert!(machine.begin(0, number));
+            machine.end(0, 0, 0);
+        }
+    };
+    // Each segment is full of old records, and one of them is used again.
+    for round in 0..8 {
+        calls(&mut machine, 1 + round * 6, 6);
+        machine.settle();
+    }
+    let old: Vec<Vec<u8>> = machine.segments().iter().map(|path| machine.files.read(path).unwrap()).collect();
+    let store = machine.store.clone();
+    calls(&mut machine, 100, 10);
+    let mut holes = 0;
+    for (path, old) in machine.segments().iter().zip(&old) {
+        let new = machine.files.read(path).unwrap();
+        if new[512..2048] != old[512..2048] && old[512..2048].iter().any(|byte| *byte != 0) {
+            machine.files.change(path, |bytes| bytes[1024..1536].copy_from_slice(&old[1024..1536]));
+            holes += 1;
+        }
+    }
+    assert!(holes > 0);
+    let mut counted = store;
+    let earlier = replay(&machine.files, &mut counted);
+    let found =
+        |count: fn(&super::super::recover::Found) -> u64| earlier.lanes.iter().map(|(_, found)| count(found)).sum();
+    let (missing, strange): (u64, u64) = (found(|found| found.missing), found(|found| found.strange.len() as u64));
+    assert!(missing > 0, "nothing is missing");
+    assert_eq!(strange, 0);
+}
+
+#[test]
+fn a_piece_of_a_fresh_segment_that_was_not_written_is_nothing_strange() {
+    let mut machine = Machine::sized(4096, 3);
+    for number in 1..=8 {
+        assert!(machine.begin(0, number));
+        machine.end(0, 0, 0);
+    }
+    machine.files.change(&machine.segments()[0], |bytes| bytes[1024..1536].fill(0));
+    let (counted, aside, missing) = read(&machine);
+    assert!(missing > 0 && counted.rows.len() >= 5);
+    assert_eq!(aside, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_put_aside_is_bounded_and_what_was_not_read_stays() {
+    let (machine, first) = left();
+    let aside = Path::new(PLACE).join(ASIDE);
+    machine.files.make_directory(&aside).unwrap();
+    for epoch in 1..=30 {
+        machine.files.create(&aside.join(format!("{epoch}-0-00000000.seg"))).unwrap();
+        machine.files.create(&aside.join(format!("{epoch}-0-00000001.seg.unread"))).unwrap();
+    }
+    machine.files.change(&Path::new(PLACE).join(EPOCH), |bytes| *bytes = b"30\n".to_vec());
+    machine.files.change(&first, |bytes| bytes[3] ^= 1);
+    let (_, paths, _) = read(&machine);
+    let unread = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "unread");
+    assert_eq!(paths.iter().filter(unread).count(), 30);
+    assert_eq!(paths.len() - 30, MOST_ASIDE);
+    assert!(paths.contains(&aside.join("31-0-00000000.seg")) && paths.contains(&aside.join("30-0-00000000.seg")));
+    assert!(!paths.contains(&aside.join("15-0-00000000.seg")));
 }
 
 #[test]

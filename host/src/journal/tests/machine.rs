@@ -122,6 +122,12 @@ impl Machine {
         Self::build(nothing, Store::default(), WORKERS, &Settings { when_full, ..SETTINGS })
     }
 
+    /// With segments of another size or number.
+    pub(super) fn sized(segment_size: usize, segments: usize) -> Self {
+        let nothing = Crashed { files: Recording::default(), store: Vec::new() };
+        Self::build(nothing, Store::default(), WORKERS, &Settings { segment_size, segments, ..SETTINGS })
+    }
+
     /// On what a crash has left; what is replayed is durable.
     pub(super) fn on(crashed: Crashed, start: Store, workers: usize) -> Self {
         Self::build(crashed, start, workers, &SETTINGS)
@@ -167,7 +173,7 @@ impl Machine {
         if writer.admit(usage.pillar, usage.route).is_err() {
             return false;
         }
-        let Some(ticket) = writer.open(&call, usage.pillar, usage.route) else { return false };
+        let Ok(Some(ticket)) = writer.open(&call, usage.pillar, usage.route) else { return false };
         under_way.push((number, ticket));
         self.facts.insert(number, Fact { begun: Some(self.files.length() - 1), ended: None });
         true
@@ -191,8 +197,21 @@ impl Machine {
         tally.add(&usage);
         writer.close(ticket, &call, &usage);
         let written = self.files.length() > length;
-        assert!(written || !had_room, "a call that was written down had no room for its end");
+        assert!(
+            written || !had_room || self.files.fail(|faults| faults.overwrites),
+            "a call that was written down had no room for its end"
+        );
         self.facts.entry(number).or_default().ended = written.then(|| self.files.length() - 1);
+    }
+
+    /// The call that began last ends.
+    pub(super) fn end_newest(&mut self, worker: usize) {
+        let Worker { writer, tally, under_way } = &mut self.workers[worker];
+        let (number, ticket) = under_way.pop().unwrap();
+        let (call, usage) = usage(&self.names, number);
+        tally.add(&usage);
+        writer.close(Some(ticket), &call, &usage);
+        self.facts.entry(number).or_default().ended = Some(self.files.length() - 1);
     }
 
     pub(super) fn admit(&mut self, worker: usize, usage: &Usage<'_>) -> Result<(), Full> {
@@ -249,6 +268,14 @@ impl Machine {
     pub(super) fn flush(&mut self) {
         self.files.note(Op::Flush);
         self.unflushed.drain(..).for_each(|mark| self.journal.kept(&mark));
+    }
+
+    /// Everything of the first worker goes to the store, and what it has taken is free.
+    pub(super) fn settle(&mut self) {
+        self.drain(0);
+        self.keep();
+        self.flush();
+        self.tidy();
     }
 
     pub(super) fn figures(&self) -> super::super::Figures {

@@ -14,7 +14,7 @@ fn work(machine: &mut Machine, chance: &mut Chance, steps: usize, first: u128) {
     let mut number = first;
     for _ in 0..steps {
         let worker = chance.below(WORKERS);
-        match chance.below(24) {
+        match chance.below(25) {
             0..=6 if machine.under_way() < 6 => {
                 machine.begin(worker, number);
                 number += 1;
@@ -25,6 +25,11 @@ fn work(machine: &mut Machine, chance: &mut Chance, steps: usize, first: u128) {
             }
             14..=15 => drop(machine.sync()),
             16..=17 => machine.drain(worker),
+            24 => {
+                machine.files.fail(|faults| faults.syncs = true);
+                machine.sync();
+                machine.files.fail(|faults| faults.syncs = false);
+            }
             18 => machine.keep(),
             19..=21 => {
                 (0..WORKERS).for_each(|worker| machine.drain(worker));
@@ -40,8 +45,19 @@ fn work(machine: &mut Machine, chance: &mut Chance, steps: usize, first: u128) {
 /// Whether what was written at this place of the log is sure to be there after so many operations.
 fn is_durable(log: &[Op], written: Option<usize>, upto: usize) -> bool {
     let Some(written) = written.filter(|written| *written < upto) else { return false };
-    let Op::Write(file, ..) = &log[written] else { panic!("not a write") };
-    log[written..upto].iter().any(|op| matches!(op, Op::Sync(of) if of == file))
+    let Op::Write(file, at, bytes) = &log[written] else { panic!("not a write") };
+    let mut waits = false;
+    for op in &log[written..upto] {
+        match op {
+            Op::Write(of, from, again) if of == file => {
+                waits |= from <= at && from + again.len() >= at + bytes.len();
+            }
+            Op::FailedSync(of) if of == file => waits = false,
+            Op::Sync(of) if of == file && waits => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Compares what is counted with what happened. `all`: nothing was lost but the process.

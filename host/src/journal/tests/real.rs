@@ -10,7 +10,7 @@ use super::machine::{SETTINGS, Store, usage, whole};
 use crate::config::Journal as Settings;
 use crate::usage::{Mark, Names};
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings { segment_size: 64 << 10, segments: 4, commit_interval: Duration::from_millis(1), ..SETTINGS }
 }
 
@@ -31,7 +31,7 @@ fn call(writer: &mut Writer, names: &Names, number: u128, ends: bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "never any room");
         std::thread::yield_now();
     }
-    let ticket = writer.open(&call, usage.pillar, usage.route);
+    let ticket = writer.open(&call, usage.pillar, usage.route).unwrap();
     if ends {
         writer.close(ticket, &call, &usage);
     }
@@ -116,4 +116,30 @@ fn what_the_store_has_taken_makes_room_and_old_records_beside_new_ones_count_for
     let newest = lines.iter().max_by_key(|line| line["sequence"].as_u64()).unwrap();
     assert_eq!((newest["kind"].as_str(), newest["bytes_in"].as_u64()), (Some("close"), Some(3_000)));
     assert!(newest["request"].as_str().unwrap().starts_with("req_"));
+}
+
+#[test]
+fn a_segment_with_holes_is_made_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let names = Arc::<Names>::default();
+    let files: Arc<dyn Files> = Arc::new(Disk::mapped());
+    let begin = || {
+        let earlier = read(&files, place.path(), &mut Store::default()).unwrap();
+        earlier.begin(1, &settings(), &names).unwrap().0.end();
+        let made = std::fs::read_dir(place.path().join("0")).unwrap().map(|entry| entry.unwrap().path());
+        let mut made: Vec<_> = made.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect();
+        made.sort();
+        made
+    };
+    let made = begin();
+    assert_eq!(begin()[0], made[0], "one without holes is used again");
+    let bytes = std::fs::read(&made[0]).unwrap();
+    let copy = std::fs::File::create(&made[0]).unwrap();
+    std::io::Write::write_all(&mut &copy, &bytes[..4096]).unwrap();
+    copy.set_len(bytes.len() as u64).unwrap();
+    drop(copy);
+    assert!(!files.has_space(&made[0]).unwrap(), "this file system makes no holes");
+    let again = begin();
+    assert!(!again.contains(&made[0]) && !again.is_empty(), "{again:?}");
+    assert!(again.iter().all(|path| files.has_space(path).unwrap()));
 }

@@ -20,6 +20,8 @@ pub(super) enum Op {
     Create(PathBuf, usize),
     Write(usize, usize, Vec<u8>),
     Sync(usize),
+    /// Did not become durable; the next sync takes it for written nevertheless.
+    FailedSync(usize),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncDirectory(PathBuf),
@@ -37,8 +39,20 @@ struct State {
     log: Vec<Op>,
     /// Bytes that there is still space for, where there is an end to it.
     space: Option<usize>,
-    /// Whether nothing is made durable.
-    broken: bool,
+    faults: Faults,
+}
+
+/// What does not work.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Faults {
+    /// Nothing is made durable.
+    pub(super) syncs: bool,
+    /// Nothing is written over what is there.
+    pub(super) overwrites: bool,
+    /// No file can be written through memory.
+    pub(super) pages: bool,
+    /// The names in a directory are not made durable.
+    pub(super) directories: bool,
 }
 
 /// The files.
@@ -81,9 +95,9 @@ impl Recording {
         self.state().space = bytes;
     }
 
-    /// From now on nothing is made durable, or all of it is again.
-    pub(super) fn broken(&self, broken: bool) {
-        self.state().broken = broken;
+    /// Changes what does not work from now on.
+    pub(super) fn fail<T>(&self, change: impl FnOnce(&mut Faults) -> T) -> T {
+        change(&mut self.state().faults)
     }
 
     pub(super) fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -108,7 +122,7 @@ impl Recording {
     pub(super) fn crashed(&self, before: &Self, log: &[Op], mut choose: impl FnMut(usize) -> usize) -> Crashed {
         let mut state = before.state().clone();
         state.log.clear();
-        (state.space, state.broken) = (None, false);
+        (state.space, state.faults) = (None, Faults::default());
         state.directories = self.state().directories.clone();
         // Names, directory by directory: renames stand under the directory that they are from.
         let parent = |path: &Path| path.parent().unwrap().to_owned();
@@ -169,27 +183,42 @@ impl Recording {
     }
 }
 
+/// What was written to one piece of a file.
+#[derive(Default)]
+struct Piece<'a> {
+    writes: Vec<(usize, &'a [u8])>,
+    /// How many of them are sure to be there.
+    sure: usize,
+    /// Whether there was any since the last sync, successful or not: the next one writes the piece only then.
+    dirty: bool,
+}
+
 /// Brings the bytes of a file into one of the states that they may be in.
 fn write_back(bytes: &mut Vec<u8>, file: usize, log: &[Op], choose: &mut impl FnMut(usize) -> usize) {
-    let synced = log.iter().rposition(|op| matches!(op, Op::Sync(of) if *of == file)).unwrap_or(0);
-    let writes = |log: &[Op]| -> Vec<(usize, Vec<u8>)> {
-        let writes = log.iter().filter_map(|op| match op {
-            Op::Write(of, at, bytes) if *of == file => Some((*at, bytes.clone())),
-            _ => None,
-        });
-        writes.collect()
-    };
-    for (at, written) in writes(&log[..synced]) {
-        bytes.resize(bytes.len().max(at + written.len()), 0);
-        bytes[at..at + written.len()].copy_from_slice(&written);
+    let mut pieces: BTreeMap<usize, Piece<'_>> = BTreeMap::new();
+    for op in log {
+        match op {
+            Op::Write(of, at, written) if *of == file => {
+                for piece in at / PIECE..=(at + written.len() - 1) / PIECE {
+                    let piece = pieces.entry(piece).or_default();
+                    piece.writes.push((*at, written.as_slice()));
+                    piece.dirty = true;
+                }
+            }
+            Op::Sync(of) if *of == file => {
+                for piece in pieces.values_mut().filter(|piece| piece.dirty) {
+                    (piece.sure, piece.dirty) = (piece.writes.len(), false);
+                }
+            }
+            Op::FailedSync(of) if *of == file => pieces.values_mut().for_each(|piece| piece.dirty = false),
+            _ => {}
+        }
     }
-    let unsure = writes(&log[synced..]);
-    let pieces: BTreeSet<usize> =
-        unsure.iter().flat_map(|(at, written)| at / PIECE..=(at + written.len() - 1) / PIECE).collect();
-    for piece in pieces {
+    for (piece, Piece { writes, sure, .. }) in pieces {
         let (first, end) = (piece * PIECE, (piece + 1) * PIECE);
-        let here: Vec<_> = unsure.iter().filter(|(at, written)| *at < end && at + written.len() > first).collect();
-        for (at, written) in &here[..choose(here.len())] {
+        let unsure = writes.len() - sure;
+        let there = sure + if unsure > 0 { choose(unsure) } else { 0 };
+        for (at, written) in &writes[..there] {
             let (from, to) = ((*at).max(first), (at + written.len()).min(end));
             bytes.resize(bytes.len().max(to), 0);
             bytes[from..to].copy_from_slice(&written[from - at..to - at]);
@@ -205,8 +234,8 @@ impl State {
         Ok(())
     }
 
-    fn syncs(&self) -> io::Result<()> {
-        if self.broken { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+    fn unless(&self, fails: impl FnOnce(&Faults) -> bool) -> io::Result<()> {
+        if fails(&self.faults) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn file(&self, path: &Path) -> io::Result<usize> {
@@ -268,9 +297,13 @@ impl Files for Recording {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.syncs()?;
+        state.unless(|faults| faults.syncs || faults.directories)?;
         state.log.push(Op::SyncDirectory(path.to_owned()));
         Ok(())
+    }
+
+    fn has_space(&self, path: &Path) -> io::Result<bool> {
+        self.state().file(path).map(|_| true)
     }
 
     fn maps(&self) -> bool {
@@ -283,6 +316,7 @@ impl Recorded {
         let mut state = self.of.state();
         let before = state.files[self.file].len();
         let length = before.max(at + bytes.len());
+        state.unless(|faults| faults.overwrites && length == before)?;
         state.grow(length - before)?;
         let content = &mut state.files[self.file];
         content.resize(length, 0);
@@ -297,14 +331,23 @@ impl File for Recorded {
         self.write(bytes, usize::try_from(at).unwrap())
     }
 
+    fn write_again(&self, upto: usize) -> io::Result<()> {
+        let bytes = self.of.state().files[self.file][..upto].to_vec();
+        if bytes.is_empty() { Ok(()) } else { self.write(&bytes, 0) }
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.of.state();
-        state.syncs()?;
+        if state.faults.syncs {
+            state.log.push(Op::FailedSync(self.file));
+        }
+        state.unless(|faults| faults.syncs)?;
         state.log.push(Op::Sync(self.file));
         Ok(())
     }
 
     fn pages(self: Arc<Self>) -> io::Result<Box<dyn Pages>> {
+        self.of.state().unless(|faults| faults.pages)?;
         Ok(Box::new(ToPages(self)))
     }
 }
