@@ -33,6 +33,10 @@ pub enum Asker {
 #[derive(Debug, Clone, Copy)]
 pub struct From(pub IpAddr);
 
+/// In a response's extensions: its body holds a secret, which no policy gets to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Confidential;
+
 /// One request on its way.
 #[derive(Debug)]
 pub struct Ask {

@@ -15,6 +15,7 @@ use crate::api::shapes::{KeyIssued, KeyList, KeyOrder, KeyShown};
 use crate::api::{Action, Actor, Refusal, json_object};
 use crate::credential::NewKey;
 use crate::id::{KeyId, OrgId};
+use crate::inner::Confidential;
 use crate::key::Kept;
 use crate::org::{self, Org};
 use crate::problem::Fault;
@@ -39,7 +40,7 @@ pub(in crate::api) async fn issue(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     request: Request,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<KeyIssued>), Refusal> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Confidential>, Json<KeyIssued>), Refusal> {
     actor.may(Action::WriteKeys)?;
     actor.has_present_secret(state.clock.now())?;
     let body = json_object(request).await?;
@@ -66,7 +67,7 @@ pub(in crate::api) async fn issue(
     let key = KeyShown::of(&issued.kept, std::slice::from_ref(&org), now);
     let place = [(LOCATION, format!("/v1/keys/{}", issued.kept.key.id))];
     let secret = issued.secret.reveal().to_owned();
-    Ok((StatusCode::CREATED, place, Json(KeyIssued { key, secret })))
+    Ok((StatusCode::CREATED, place, Extension(Confidential), Json(KeyIssued { key, secret })))
 }
 
 /// Keys of your org

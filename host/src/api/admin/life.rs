@@ -17,6 +17,7 @@ use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
 use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
 use crate::credential::{IssueError, Rotation};
 use crate::id::KeyId;
+use crate::inner::Confidential;
 use crate::key::{Bounds, Kept, Key, StoreError, Unchangeable};
 
 /// For how long the secret before works on, where nothing else is said.
@@ -44,7 +45,7 @@ pub(in crate::api) async fn rotate(
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<KeyIssued>, Refusal> {
+) -> Result<(Extension<Confidential>, Json<KeyIssued>), Refusal> {
     actor.has_present_secret(state.clock.now())?;
     let (kept, within) = changeable(&state, &actor, read_id(id)?).await?;
     let body = optional_json_object(request).await?;
@@ -61,7 +62,8 @@ pub(in crate::api) async fn rotate(
     let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
     let orgs = state.orgs(&actor).await?;
     let key = KeyShown::of(&issued.kept, &orgs, state.clock.now());
-    Ok(Json(KeyIssued { key, secret: issued.secret.reveal().to_owned() }))
+    let secret = issued.secret.reveal().to_owned();
+    Ok((Extension(Confidential), Json(KeyIssued { key, secret })))
 }
 
 /// Give a key other scopes
