@@ -6,6 +6,7 @@
 mod document;
 mod errors;
 mod me;
+mod months;
 mod usage;
 mod yaml;
 
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use self::document::Rendered;
+use self::months::Months;
 use super::admin::{AdminState, keys, life};
 use super::{Actor, By, Refusal, worded};
 use crate::clock::Clock;
@@ -43,7 +45,7 @@ const LARGEST_ANSWER: usize = 16 << 20;
 #[derive(Clone)]
 pub struct PublicState {
     admin: AdminState,
-    usage: Arc<dyn UsageStore>,
+    months: Arc<Months>,
     gateway: Arc<Gateway>,
     rendered: Arc<Rendered>,
 }
@@ -51,7 +53,8 @@ pub struct PublicState {
 impl PublicState {
     /// An API over the same as the admin API, and over usage and a gateway.
     pub fn new(admin: AdminState, usage: Arc<dyn UsageStore>, gateway: Arc<Gateway>) -> Self {
-        Self { admin, usage, gateway, rendered: Arc::default() }
+        let months = Arc::new(Months::new(usage, admin.clock.clone()));
+        Self { admin, months, gateway, rendered: Arc::default() }
     }
 }
 
