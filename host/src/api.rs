@@ -9,6 +9,7 @@ mod body;
 mod fields;
 mod paging;
 pub mod public;
+mod reads;
 mod refusal;
 mod rights;
 mod shapes;
@@ -30,6 +31,7 @@ pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginContr
 pub use self::body::{LIMIT, json_object, optional_json_object};
 use self::paging::Paging;
 pub use self::public::{PublicState, public_router};
+pub use self::reads::Reads;
 pub use self::refusal::Refusal;
 pub use self::rights::{Action, Extent};
 use crate::id::RequestId;

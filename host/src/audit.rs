@@ -19,6 +19,7 @@ pub use self::sled::SledAudit;
 use crate::clock::Millis;
 use crate::data;
 use crate::id::OrgId;
+use crate::seal;
 
 /// What kind of actor made a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +171,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("the audit log cannot be read or written")]
     Database(#[from] data::Failure),
+    /// Whether the log was begun is not known.
+    #[error("whether the audit log was begun cannot be read or written")]
+    Vault(#[from] seal::Error),
     /// Nothing is appended to a chain whose end was tampered with.
     #[error(
         "the end of the audit log does not verify, so no change is made; see `portico audit verify`, and restore the data directory from a backup"

@@ -102,6 +102,9 @@ pub enum Failure {
         /// What is wrong there.
         detail: String,
     },
+    /// The same, as whoever is confined to an org is told.
+    #[error("the audit log is broken; whoever runs the gateway sees where")]
+    NotWhole,
     /// A file that is to be read cannot be.
     #[error("cannot read {path}")]
     File {
@@ -138,9 +141,8 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } => Exit::Usage,
             Self::File { .. } => Exit::Usage,
-            Self::Call(_) | Self::Print(_) | Self::Broken { .. } | Self::Lines { .. } | Self::Halfway { .. } => {
-                Exit::Refused
-            }
+            Self::Call(_) | Self::Print(_) | Self::Broken { .. } | Self::NotWhole => Exit::Refused,
+            Self::Lines { .. } | Self::Halfway { .. } => Exit::Refused,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows neither who answers nor what is asked. A worker never waits for room: where the queue is full, it says so at once.
 
-use crate::key::Key;
+use crate::key::Bearer;
 use crate::plugin::Claim;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Asker {
     /// Somebody who showed no valid key.
     Anyone,
-    /// The holder of this key.
-    Key(Arc<Key>),
+    /// The holder of this key, by one of its secrets.
+    Key(Bearer),
     /// Whoever a policy vouched for.
     Claimed(Arc<Claim>),
 }
@@ -32,6 +32,10 @@ pub enum Asker {
 /// From where it was asked: in the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct From(pub IpAddr);
+
+/// In a response's extensions: its body holds a secret, which no policy gets to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Confidential;
 
 /// One request on its way.
 #[derive(Debug)]

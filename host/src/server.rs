@@ -268,7 +268,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let own = tokio::spawn(api::public::answer(asked, own));
     let own_end = own.abort_handle();
     let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
-    let router = api::router_with(state, whole, background::routes(gateway.clone(), usage.clone()));
+    let open = background::routes(gateway.clone(), usage.clone(), state.reads());
+    let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
     background.extend(background::start(&gateway, &kept, desks, usage, stopped));

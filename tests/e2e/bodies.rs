@@ -287,6 +287,26 @@ fn the_example_of_the_sdk_hides_long_numbers() {
     assert_eq!(gateway.get("/v1/connect/big").send().field("content-length"), Some("4194304"), "no text passes by");
 }
 
+#[test]
+fn no_policy_sees_the_body_of_an_answer_with_a_new_secret() {
+    let origin = Origin::echo();
+    let loud =
+        Link::new("loud", json!({ "response_body": "transform" }), json!({ "response": { "replace": "upper" } }));
+    let gateway = gateway(origin.address, &[loud], "");
+    let (id, key) = gateway.issue(json!({ "name": "manages", "scopes": ["keys:write"] }));
+    let tell = |path: &str, body: serde_json::Value| {
+        let call = gateway.call("POST", path).key(&key).field("content-type", "application/json");
+        call.body(body.to_string()).send()
+    };
+    assert!(gateway.get("/v1/me").key(&key).send().text().contains("MANAGES"), "it follows all other bodies");
+    let issued = tell("/v1/keys", json!({ "name": "ci", "scopes": ["keys:write"] }));
+    let rotated = tell(&format!("/v1/keys/{id}/rotate"), json!({}));
+    for answer in [issued, rotated] {
+        let secret = answer.json()["secret"].as_str().expect("a secret, as it was made").to_owned();
+        assert_eq!(gateway.get("/v1/me").key(&secret).send().status, 200);
+    }
+}
+
 /// Each event comes while the next ones are not sent yet: the stream never ends.
 #[test]
 fn events_pass_one_by_one() {

@@ -22,18 +22,25 @@ fn no_made_up_request_gets_an_answer_that_is_not_documented() {
     let issue = |mode: &str| gateway.issue(json!({ "name": "asks", "mode": mode, "scopes": scopes })).1;
     let place = tempfile::tempdir().unwrap();
     // It finds its own key in a list, and changes and revokes that too: so each of these is asked for by a key of its own.
-    let changes = ["keys.revoke", "keys.rotate", "keys.scope"];
-    let but_changes: Vec<_> = changes.iter().flat_map(|id| ["--exclude-operation-id", *id]).collect();
+    let changes = [("keys.revoke", "key.revoked"), ("keys.rotate", "key.rotated"), ("keys.scope", "key.scoped")];
+    let but_changes: Vec<_> = changes.iter().flat_map(|(id, _)| ["--exclude-operation-id", *id]).collect();
     let only = |change| vec!["--include-operation-id", change];
-    for (document, mode, examples, which) in [
-        ("openapi.yaml", "live", "20", but_changes.clone()),
-        ("openapi.json", "sandbox", "5", but_changes.clone()),
-        ("openapi.json", "live", "20", only(changes[0])),
-        ("openapi.json", "live", "20", only(changes[1])),
-        ("openapi.json", "live", "20", only(changes[2])),
+    for (document, mode, examples, which, change) in [
+        ("openapi.yaml", "live", "20", but_changes.clone(), None),
+        ("openapi.json", "sandbox", "5", but_changes.clone(), None),
+        ("openapi.json", "live", "20", only(changes[0].0), Some(changes[0].1)),
+        ("openapi.json", "live", "20", only(changes[1].0), Some(changes[1].1)),
+        ("openapi.json", "live", "20", only(changes[2].0), Some(changes[2].1)),
     ] {
         let key = issue(mode);
+        // What is changed is there: an id that is made up leads to 404 and no further.
+        let changed = gateway.issue(json!({ "name": "changed", "mode": mode, "scopes": scopes })).0;
+        let settings = place.path().join("settings.toml");
+        let fixed = change.map(|_| format!("[parameters]\n\"path.id\" = \"{changed}\"\n"));
+        std::fs::write(&settings, fixed.unwrap_or_default()).unwrap();
         let output = Command::new(&tool)
+            .arg("--config-file")
+            .arg(&settings)
             .args(["run", &format!("http://{}/{document}", gateway.public)])
             .args(["--header", &format!("Authorization: Bearer {key}")])
             .args(&which)
@@ -49,6 +56,10 @@ fn no_made_up_request_gets_an_answer_that_is_not_documented() {
         let said = String::from_utf8_lossy(&output.stdout).replace(key.as_str(), "sk_…");
         assert!(output.status.success(), "{document}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("generated"), "it did something: {said}");
+        if let Some(action) = change {
+            let log = gateway.admin("GET", &format!("/v1/audit?object={changed}&action={action}")).send().json();
+            assert_ne!(log["entries"], json!([]), "it was done at least once: {said}");
+        }
         assert!(which != but_changes || !said.contains("Authentication failed"), "it came past the guard: {said}");
     }
 }

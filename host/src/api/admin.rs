@@ -24,13 +24,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
-use tokio::sync::Semaphore;
 
 use self::attempts::{Attempts, NOWHERE};
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};
 use super::rights::Action;
-use super::{Paging, Refusal};
+use super::{Paging, Reads, Refusal};
 use crate::audit::AuditStore;
 use crate::clock::Clock;
 use crate::credential::{Issuer, PepperDesk, bearer};
@@ -56,6 +55,9 @@ pub struct Desks {
     pub audit: Arc<dyn AuditStore>,
 }
 
+/// Pages of the audit log and sums of usage that are read at once.
+const READS: usize = 32;
+
 /// What the admin API works on; clones are cheap.
 #[derive(Clone)]
 pub struct AdminState {
@@ -63,14 +65,20 @@ pub struct AdminState {
     pub(super) scopes: KnownScopes,
     pub(super) clock: Clock,
     attempts: Arc<Attempts>,
+    reads: Reads,
     /// Looking at the whole audit log takes a while.
-    verifying: Arc<Semaphore>,
+    verifying: Reads,
 }
 
 impl AdminState {
     /// An API over these.
     pub fn new(desks: Desks, scopes: KnownScopes, clock: Clock) -> Self {
-        Self { desks, scopes, clock, attempts: Arc::default(), verifying: Arc::new(Semaphore::new(1)) }
+        Self { desks, scopes, clock, attempts: Arc::default(), reads: Reads::most(READS), verifying: Reads::most(1) }
+    }
+
+    /// The places for what is read at length.
+    pub fn reads(&self) -> Reads {
+        self.reads.clone()
     }
 
     /// The org with this slug or id, where it is there for whoever asks.

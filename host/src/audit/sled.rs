@@ -17,6 +17,8 @@ use crate::seal::Vault;
 
 /// Where the end of the chain is: no sequence, by its length.
 const END: &[u8] = b"end";
+/// What is sealed under this name says that there was a log here.
+const BEGUN: &str = "audit/begun";
 /// At most so many entries are looked at for one page.
 const MOST_LOOKED_AT: usize = 20_000;
 
@@ -25,19 +27,27 @@ const MOST_LOOKED_AT: usize = 20_000;
 pub struct SledAudit {
     tree: sled::Tree,
     seal: Arc<Seal>,
+    /// A log was begun here: an empty tree is one that somebody emptied.
+    begun: bool,
 }
 
 impl SledAudit {
-    /// The log in this database; an empty one begins with an entry that says so.
+    /// The log in this database; one that never was begins with an entry that says so.
     ///
     /// A log whose end does not verify opens too, since what serves must go on; but nothing is appended to it.
     pub fn open(database: &Database, vault: &Vault, now: Millis) -> Result<Self, StoreError> {
         let seal = Arc::new(Seal::new(&vault.derive("audit-log")));
-        let log = Self { tree: database.tree("audit")?, seal };
-        if log.tree.is_empty() {
+        let begun = vault.find(BEGUN)?.is_some();
+        let mut log = Self { tree: database.tree("audit")?, seal, begun };
+        if log.tree.is_empty() && !begun {
             log.append_now(&Note::new(Who::gateway(), "audit.begun", now))?;
         } else if log.end()?.is_none() {
             tracing::error!("{}", StoreError::Broken);
+        }
+        if !begun {
+            // After the first entry: cut off between the two, nothing is broken at the next start.
+            vault.keep(BEGUN, &now.0.to_be_bytes())?;
+            log.begun = true;
         }
         Ok(log)
     }
@@ -57,7 +67,7 @@ impl SledAudit {
         let end = match tree.get(END)? {
             Some(kept) => self.seal.open(&kept).ok_or_else(broken)?,
             // Whoever takes the end away cannot have the chain begin anew behind what is there.
-            None if tree.get(1_u64.to_be_bytes())?.is_none() => Head::default(),
+            None if !self.begun && tree.get(1_u64.to_be_bytes())?.is_none() => Head::default(),
             None => return Err(broken()),
         };
         let entry = Entry { sequence: end.sequence + 1, note: note.clone() };

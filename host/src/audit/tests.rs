@@ -8,7 +8,7 @@ use crate::seal::Vault;
 const ORG: OrgId = OrgId::from_number(7);
 
 struct Kept {
-    _place: tempfile::TempDir,
+    place: tempfile::TempDir,
     data: DataDirectory,
     log: SledAudit,
 }
@@ -18,7 +18,7 @@ fn opened() -> Kept {
     let data = DataDirectory::open(&place.path().join("data")).unwrap();
     let vault = Vault::open(&SecretSource::File(place.path().join("master.key")), &data).unwrap();
     let log = SledAudit::open(data.database(), &vault, Millis(1)).unwrap();
-    Kept { _place: place, data, log }
+    Kept { place, data, log }
 }
 
 fn note(number: u64) -> Note {
@@ -161,6 +161,20 @@ async fn nothing_is_appended_to_an_end_that_is_forged_or_gone() {
     kept.log.put_end(Some(&genuine));
     assert_eq!(kept.log.append(note(10)).await.unwrap(), 10);
     assert_eq!(broken(&kept).await, None);
+}
+
+#[tokio::test]
+async fn a_log_that_was_emptied_does_not_begin_anew() {
+    let kept = filled().await;
+    for sequence in 1..10 {
+        kept.log.take(sequence);
+    }
+    kept.log.put_end(None);
+    assert!(kept.log.append(note(10)).await.is_err());
+    let vault = Vault::open(&SecretSource::File(kept.place.path().join("master.key")), &kept.data).unwrap();
+    let log = SledAudit::open(kept.data.database(), &vault, Millis(1)).unwrap();
+    assert_eq!(log.verify().await.unwrap(), Verdict::Broken { sequence: 1, fault: Fault::End });
+    assert!(log.append(note(1)).await.is_err());
 }
 
 #[tokio::test]

@@ -97,12 +97,20 @@ fn verify(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failur
         writeln!(out, "{verdict}")?;
     }
     if verdict["whole"] != true {
-        let sequence = verdict["broken_at"].as_u64().unwrap_or_default();
-        return Err(Failure::Broken { sequence, detail: text(&verdict["detail"]) });
+        return Err(match verdict["broken_at"].as_u64() {
+            Some(sequence) => Failure::Broken { sequence, detail: text(&verdict["detail"]) },
+            None => Failure::NotWhole,
+        });
     }
     if !json {
-        let head = &verdict["head"];
-        writeln!(out, "The audit log is whole: {} entries, the last with {}.", head["sequence"], text(&head["hash"]))?;
+        match &verdict["head"] {
+            // To whoever is confined to an org no more is told.
+            Value::Null => writeln!(out, "The audit log is whole.")?,
+            head => {
+                let (entries, hash) = (&head["sequence"], text(&head["hash"]));
+                writeln!(out, "The audit log is whole: {entries} entries, the last with {hash}.")?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Requests for the gateway's own API: past the same chain, guard and limits as all others, then answered inside.
 //!
-//! The answer takes the way of an upstream's: past the response phases and the policies that follow bodies. No store is
+//! The answer takes the way of an upstream's: past the response phases and the policies that follow bodies; save that one with
+//! a secret in it is seen by no policy that follows bodies. No store is
 //! asked here, and nothing costs gas.
 
 use super::{Answer, Exchange, Routed, bodies, guard, target};
@@ -10,7 +11,8 @@ use crate::denial::Denial;
 use crate::effect::{self, Told};
 use crate::head;
 use crate::id::RequestId;
-use crate::inner::{self, Asker, LARGEST_BODY, Unanswered};
+use crate::inner::{self, Asker, Confidential, LARGEST_BODY, Unanswered};
+use crate::key::Bearer;
 use crate::meter::Meter;
 use crate::plugin::contract::Source;
 use crate::principal::Principal;
@@ -26,10 +28,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who asks, owned: the control runtime may still be at it when the exchange has ended.
-pub(super) fn asker(principal: Option<Principal<'_>>, key: Option<&Arc<crate::key::Key>>) -> Asker {
-    match (principal, key) {
+pub(super) fn asker(principal: Option<Principal<'_>>, bearer: Option<&Bearer>) -> Asker {
+    match (principal, bearer) {
         (Some(Principal::Claimed(claim)), _) => Asker::Claimed(Arc::new(claim.clone())),
-        (Some(Principal::Key(_)), Some(key)) => Asker::Key(key.clone()),
+        (Some(Principal::Key(_)), Some(bearer)) => Asker::Key(bearer.clone()),
         (Some(Principal::Key(_)) | None, _) => Asker::Anyone,
     }
 }
@@ -70,6 +72,10 @@ impl Exchange<'_> {
         })?;
         let (parts, body) = response.into_parts();
         meter.own(parts.status);
+        if parts.extensions.get::<Confidential>().is_some() {
+            // Past the policies that follow bodies: a secret is in its holder's hands, and in nobody's beside.
+            return Ok(Answer::whole(Response::from_parts(parts, Body::Whole(Some(body))), Source::Upstream, told));
+        }
         let mut held = Held::default();
         held.chunks.extend(Some(body).filter(|body| !body.is_empty()));
         let incoming = Some(bodies::Origin { source: From::Held(held), to_head, patience: PATIENCE });

@@ -3,7 +3,7 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
-use crate::api::{Action, Actor, Desks, Refusal};
+use crate::api::{Action, Actor, Desks, Reads, Refusal};
 use crate::clock::Millis;
 use crate::id::OrgId;
 use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
@@ -132,11 +132,12 @@ pub(super) async fn admin(listener: TcpListener, router: Router, mut stopped: wa
 struct Shown {
     gateway: Arc<Gateway>,
     usage: Arc<dyn UsageStore>,
+    reads: Reads,
 }
 
 /// What the admin API shows of a running gateway.
-pub(super) fn routes(gateway: Arc<Gateway>, usage: Arc<dyn UsageStore>) -> Router {
-    Router::new().route("/v1/usage", get(show_usage)).with_state(Shown { gateway, usage })
+pub(super) fn routes(gateway: Arc<Gateway>, usage: Arc<dyn UsageStore>, reads: Reads) -> Router {
+    Router::new().route("/v1/usage", get(show_usage)).with_state(Shown { gateway, usage, reads })
 }
 
 #[derive(Deserialize)]
@@ -163,7 +164,8 @@ async fn show_usage(
         Some(month) => month.parse().map_err(|_| wrong("month", "is not a month; write for example 2026-11"))?,
         None => Month::of(shown.gateway.clock.now()),
     };
-    let summary = shown.usage.month(org.map(OrgId::number), month).await;
+    let usage = shown.usage.clone();
+    let summary = shown.reads.run(async move { usage.month(org.map(OrgId::number), month).await }).await?;
     let summary = summary.map_err(|error| Refusal::failed(&error))?;
     Ok(Json(json!({
         "org": org.map(|org| org.to_string()),

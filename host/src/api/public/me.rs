@@ -65,7 +65,7 @@ pub(super) struct Quota {
 )]
 pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension<Asker>>) -> Result<Json<Me>, Refusal> {
     match asker {
-        Some(Extension(Asker::Key(key))) => by_key(&state, &key).await.map(Json),
+        Some(Extension(Asker::Key(bearer))) => by_key(&state, &bearer.key).await.map(Json),
         Some(Extension(Asker::Claimed(claim))) => Ok(Json(Me {
             key_id: None,
             name: claim.subject.clone(),
@@ -84,8 +84,8 @@ pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension
 }
 
 async fn by_key(state: &PublicState, key: &Key) -> Result<Me, Refusal> {
-    let month = state.usage.month(Some(key.org.number()), Month::of(state.admin.clock.now())).await;
-    let month = month.map_err(|error| Refusal::failed(&error))?;
+    let months = state.months.of(Some(key.org), &[Month::of(state.admin.clock.now())]).await?;
+    let calls_this_month = months.iter().map(|month| month.total.let_through()).sum();
     let org = state.admin.desks.orgs.find(&key.org.to_string()).await.map_err(|error| Refusal::failed(&error))?;
     let limit = monthly_limit(&state.gateway.live.load());
     Ok(Me {
@@ -95,7 +95,7 @@ async fn by_key(state: &PublicState, key: &Key) -> Result<Me, Refusal> {
         org: OrgShown::of(key, org.as_slice()),
         scopes: key.scopes().iter().map(str::to_owned).collect(),
         expires_at: key.terms.expires.map(|end| end.to_string()),
-        quota: Some(Quota { calls_this_month: month.total.let_through(), limit }),
+        quota: Some(Quota { calls_this_month, limit }),
         balance: None,
     })
 }

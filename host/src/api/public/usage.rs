@@ -12,7 +12,6 @@ use super::PublicState;
 use crate::api::{Action, Actor, Refusal};
 use crate::clock::Millis;
 use crate::gas::Rate;
-use crate::id::OrgId;
 use crate::problem::Fault;
 use crate::usage::{Counts, Month, Summary};
 
@@ -168,9 +167,10 @@ pub(super) async fn month(
     if !faults.is_empty() {
         return Err(Refusal::invalid(faults));
     }
-    let summary = used(&state, &actor, month).await?;
+    let sums = state.months.of(actor.org(), &[month]).await?;
+    let [summary] = &sums[..] else { return Err(Refusal::store_unavailable()) };
     Ok(Json(Usage {
-        month: MonthUsed::of(month, &summary),
+        month: MonthUsed::of(month, summary),
         currency: CURRENCY.to_owned(),
         plan: None,
         next_invoice_date: None,
@@ -204,19 +204,11 @@ pub(super) async fn history(
 ) -> Result<Json<UsageHistory>, Refusal> {
     actor.may(Action::ReadUsage)?;
     let now = state.admin.clock.now();
-    let mut months = Vec::with_capacity(MONTHS);
-    let mut month = Month::of(now);
-    for _ in 0..MONTHS {
-        let summary = used(&state, &actor, month).await?;
-        months.push(MonthUsed::of(month, &summary));
-        month = before(month);
-    }
+    let wanted: Vec<Month> =
+        std::iter::successors(Some(Month::of(now)), |month| Some(before(*month))).take(MONTHS).collect();
+    let sums = state.months.of(actor.org(), &wanted).await?;
+    let months = wanted.iter().zip(&sums).map(|(month, summary)| MonthUsed::of(*month, summary)).collect();
     Ok(Json(UsageHistory { months, currency: CURRENCY.to_owned(), computed_at: now.to_string() }))
-}
-
-async fn used(state: &PublicState, actor: &Actor, month: Month) -> Result<Summary, Refusal> {
-    let summary = state.usage.month(actor.org().map(OrgId::number), month).await;
-    summary.map_err(|error| Refusal::failed(&error))
 }
 
 fn before(month: Month) -> Month {
