@@ -28,10 +28,13 @@ pub(super) struct Months {
     orgs: Mutex<HashMap<Option<OrgId>, Arc<Org>>>,
 }
 
+/// Each with when it was read.
+type Sums = HashMap<Month, (Millis, Arc<Summary>)>;
+
 #[derive(Debug)]
 struct Org {
     places: Semaphore,
-    sums: Arc<tokio::sync::Mutex<HashMap<Month, (Millis, Arc<Summary>)>>>,
+    sums: Arc<tokio::sync::Mutex<Sums>>,
 }
 
 impl Months {
