@@ -10,6 +10,7 @@ mod fields;
 mod paging;
 pub mod public;
 mod refusal;
+mod requests;
 mod rights;
 mod shapes;
 
@@ -31,6 +32,7 @@ pub use self::body::{LIMIT, json_object, optional_json_object};
 use self::paging::Paging;
 pub use self::public::{PublicState, public_router};
 pub use self::refusal::Refusal;
+pub use self::requests::routes as request_routes;
 pub use self::rights::{Action, Extent};
 use crate::id::RequestId;
 use crate::problem::{MEDIA_TYPE, Problem};

@@ -30,6 +30,7 @@ mod program;
 mod quarantine;
 mod reaching;
 mod reload;
+mod requests;
 mod room;
 mod schema;
 mod shipped;

@@ -26,9 +26,10 @@ use tower_service::Service;
 
 use self::document::Rendered;
 use super::admin::{AdminState, keys, life};
-use super::{Actor, By, Refusal, worded};
+use super::{Actor, By, Refusal, requests, worded};
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
+use crate::requests::RequestLog;
 use crate::snapshot::own::ENDPOINTS;
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
@@ -43,20 +44,32 @@ const LARGEST_ANSWER: usize = 16 << 20;
 pub struct PublicState {
     admin: AdminState,
     usage: Arc<dyn UsageStore>,
+    log: requests::Log,
     gateway: Arc<Gateway>,
     rendered: Arc<Rendered>,
 }
 
 impl PublicState {
-    /// An API over the same as the admin API, and over usage and a gateway.
-    pub fn new(admin: AdminState, usage: Arc<dyn UsageStore>, gateway: Arc<Gateway>) -> Self {
-        Self { admin, usage, gateway, rendered: Arc::default() }
+    /// An API over the same as the admin API, and over usage, the request log and a gateway.
+    pub fn new(
+        admin: AdminState,
+        usage: Arc<dyn UsageStore>,
+        log: Option<Arc<dyn RequestLog>>,
+        gateway: Arc<Gateway>,
+    ) -> Self {
+        Self { admin, usage, log: requests::Log(log), gateway, rendered: Arc::default() }
     }
 }
 
 impl FromRef<PublicState> for AdminState {
     fn from_ref(state: &PublicState) -> Self {
         state.admin.clone()
+    }
+}
+
+impl FromRef<PublicState> for requests::Log {
+    fn from_ref(state: &PublicState) -> Self {
+        state.log.clone()
     }
 }
 
@@ -73,6 +86,7 @@ fn handlers() -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         get(me::me),
         by_key(get(usage::month)),
         by_key(get(usage::history)),
+        by_key(get(requests::list)),
         by_key(get(keys::list)),
         by_key(post(keys::issue)),
         by_key(get(keys::show)),
