@@ -30,7 +30,7 @@ const NAMES: [&str; 13] = [
 /// The text, without secrets.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     let plain = unescaped(text);
-    if !words(&plain).any(|word| is_secret(word)) {
+    if !words(&plain).any(is_secret) {
         return plain;
     }
     let mut out = String::with_capacity(plain.len());
@@ -61,6 +61,10 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_secret(word: &str) -> bool {
+    // Shorter than what keys begin with.
+    if word.len() < MARKS[0].len() {
+        return false;
+    }
     let lower = word.to_ascii_lowercase();
     let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
     let mixed =
