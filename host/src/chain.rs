@@ -316,7 +316,7 @@ fn credential(credential: &Credential, plan: &crate::plugin::Plan) -> contract::
         Credential::Revoked(_) => contract::Credential::Revoked,
         Credential::Expired(_) => contract::Credential::Expired,
         Credential::AddressNotAllowed(_) => contract::Credential::AddressNotAllowed,
-        Credential::Valid(key) => contract::Credential::Valid(standing(key, plan)),
+        Credential::Valid(bearer) => contract::Credential::Valid(standing(&bearer.key, plan)),
     }
 }
 

@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use self::issue::{IssueError, Issued, Issuer, NewKey, Rotation};
+pub use self::issue::{IssueError, Issued, Issuer, Leave, NewKey, Rotation};
 pub use self::peppers::{PepperDesk, PepperError};
 use crate::clock::Millis;
-use crate::key::{self, Digest, Key, Move, Pepper};
+use crate::id::KeyId;
+use crate::key::{self, Bearer, Digest, Key, Move, Pepper};
 
 /// How a presented credential was resolved; never the credential itself.
 #[derive(Debug, Clone)]
@@ -34,15 +35,23 @@ pub enum Credential {
     Expired(Arc<Key>),
     /// A key, from an address outside the networks that it is bound to.
     AddressNotAllowed(Arc<Key>),
-    /// A valid key.
-    Valid(Arc<Key>),
+    /// A valid key, by one of its secrets.
+    Valid(Bearer),
 }
 
 impl Credential {
     /// The key, where it is valid.
     pub fn valid(&self) -> Option<&Arc<Key>> {
         match self {
-            Self::Valid(key) => Some(key),
+            Self::Valid(bearer) => Some(&bearer.key),
+            _ => None,
+        }
+    }
+
+    /// The key with the secret by which somebody came, where it is valid.
+    pub fn bearer(&self) -> Option<&Bearer> {
+        match self {
+            Self::Valid(bearer) => Some(bearer),
             _ => None,
         }
     }
@@ -51,7 +60,8 @@ impl Credential {
     pub fn presented(&self) -> Option<&Arc<Key>> {
         match self {
             Self::Absent | Self::Malformed | Self::Unknown => None,
-            Self::Revoked(key) | Self::Expired(key) | Self::AddressNotAllowed(key) | Self::Valid(key) => Some(key),
+            Self::Revoked(key) | Self::Expired(key) | Self::AddressNotAllowed(key) => Some(key),
+            Self::Valid(bearer) => Some(&bearer.key),
         }
     }
 }
@@ -65,6 +75,8 @@ struct Ring {
     /// Newest first. Keys digested under an older one stay valid.
     peppers: ArcSwap<Vec<Pepper>>,
     secrets: papaya::HashMap<Digest, Held, BuildHasherDefault<AsItIs>>,
+    /// The same keys by their ids, for who changes them: never asked by a request.
+    ids: papaya::HashMap<KeyId, Arc<Key>>,
     /// Secrets that were presented and are digested under an older pepper, by that digest.
     moves: papaya::HashMap<Digest, Move, BuildHasherDefault<AsItIs>>,
     /// Held from a change in the store to that in here, so that both see changes in one order. Never by a request.
@@ -87,7 +99,8 @@ impl Keyring {
         let secrets = papaya::HashMap::with_hasher(BuildHasherDefault::default());
         let moves = papaya::HashMap::with_hasher(BuildHasherDefault::default());
         let peppers = ArcSwap::from_pointee(peppers);
-        Self(Arc::new(Ring { peppers, secrets, moves, changing: tokio::sync::Mutex::default() }))
+        let ids = papaya::HashMap::new();
+        Self(Arc::new(Ring { peppers, secrets, ids, moves, changing: tokio::sync::Mutex::default() }))
     }
 
     /// Resolves the values of all `Authorization` fields of a request (RFC 6750, section 2.1).
@@ -116,31 +129,46 @@ impl Keyring {
     }
 
     fn judge(&self, token: &[u8], address: IpAddr, now: Millis) -> Credential {
-        let secrets = self.0.secrets.pin();
-        let peppers = self.0.peppers.load();
-        let mut newest = None;
-        for pepper in peppers.iter() {
-            let digest = pepper.digest(token);
-            let Some(held) = secrets.get(&digest) else {
-                newest.get_or_insert((digest, pepper.version()));
-                continue;
-            };
-            let key = held.key.clone();
-            return if key.revoked().is_some() {
-                Credential::Revoked(key)
-            } else if key.is_expired(now) || !key.is_current(held.generation, now) {
-                Credential::Expired(key)
-            } else if !key.allows(address) {
-                Credential::AddressNotAllowed(key)
-            } else {
-                key.touch(now);
-                if let Some((to, pepper)) = newest {
-                    self.note_move(Move { id: key.id, from: digest, to, pepper });
-                }
-                Credential::Valid(key)
-            };
+        let Some((Held { key, generation, .. }, moved)) = self.look_up(token) else { return Credential::Unknown };
+        if key.revoked().is_some() {
+            Credential::Revoked(key)
+        } else if key.is_expired(now) || !key.is_current(generation, now) {
+            Credential::Expired(key)
+        } else if !key.allows(address) {
+            Credential::AddressNotAllowed(key)
+        } else {
+            key.touch(now);
+            if let Some(moved) = moved {
+                self.note_move(moved);
+            }
+            Credential::Valid(Bearer::new(key, generation))
         }
-        Credential::Unknown
+    }
+
+    /// What a secret opens; and where it is digested under an older pepper, how it would be under the newest.
+    fn look_up(&self, token: &[u8]) -> Option<(Held, Option<Move>)> {
+        let secrets = self.0.secrets.pin();
+        loop {
+            let peppers = self.0.peppers.load();
+            let mut newest = None;
+            for pepper in peppers.iter() {
+                let digest = pepper.digest(token);
+                if let Some(held) = secrets.get(&digest) {
+                    let moved = |(to, pepper)| Move { id: held.key.id, from: digest, to, pepper };
+                    return Some((held.clone(), newest.map(moved)));
+                }
+                newest.get_or_insert((digest, pepper.version()));
+            }
+            // It may have been moved to the newest one between the first look and the last.
+            let held = newest.filter(|_| peppers.len() > 1).and_then(|(digest, _)| secrets.get(&digest));
+            if let Some(held) = held {
+                return Some((held.clone(), None));
+            }
+            // Or to one that is newer than any of these.
+            if Arc::ptr_eq(&peppers, &self.0.peppers.load()) {
+                return None;
+            }
+        }
     }
 }
 

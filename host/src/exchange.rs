@@ -222,7 +222,7 @@ impl Exchange<'_> {
             meter.admit()?;
             let told = take(Takes::All)?;
             meter.begin();
-            let asker = own::asker(principal, credential.valid());
+            let asker = own::asker(principal, credential.bearer());
             return self.own(routed, passed, asker, upload, (told, meter)).await;
         }
         let upstream = match self.upstream(snapshot, &routed, mode, passed) {

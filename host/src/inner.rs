@@ -2,7 +2,7 @@
 //!
 //! Knows neither who answers nor what is asked. A worker never waits for room: where the queue is full, it says so at once.
 
-use crate::key::Key;
+use crate::key::Bearer;
 use crate::plugin::Claim;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Asker {
     /// Somebody who showed no valid key.
     Anyone,
-    /// The holder of this key.
-    Key(Arc<Key>),
+    /// The holder of this key, by one of its secrets.
+    Key(Bearer),
     /// Whoever a policy vouched for.
     Claimed(Arc<Claim>),
 }

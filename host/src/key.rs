@@ -3,6 +3,7 @@
 //! A secret exists in two places only: in the hands of its holder, and for one call in memory, when it is made or
 //! presented. What is kept is its digest.
 
+mod bearer;
 mod bounds;
 mod change;
 mod digest;
@@ -21,6 +22,7 @@ use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::bearer::{Bearer, Lapsed};
 pub use self::bounds::Bounds;
 pub use self::change::{Change, Digested, Kept, Previous, Unchangeable};
 pub use self::digest::{Digest, Pepper, Peppers};

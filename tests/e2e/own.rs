@@ -196,6 +196,32 @@ fn a_key_changes_itself_and_what_is_within_it_and_the_log_says_which_key_did() {
     assert_eq!(gateway.admin("GET", "/v1/audit/verify").send().json()["whole"], true);
 }
 
+/// A secret that others saw is no key to the key, once it was rotated away.
+#[test]
+fn the_secret_before_the_present_one_calls_and_manages_no_keys() {
+    let (_origin, gateway) = gateway("");
+    let (id, old) = gateway.issue(json!({ "name": "manages", "scopes": MANAGING }));
+    let other = order(&gateway, &old, &json!({"name": "ci", "scopes": ["connect"]})).json()["id"].clone();
+    let other = other.as_str().expect("an id");
+    let rotated = gateway.call("POST", &format!("/v1/keys/{id}/rotate")).key(&old).send().json();
+    let young = rotated["secret"].as_str().expect("a secret");
+    for (method, path, body) in [
+        ("POST", format!("/v1/keys/{id}/rotate"), json!({"force": true, "overlap": 0})),
+        ("POST", format!("/v1/keys/{other}/rotate"), json!({})),
+        ("PATCH", format!("/v1/keys/{id}/scope"), json!({"scopes": ["connect"]})),
+        ("POST", "/v1/keys".to_owned(), json!({"name": "more", "all_scopes": true})),
+        ("DELETE", format!("/v1/keys/{other}"), json!({})),
+    ] {
+        let answer = tell(&gateway, &old, method, &path, &body);
+        assert_eq!((answer.status, answer.error().as_str()), (403, "secret_replaced"), "{method} {path}");
+    }
+    assert_eq!(gateway.get("/v1/connect/x").key(&old).send().status, 200);
+    assert_eq!(gateway.get("/v1/keys").key(&old).send().status, 200);
+    assert_eq!(order(&gateway, young, &json!({"name": "more", "scopes": ["connect"]})).status, 201);
+    assert_eq!(gateway.call("DELETE", &format!("/v1/keys/{id}")).key(&old).send().status, 200, "it ends itself");
+    assert_eq!(gateway.get("/v1/me").key(young).send().error(), "key_revoked");
+}
+
 #[test]
 fn a_key_makes_only_keys_within_itself() {
     let (_origin, gateway) = gateway("");

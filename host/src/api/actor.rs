@@ -10,8 +10,10 @@ use std::sync::Arc;
 use super::rights::{Action, Extent, rights};
 use super::{Refusal, admin};
 use crate::audit::{ActorKind, Who};
+use crate::clock::Millis;
+use crate::credential::Leave;
 use crate::id::OrgId;
-use crate::key::{Bounds, Key, Management, Mode, Scopes};
+use crate::key::{Bearer, Bounds, Key, Lapsed, Management, Mode, Scopes};
 use crate::org::{Role, Token};
 
 /// Who asks.
@@ -30,8 +32,8 @@ pub enum By {
     SuperAdmin,
     /// A token of the admin API.
     Token(Arc<Token>),
-    /// An API key.
-    Key(Arc<Key>),
+    /// An API key, by one of its secrets.
+    Key(Bearer),
 }
 
 impl Actor {
@@ -49,7 +51,7 @@ impl Actor {
                 Role::Member => rights.member,
                 Role::Auditor => rights.auditor,
             },
-            By::Key(key) if rights.keys.iter().any(|scope| key.manages(*scope)) => Extent::All,
+            By::Key(Bearer { key, .. }) if rights.keys.iter().any(|scope| key.manages(*scope)) => Extent::All,
             By::Key(_) => Extent::No,
         };
         match extent {
@@ -58,15 +60,47 @@ impl Actor {
         }
     }
 
-    /// Looks again whether their token is valid. Keys are looked at again before they come here.
+    /// Looks again whether their token or key is revoked; whoever waited may have been meanwhile.
     ///
     /// # Errors
-    /// 401 where it was revoked meanwhile.
+    /// 401 where it is.
     pub(super) fn check_again(&self) -> Result<(), Refusal> {
         match &self.by {
             By::Token(token) if token.revoked().is_some() => Err(admin::revoked()),
+            By::Key(bearer) if bearer.key.revoked().is_some() => Err(lapsed(Lapsed::Revoked)),
             By::SuperAdmin | By::Token(_) | By::Key(_) => Ok(()),
         }
+    }
+
+    /// Looks again whether their key still opens anything.
+    ///
+    /// # Errors
+    /// 401 where it does not.
+    pub(super) fn still_calls(&self, now: Millis) -> Result<(), Refusal> {
+        match &self.by {
+            By::Key(bearer) => bearer.calls(now).map_err(lapsed),
+            By::SuperAdmin | By::Token(_) => Ok(()),
+        }
+    }
+
+    /// Whether what they came with is good for managing keys.
+    ///
+    /// # Errors
+    /// 401, and 403 `secret_replaced` where it is the secret before the present one.
+    pub(super) fn has_present_secret(&self, now: Millis) -> Result<(), Refusal> {
+        match &self.by {
+            By::Key(bearer) => bearer.manages(now).map_err(lapsed),
+            By::SuperAdmin | By::Token(_) => Ok(()),
+        }
+    }
+
+    /// On what they may change a key, once more when it comes to it.
+    pub(super) fn leave(&self, within: Option<Bounds>) -> Leave {
+        let by = match &self.by {
+            By::Key(bearer) => Some(bearer.clone()),
+            By::SuperAdmin | By::Token(_) => None,
+        };
+        Leave { by, within, withheld: self.withheld() }
     }
 
     /// The one org that they are confined to; none for those who are not.
@@ -74,7 +108,7 @@ impl Actor {
         match &self.by {
             By::SuperAdmin => None,
             By::Token(token) => token.terms.org,
-            By::Key(key) => Some(key.org),
+            By::Key(Bearer { key, .. }) => Some(key.org),
         }
     }
 
@@ -87,7 +121,7 @@ impl Actor {
     /// that would not be for trying out.
     pub fn sees_key(&self, key: &Key) -> bool {
         let in_reach = match &self.by {
-            By::Key(own) => own.terms.mode == Mode::Live || key.terms.mode == Mode::Sandbox,
+            By::Key(Bearer { key: own, .. }) => own.terms.mode == Mode::Live || key.terms.mode == Mode::Sandbox,
             By::SuperAdmin | By::Token(_) => true,
         };
         in_reach && self.sees(key.org)
@@ -98,14 +132,14 @@ impl Actor {
         match &self.by {
             By::SuperAdmin => None,
             By::Token(token) => Some(token.id.to_string()),
-            By::Key(key) => Some(key.id.to_string()),
+            By::Key(Bearer { key, .. }) => Some(key.id.to_string()),
         }
     }
 
     /// What a key hands on at most; none for whoever is no key.
     pub fn bounds(&self) -> Option<Bounds> {
         match &self.by {
-            By::Key(key) => Some(Bounds::of(key)),
+            By::Key(Bearer { key, .. }) => Some(Bounds::of(key)),
             By::SuperAdmin | By::Token(_) => None,
         }
     }
@@ -116,15 +150,19 @@ impl Actor {
     /// # Errors
     /// 403 `insufficient_role`.
     pub(super) fn may_give(&self, scopes: &Scopes) -> Result<(), Refusal> {
-        let By::Token(_) = &self.by else { return Ok(()) };
+        let given = self.withheld().into_iter().find(|scope| scopes.contain(scope.name()));
+        given.map_or(Ok(()), |scope| Err(withheld(scope)))
+    }
+
+    /// The managements that their role has in part only.
+    fn withheld(&self) -> Vec<Management> {
+        let By::Token(_) = &self.by else { return Vec::new() };
         let in_part = |action: &Action| !matches!(self.may(*action), Ok(Extent::All));
         let withheld = |scope: &Management| {
-            let opened = Action::ALL.iter().filter(|action| rights(**action).keys.contains(scope));
-            scopes.contain(scope.name()) && opened.into_iter().any(in_part)
+            let mut opened = Action::ALL.iter().filter(|action| rights(**action).keys.contains(scope));
+            opened.any(in_part)
         };
-        let Some(scope) = Management::ALL.into_iter().find(withheld) else { return Ok(()) };
-        let detail = format!("The role `{}` may not give a key the scope `{}`.", self.role_name(), scope.name());
-        Err(insufficient_role(detail))
+        Management::ALL.into_iter().filter(withheld).collect()
     }
 
     /// As the audit log names them.
@@ -158,6 +196,24 @@ impl Actor {
         match &self.by {
             By::Token(token) => token.terms.role.name(),
             By::SuperAdmin | By::Key(_) => Role::SuperAdmin.name(),
+        }
+    }
+}
+
+/// 403: a key would come to more than the role of whoever gives it.
+pub(super) fn withheld(scope: Management) -> Refusal {
+    insufficient_role(format!("Your role may not give a key the scope `{}`.", scope.name()))
+}
+
+/// Why whoever came with a key does nothing with it.
+pub(super) fn lapsed(why: Lapsed) -> Refusal {
+    match why {
+        Lapsed::Revoked => Refusal::new(401, "key_revoked", "Key revoked", "This key was revoked; use another one."),
+        Lapsed::Expired => Refusal::new(401, "key_expired", "Key expired", "This key has expired; use another one."),
+        Lapsed::Replaced => {
+            let detail = "The key was rotated, and this is the secret before. It calls pillars until its end, and manages no keys; use \
+                          the present one.";
+            Refusal::new(403, "secret_replaced", "Secret replaced", detail)
         }
     }
 }

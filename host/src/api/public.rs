@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRef, Request};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Method, Uri};
+use axum::extract::{FromRef, Request, State};
+use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
@@ -27,6 +27,7 @@ use tower_service::Service;
 use self::document::Rendered;
 use super::admin::{AdminState, keys, life};
 use super::{Actor, By, Refusal, requests, worded};
+use crate::clock::Clock;
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
 use crate::requests::RequestLog;
@@ -80,39 +81,41 @@ impl fmt::Debug for PublicState {
 }
 
 /// The handler of each operation, in the order of [`ENDPOINTS`].
-fn handlers() -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
+fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
     [
         get(me::me),
         get(me::me),
-        by_key(get(usage::month)),
-        by_key(get(usage::history)),
-        by_key(get(requests::list)),
-        by_key(get(keys::list)),
-        by_key(post(keys::issue)),
-        by_key(get(keys::show)),
-        by_key(delete(life::revoke)),
-        by_key(post(life::rotate)),
-        by_key(patch(life::scope)),
+        by_key(get(usage::month), clock),
+        by_key(get(usage::history), clock),
+        by_key(get(requests::list), clock),
+        by_key(get(keys::list), clock),
+        by_key(post(keys::issue), clock),
+        by_key(get(keys::show), clock),
+        by_key(delete(life::revoke), clock),
+        by_key(post(life::rotate), clock),
+        by_key(patch(life::scope), clock),
         get(document::json),
         get(document::yaml),
     ]
 }
 
 /// What manages things of an org, for keys of it only.
-fn by_key(handler: MethodRouter<PublicState>) -> MethodRouter<PublicState> {
-    handler.route_layer(middleware::from_fn(check_key))
+fn by_key(handler: MethodRouter<PublicState>, clock: &Clock) -> MethodRouter<PublicState> {
+    handler.route_layer(middleware::from_fn_with_state(clock.clone(), check_key))
 }
 
-async fn check_key(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Actor>() {
-        Some(_) => next.run(request).await,
-        None => key_needed().into_response(),
+/// Looks at the key once more: it may have been revoked while the request waited for its turn.
+async fn check_key(State(clock): State<Clock>, request: Request, next: Next) -> Response {
+    let actor = request.extensions().get::<Actor>();
+    match actor.ok_or_else(key_needed).and_then(|actor| actor.still_calls(clock.now())) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
 }
 
 /// The API.
 pub fn public_router(state: PublicState) -> Router {
-    let routes = ENDPOINTS.iter().zip(handlers());
+    let routes = ENDPOINTS.iter().zip(handlers(&state.admin.clock));
     let router = routes.fold(Router::new(), |router, (endpoint, handler)| router.route(&endpoint.path(), handler));
     router
         .fallback(not_found)
@@ -154,12 +157,17 @@ async fn one(mut router: Router, ask: Ask) {
 /// Says to the handlers which key asks, and gives the answer what all answers have.
 async fn dress(mut request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().copied();
-    if let Some(Asker::Key(key)) = request.extensions().get::<Asker>() {
+    if let Some(Asker::Key(bearer)) = request.extensions().get::<Asker>() {
         let address = request.extensions().get::<inner::From>().map(|from| from.0);
-        let actor = Actor { by: By::Key(key.clone()), address };
+        let actor = Actor { by: By::Key(bearer.clone()), address };
         request.extensions_mut().insert(actor);
     }
     let mut response = worded(next.run(request).await, id);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // Its keys are not the admin listener's tokens.
+        let value = HeaderValue::from_static("Bearer realm=\"portico\", error=\"invalid_token\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

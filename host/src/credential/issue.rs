@@ -11,7 +11,8 @@ use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
 use crate::id::{KeyId, NoRandomness, OrgId};
 use crate::key::{
-    Bounds, Change, Changed, Digested, Kept, Key, KeyStore, Page, Pepper, Scopes, Secret, StoreError, Terms,
+    Bearer, Bounds, Change, Changed, Digested, Kept, Key, KeyStore, Management, Move, Page, Pepper, Scopes, Secret,
+    StoreError, Terms, Unchangeable,
 };
 
 /// How many keys are read at once.
@@ -38,6 +39,8 @@ pub struct NewKey {
     pub scopes: Scopes,
     /// The id of the token or the key that makes it.
     pub maker: Option<Box<str>>,
+    /// The key that asks, where it is one; only where it manages keys.
+    pub by: Option<Bearer>,
 }
 
 /// How a key gets another secret.
@@ -47,8 +50,19 @@ pub struct Rotation {
     pub overlap: Duration,
     /// Also during the overlap of an earlier rotation, which ends then.
     pub force: bool,
-    /// Only where the key is within these bounds.
+    /// Whether whoever asks may.
+    pub leave: Leave,
+}
+
+/// On what somebody may change a key: looked at again when it comes to it, since much can happen before.
+#[derive(Debug, Clone, Default)]
+pub struct Leave {
+    /// The key that asks, where it is one; only where it manages keys.
+    pub by: Option<Bearer>,
+    /// Only where the key that is changed is within these bounds.
     pub within: Option<Bounds>,
+    /// Where it gets another secret: only where it has none of these scopes.
+    pub withheld: Vec<Management>,
 }
 
 /// A secret that has just been made, with its key: shown this once.
@@ -77,16 +91,26 @@ pub enum IssueError {
 impl Issuer {
     /// Brings all keys of the store into the ring.
     pub async fn open(store: Arc<dyn KeyStore>, ring: Keyring, clock: Clock) -> Result<Self, StoreError> {
-        let mut after = None;
+        let (mut after, mut lost) = (None, 0_u64);
         loop {
             let page = store.page(None, after, BATCH).await?;
             after = page.keys.last().map(|kept| kept.key.id);
             for kept in page.keys {
+                if let Some(version) = ring.lacks_pepper_of(&kept, clock.now()) {
+                    lost += 1;
+                    tracing::warn!(key = %kept.key.id, version, "the pepper of a key's secret is not there: nobody can come by it");
+                }
                 ring.add(kept);
             }
             if !page.more {
                 break;
             }
+        }
+        if lost > 0 {
+            tracing::warn!(
+                keys = lost,
+                "keys have secrets that cannot work; rotate them, or restore the data directory from a backup"
+            );
         }
         let saved = Mutex::new(clock.now());
         Ok(Self { store, ring, clock, saved })
@@ -99,6 +123,7 @@ impl Issuer {
             let now = desk.clock.now();
             let secret = Secret::mint(new.terms.mode)?;
             let _settled = desk.ring.settled().await;
+            desk.ask(new.by.as_ref())?;
             let kept = desk.digested(new, &secret, now)?;
             desk.store.insert(vec![kept.clone()], Note::new(who, "key.issued", now)).await?;
             let key = desk.ring.add(kept.clone());
@@ -122,8 +147,9 @@ impl Issuer {
             let secret = Secret::mint(found.key.terms.mode)?;
             let _settled = desk.ring.settled().await;
             let digested = digested(&desk.ring.newest().ok_or(IssueError::NoPepper)?, &secret);
-            let Rotation { overlap, force, within } = rotation;
-            let change = Change::Rotate { secret: digested, at, overlap, force, within };
+            let Rotation { overlap, force, leave: Leave { by, within, withheld } } = rotation;
+            desk.ask(by.as_ref())?;
+            let change = Change::Rotate { secret: digested, at, overlap, force, within, withheld };
             let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };
             let ended = before.previous.map(|previous| previous.secret.digest);
@@ -141,14 +167,15 @@ impl Issuer {
         self: &Arc<Self>,
         id: KeyId,
         scopes: Scopes,
-        within: Option<Bounds>,
+        leave: Leave,
         who: Who,
     ) -> Result<Option<Kept>, StoreError> {
         let desk = self.clone();
         to_the_end(async move {
             let at = desk.clock.now();
-            let change = Change::Scope { scopes: scopes.clone(), at, within };
+            let change = Change::Scope { scopes: scopes.clone(), at, within: leave.within };
             let _settled = desk.ring.settled().await;
+            desk.ask(leave.by.as_ref())?;
             let changed = desk.store.change(id, change, Note::new(who, "key.scoped", at)).await?;
             let Some(Changed { after, .. }) = changed else { return Ok(None) };
             let kept = desk.ring.shared(after);
@@ -166,34 +193,31 @@ impl Issuer {
         let desk = self.clone();
         to_the_end(async move {
             let now = desk.clock.now();
-            let key = match desk.store.find(id).await {
-                // Waits for nobody, save where the key is in the store only: then it is about to come into memory.
-                Ok(Some(kept)) => match desk.ring.held(&kept) {
-                    Some(key) => key,
-                    None => {
-                        let _settled = desk.ring.settled().await;
-                        desk.ring.shared(kept).key
-                    }
-                },
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    // The store says nothing, but memory can refuse; slow, and only while the store is down.
-                    if let Some(key) = desk.ring.with_id(id) {
-                        key.revoke(now);
-                    }
-                    return Err(error);
-                }
-            };
-            key.revoke(now);
-            let change = Change::Revoke(key.revoked().unwrap_or(now));
-            let changed = desk.store.change(id, change, Note::new(who, "key.revoked", now)).await?;
-            tracing::info!(key = %id, org = %key.org, "revoked a key");
-            Ok(changed.map(|Changed { after, .. }| Kept { key, ..after }))
+            let mut key = desk.ring.with_id(id);
+            if key.is_none() {
+                // It may be about to come into memory; whoever changes it then waits for that.
+                let _settled = desk.ring.settled().await;
+                key = desk.ring.with_id(id);
+            }
+            // Memory refuses before the store is asked.
+            let at = key.as_ref().map_or(now, |key| {
+                key.revoke(now);
+                key.revoked().unwrap_or(now)
+            });
+            let changed = desk.store.change(id, Change::Revoke(at), Note::new(who, "key.revoked", now)).await?;
+            let Some(Changed { after, .. }) = changed else { return Ok(None) };
+            tracing::info!(key = %id, org = %after.key.org, "revoked a key");
+            Ok(Some(desk.ring.shared(after)))
         })
         .await
     }
 
-    /// The key with this id, as the workers see it.
+    /// The key with this id, where the workers have it. Asks no store.
+    pub fn held(&self, id: KeyId) -> Option<Arc<Key>> {
+        self.ring.with_id(id)
+    }
+
+    /// The key with this id, as the workers see it, with all that is kept of it.
     pub async fn find(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
         Ok(self.store.find(id).await?.map(|kept| self.ring.shared(kept)))
     }
@@ -224,24 +248,33 @@ impl Issuer {
 
     /// Moves the secrets that were presented under an older pepper to the newest. To be called every minute or so.
     pub async fn save_moves(self: &Arc<Self>) -> Result<(), StoreError> {
-        let moves = self.ring.moves();
-        if moves.is_empty() {
-            return Ok(());
-        }
         let desk = self.clone();
         to_the_end(async move {
+            // No pepper comes or goes from here on: what was noted under one that is not the newest any more is noted anew at
+            // the next use.
             let _settled = desk.ring.settled().await;
-            let done = desk.store.redigest(moves.clone()).await?;
-            desk.ring.settle_moves(&moves, &done);
-            tracing::info!(secrets = done.len(), "moved secrets to the newest pepper");
+            let noted = desk.ring.moves();
+            let newest = desk.ring.newest().map(|pepper| pepper.version());
+            let moves: Vec<Move> = noted.iter().copied().filter(|moved| Some(moved.pepper) == newest).collect();
+            let done = if moves.is_empty() { Vec::new() } else { desk.store.redigest(moves).await? };
+            desk.ring.settle_moves(&noted, &done);
+            if !done.is_empty() {
+                tracing::info!(secrets = done.len(), "moved secrets to the newest pepper");
+            }
             Ok(())
         })
         .await
     }
 
+    /// Whether a key manages keys, now that nothing else is changed.
+    fn ask(&self, by: Option<&Bearer>) -> Result<(), StoreError> {
+        let Some(bearer) = by else { return Ok(()) };
+        Ok(bearer.manages(self.clock.now()).map_err(Unchangeable::from)?)
+    }
+
     pub(super) fn digested(&self, new: NewKey, secret: &Secret, now: Millis) -> Result<Kept, IssueError> {
         let pepper = self.ring.newest().ok_or(IssueError::NoPepper)?;
-        let NewKey { org, terms, scopes, maker } = new;
+        let NewKey { org, terms, scopes, maker, by: _ } = new;
         let key = Arc::new(Key::new(KeyId::fresh(now)?, org, terms, scopes, now));
         Ok(Kept { key, secret: digested(&pepper, secret), previous: None, rotated: None, maker })
     }

@@ -18,6 +18,7 @@ impl Keyring {
         let generation = kept.key.generation();
         let held = |secret: &Digested, generation| Held { key: kept.key.clone(), generation, pepper: secret.pepper };
         let present = secrets.get_or_insert(kept.secret.digest, held(&kept.secret, generation));
+        self.0.ids.pin().get_or_insert(present.key.id, present.key.clone());
         if let (Some(Previous { secret, .. }), Some(generation)) = (kept.previous, generation.checked_sub(1)) {
             secrets.get_or_insert(secret.digest, held(&secret, generation));
         }
@@ -34,9 +35,9 @@ impl Keyring {
         self.0.peppers.load().iter().find_map(|pepper| self.find(&pepper.digest(secret)))
     }
 
-    /// Calls back with each key; twice with one that was rotated.
+    /// Calls back with each key.
     pub fn each(&self, mut visit: impl FnMut(&Key)) {
-        self.0.secrets.pin().values().for_each(|held| visit(&held.key));
+        self.0.ids.pin().values().for_each(|key| visit(key));
     }
 
     /// Waits until no change is between the store and here; none begins until this is dropped.
@@ -46,22 +47,15 @@ impl Keyring {
 
     /// The same, with the key that the workers share in place of the one that was just read.
     pub(super) fn shared(&self, mut kept: Kept) -> Kept {
-        if let Some(key) = self.held(&kept) {
+        if let Some(key) = self.with_id(kept.key.id) {
             kept.key = key;
         }
         kept
     }
 
-    /// The key that the workers share, of one that was just read.
-    pub(super) fn held(&self, kept: &Kept) -> Option<Arc<Key>> {
-        let found = self.find(&kept.secret.digest).or_else(|| self.find(&kept.previous?.secret.digest));
-        // Slow, and only where it was rotated between reading and here.
-        found.or_else(|| self.with_id(kept.key.id))
-    }
-
-    /// Looks at all keys.
+    /// The key with this id.
     pub(super) fn with_id(&self, id: KeyId) -> Option<Arc<Key>> {
-        self.0.secrets.pin().values().find(|held| held.key.id == id).map(|held| held.key.clone())
+        self.0.ids.pin().get(&id).cloned()
     }
 
     /// From now on this is the present secret of a key, and the one before works until `until`. `ended` works no more.
@@ -79,6 +73,14 @@ impl Keyring {
     /// The pepper for new secrets.
     pub(super) fn newest(&self) -> Option<Pepper> {
         self.0.peppers.load().first().cloned()
+    }
+
+    /// The version of the pepper that a key's present secret needs, where the key works and that pepper is not there.
+    pub(super) fn lacks_pepper_of(&self, kept: &Kept, now: Millis) -> Option<u32> {
+        let version = kept.secret.pepper;
+        let works = kept.key.revoked().is_none() && !kept.key.is_expired(now);
+        let there = self.0.peppers.load().iter().any(|pepper| pepper.version() == version);
+        (works && !there).then_some(version)
     }
 
     /// Digests under these peppers count from now on, newest first.
@@ -101,8 +103,11 @@ impl Keyring {
 
     /// Notes that a secret is to be moved, on the way of a request: no lock, no waking, bounded.
     pub(super) fn note_move(&self, moved: Move) {
-        if self.0.moves.len() < MOST_MOVES {
-            self.0.moves.pin().insert(moved.from, moved);
+        let moves = self.0.moves.pin();
+        // Once for each secret and pepper, and not at each use of it.
+        let is_there = moves.get(&moved.from).is_some_and(|noted| noted.to == moved.to);
+        if !is_there && moves.len() < MOST_MOVES {
+            moves.insert(moved.from, moved);
         }
     }
 

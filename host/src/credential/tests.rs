@@ -9,10 +9,12 @@ use crate::config::SecretSource;
 use crate::data::DataDirectory;
 use crate::id::{KeyId, OrgId};
 use crate::key::{
-    Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError, Terms,
+    Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError,
+    Terms, Unchangeable,
 };
 use crate::seal::Vault;
 
+mod leave;
 mod peppers;
 mod races;
 
@@ -24,6 +26,7 @@ struct Desk {
     issuer: Arc<Issuer>,
     peppers: Arc<PepperDesk>,
     ring: Keyring,
+    keys: SledKeys,
     clock: Clock,
 }
 
@@ -39,16 +42,17 @@ impl Desk {
         let peppers = Peppers::new(vault.clone());
         let ring = Keyring::new(peppers.all().unwrap());
         let audit = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
-        let store: Arc<dyn KeyStore> = Arc::new(SledKeys::open(data.database(), audit.clone()).unwrap());
+        let keys = SledKeys::open(data.database(), audit.clone()).unwrap();
+        let store: Arc<dyn KeyStore> = Arc::new(keys.clone());
         let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
         let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit), clock.clone()));
-        Self { _place: place, data: Some(data), issuer, peppers, ring, clock }
+        Self { _place: place, data: Some(data), issuer, peppers, ring, keys, clock }
     }
 
     async fn reopen(mut self) -> Self {
         drop(self.data.take());
         let (place, clock) = (self._place, self.clock);
-        drop((self.issuer, self.peppers, self.ring));
+        drop((self.issuer, self.peppers, self.ring, self.keys));
         Self::at(place, clock).await
     }
 
@@ -57,7 +61,7 @@ impl Desk {
     }
 
     async fn rotate(&self, issued: &Issued, overlap: u64, force: bool) -> Result<Issued, IssueError> {
-        let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within: None };
+        let rotation = Rotation { overlap: Duration::from_secs(overlap), force, leave: Leave::default() };
         self.issuer.rotate(issued.kept.key.id, rotation, Who::gateway()).await.map(Option::unwrap)
     }
 
@@ -79,7 +83,7 @@ fn terms() -> Terms {
 }
 
 fn new(terms: Terms) -> NewKey {
-    NewKey { org: OrgId::from_number(1), terms, scopes: Scopes::new(["connect"]), maker: None }
+    NewKey { org: OrgId::from_number(1), terms, scopes: Scopes::new(["connect"]), maker: None, by: None }
 }
 
 #[tokio::test]
@@ -229,7 +233,7 @@ async fn another_set_of_scopes_is_seen_by_whoever_holds_the_key() {
     let issued = desk.issue(terms()).await;
     let held = desk.resolve(&issued).valid().unwrap().clone();
     let scopes = Scopes::new(["pay", "keys:read"]);
-    desk.issuer.scope(issued.kept.key.id, scopes, None, Who::gateway()).await.unwrap().unwrap();
+    desk.issuer.scope(issued.kept.key.id, scopes, Leave::default(), Who::gateway()).await.unwrap().unwrap();
     assert!(held.holds("pay") && !held.holds("connect") && held.manages(key::Management::KeysRead));
     let desk = desk.reopen().await;
     assert_eq!(desk.resolve(&issued).valid().unwrap().scopes().as_str(), "keys:read pay");
@@ -240,9 +244,10 @@ async fn a_key_that_is_beyond_the_bounds_is_not_changed() {
     let desk = Desk::open().await;
     let issued = desk.issue(terms()).await;
     let bounds = key::Bounds::of(&issued.kept.key);
+    let within = |bounds| Leave { within: Some(bounds), ..Leave::default() };
     let scopes = Scopes::new(["connect", "pay"]);
-    desk.issuer.scope(issued.kept.key.id, scopes, Some(bounds.clone()), Who::gateway()).await.unwrap();
-    let rotation = Rotation { overlap: Duration::ZERO, force: false, within: Some(bounds) };
+    desk.issuer.scope(issued.kept.key.id, scopes, within(bounds.clone()), Who::gateway()).await.unwrap();
+    let rotation = Rotation { overlap: Duration::ZERO, force: false, leave: within(bounds) };
     let error = desk.issuer.rotate(issued.kept.key.id, rotation, Who::gateway()).await.unwrap_err();
     assert!(matches!(error, IssueError::Store(StoreError::Unchangeable(key::Unchangeable::BeyondBounds))));
     assert!(desk.resolve(&issued).valid().is_some());
@@ -278,33 +283,43 @@ async fn last_use_survives_reopening_once_it_was_saved() {
     assert_eq!(desk.issuer.find(idle.kept.key.id).await.unwrap().unwrap().key.last_used(), None);
 }
 
-/// A store that has begun to fail.
-#[derive(Debug)]
-struct Failing;
+/// A store that has begun to fail, or to answer nothing at all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Failing {
+    Fails,
+    Hangs,
+}
 
-fn failed<'a, T: 'a>() -> Answer<'a, T> {
-    Box::pin(async { Err(StoreError::Closing) })
+impl Failing {
+    fn failed<'a, T: Send + 'a>(self) -> Answer<'a, T> {
+        Box::pin(async move {
+            if self == Self::Hangs {
+                std::future::pending::<()>().await;
+            }
+            Err(StoreError::Closing)
+        })
+    }
 }
 
 impl KeyStore for Failing {
     fn insert(&self, _: Vec<Kept>, _: Note) -> Answer<'_, ()> {
-        failed()
+        self.failed()
     }
 
     fn find(&self, _: KeyId) -> Answer<'_, Option<Kept>> {
-        failed()
+        self.failed()
     }
 
     fn find_by_digest(&self, _: Digest) -> Answer<'_, Option<KeyId>> {
-        failed()
+        self.failed()
     }
 
     fn change(&self, _: KeyId, _: Change, _: Note) -> Answer<'_, Option<Changed>> {
-        failed()
+        self.failed()
     }
 
     fn redigest(&self, _: Vec<Move>) -> Answer<'_, Vec<Move>> {
-        failed()
+        self.failed()
     }
 
     fn page(&self, _: Option<OrgId>, _: Option<KeyId>, _: usize) -> Answer<'_, Page> {
@@ -312,7 +327,7 @@ impl KeyStore for Failing {
     }
 
     fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
-        failed()
+        self.failed()
     }
 }
 
@@ -320,12 +335,23 @@ impl KeyStore for Failing {
 async fn while_the_store_fails_a_revocation_holds_in_memory_and_no_key_is_made() {
     let desk = Desk::open().await;
     let issued = desk.issue(terms()).await;
-    let failing = Issuer::open(Arc::new(Failing), desk.ring.clone(), desk.clock.clone()).await.unwrap();
+    let failing = Issuer::open(Arc::new(Failing::Fails), desk.ring.clone(), desk.clock.clone()).await.unwrap();
     let failing = Arc::new(failing);
     assert!(failing.revoke(issued.kept.key.id, Who::gateway()).await.is_err());
     assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
     assert!(failing.issue(new(terms()), Who::gateway()).await.is_err());
     assert_eq!(desk.ring.len(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_holds_before_the_store_has_answered_anything() {
+    let desk = Desk::open().await;
+    let issued = desk.issue(terms()).await;
+    let hanging = Issuer::open(Arc::new(Failing::Hangs), desk.ring.clone(), desk.clock.clone()).await.unwrap();
+    let hanging = Arc::new(hanging);
+    let revoking = hanging.revoke(issued.kept.key.id, Who::gateway());
+    assert!(tokio::time::timeout(Duration::from_millis(50), revoking).await.is_err(), "the store must know, too");
+    assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::effect::{self, Told};
 use crate::head;
 use crate::id::RequestId;
 use crate::inner::{self, Asker, LARGEST_BODY, Unanswered};
+use crate::key::Bearer;
 use crate::meter::Meter;
 use crate::plugin::contract::Source;
 use crate::principal::Principal;
@@ -26,10 +27,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who asks, owned: the control runtime may still be at it when the exchange has ended.
-pub(super) fn asker(principal: Option<Principal<'_>>, key: Option<&Arc<crate::key::Key>>) -> Asker {
-    match (principal, key) {
+pub(super) fn asker(principal: Option<Principal<'_>>, bearer: Option<&Bearer>) -> Asker {
+    match (principal, bearer) {
         (Some(Principal::Claimed(claim)), _) => Asker::Claimed(Arc::new(claim.clone())),
-        (Some(Principal::Key(_)), Some(key)) => Asker::Key(key.clone()),
+        (Some(Principal::Key(_)), Some(bearer)) => Asker::Key(bearer.clone()),
         (Some(Principal::Key(_)) | None, _) => Asker::Anyone,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Bounds, Digest, Key, Scopes};
+use super::{Bounds, Digest, Key, Lapsed, Management, Scopes};
 use crate::clock::Millis;
 
 /// What is kept of one secret.
@@ -69,6 +69,8 @@ pub enum Change {
         force: bool,
         /// Only where the key is within these bounds.
         within: Option<Bounds>,
+        /// Only where the key has none of these.
+        withheld: Vec<Management>,
     },
 }
 
@@ -90,6 +92,12 @@ pub enum Unchangeable {
     /// It reaches further than whoever wants to change it.
     #[error("the key reaches beyond the bounds of the one that wants to change it")]
     BeyondBounds,
+    /// It has a scope that whoever wants to change it may not give.
+    #[error("the key has the scope `{}`, which whoever wants to change it may not give", .0.name())]
+    Withheld(Management),
+    /// Whoever wants to change it came with a key that is not good for that any more.
+    #[error(transparent)]
+    Lapsed(#[from] Lapsed),
 }
 
 impl Kept {
@@ -107,8 +115,11 @@ impl Kept {
                 self.key.set_scopes(scopes.clone());
                 Ok(!same)
             }
-            Change::Rotate { secret, at, overlap, force, within } => {
+            Change::Rotate { secret, at, overlap, force, within, withheld } => {
                 self.refuse_ended(*at, within.as_ref())?;
+                if let Some(scope) = withheld.iter().find(|scope| self.key.manages(**scope)) {
+                    return Err(Unchangeable::Withheld(*scope));
+                }
                 let running = self.previous.filter(|previous| previous.until > *at && !force);
                 if let Some(Previous { until, .. }) = running {
                     return Err(Unchangeable::RotationInProgress { until });
@@ -123,10 +134,12 @@ impl Kept {
         }
     }
 
-    /// Exchanges the digest of one of its secrets for one of the same secret under another pepper. Whether it had it.
+    /// Exchanges the digest of one of its secrets for one of the same secret under another pepper. Whether it has that since,
+    /// or had it already.
     pub fn redigest(&mut self, from: &Digest, to: &Digest, pepper: u32) -> bool {
         let secrets = [Some(&mut self.secret), self.previous.as_mut().map(|previous| &mut previous.secret)];
-        let found = secrets.into_iter().flatten().find(|secret| secret.digest == *from);
+        let mut secrets = secrets.into_iter().flatten();
+        let found = secrets.find(|secret| secret.digest == *from || secret.digest == *to);
         found.map(|secret| (secret.digest, secret.pepper) = (*to, pepper)).is_some()
     }
 

@@ -92,7 +92,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// Changes a key. What changes nothing is not noted.
     fn change(&self, id: KeyId, change: Change, note: Note) -> Answer<'_, Option<Changed>>;
 
-    /// Moves secrets to another pepper; which of them it did. Those that changed meanwhile stay as they are.
+    /// Moves secrets to another pepper; which of them are there now. Those that changed meanwhile stay as they are, and those that
+    /// cannot be moved keep no other one back. Durable with the next change.
     fn redigest(&self, moves: Vec<Move>) -> Answer<'_, Vec<Move>>;
 
     /// At most `limit` keys after the key `after`: of one org, or of all.

@@ -77,7 +77,7 @@ fn note(action: &'static str) -> Note {
 
 fn rotation(number: u128, at: u64, overlap: u64, force: bool) -> Change {
     let overlap = Duration::from_millis(overlap);
-    Change::Rotate { secret: secret(number, 1), at: Millis(at), overlap, force, within: None }
+    Change::Rotate { secret: secret(number, 1), at: Millis(at), overlap, force, within: None, withheld: Vec::new() }
 }
 
 fn ids(page: &Page) -> Vec<u128> {

@@ -107,7 +107,7 @@ async fn read(
     match (order.terms, org, secret) {
         (Ok((terms, scopes)), Some(org), Some(secret)) if !duplicate => {
             let maker = actor.id().map(Into::into);
-            import.keys.push((NewKey { org: org.id, terms, scopes, maker }, secret));
+            import.keys.push((NewKey { org: org.id, terms, scopes, maker, by: None }, secret));
         }
         (terms, _, _) => import.faults.extend(terms.err().unwrap_or_default()),
     }

@@ -8,6 +8,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::{Extension, Json};
 
+use super::life::not_issued;
 use super::order::{Known, Order};
 use super::{AdminState, Paging};
 use crate::api::shapes::{KeyIssued, KeyList, KeyOrder, KeyShown};
@@ -40,6 +41,7 @@ pub(in crate::api) async fn issue(
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<KeyIssued>), Refusal> {
     actor.may(Action::WriteKeys)?;
+    actor.has_present_secret(state.clock.now())?;
     let body = json_object(request).await?;
     let (now, bounds) = (state.clock.now(), actor.bounds());
     let scopes = (state.scopes)();
@@ -59,8 +61,8 @@ pub(in crate::api) async fn issue(
         return Err(beyond(order.beyond));
     }
     actor.may_give(&scopes)?;
-    let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into) };
-    let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(|error| Refusal::failed(&error))?;
+    let new = NewKey { org: org.id, terms, scopes, maker: actor.id().map(Into::into), by: actor.leave(None).by };
+    let issued = state.desks.issuer.issue(new, actor.who()).await.map_err(not_issued)?;
     let key = KeyShown::of(&issued.kept, std::slice::from_ref(&org), now);
     let place = [(LOCATION, format!("/v1/keys/{}", issued.kept.key.id))];
     let secret = issued.secret.reveal().to_owned();
@@ -69,7 +71,7 @@ pub(in crate::api) async fn issue(
 
 /// Keys of your org
 ///
-/// Oldest first. A sandbox key sees sandbox keys only.
+/// Oldest first. A sandbox key sees sandbox keys only: its pages may have few or none and still not be the last.
 #[utoipa::path(
     get,
     path = "/v1/keys",
@@ -118,19 +120,19 @@ pub(in crate::api) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<KeyShown>, Refusal> {
     actor.may(Action::ReadKeys)?;
-    let kept = find(&state, &actor, id).await?;
+    let kept = found(&state, &actor, read_id(id)?).await?;
     described(&state, &actor, &kept).await
 }
 
 /// The key with this id, where it is there for whoever asks.
-pub(super) async fn find(
-    state: &AdminState,
-    actor: &Actor,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Kept, Refusal> {
-    let id: KeyId = id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)?;
+pub(super) async fn found(state: &AdminState, actor: &Actor, id: KeyId) -> Result<Kept, Refusal> {
     let kept = state.desks.issuer.find(id).await.map_err(|error| Refusal::failed(&error))?;
     kept.filter(|kept| actor.sees_key(&kept.key)).ok_or_else(no_such_key)
+}
+
+/// The id in a path; there is no key with what is none.
+pub(super) fn read_id(id: Result<Path<String>, PathRejection>) -> Result<KeyId, Refusal> {
+    id.ok().and_then(|Path(text)| text.parse().ok()).ok_or_else(no_such_key)
 }
 
 pub(in crate::api) fn no_such_key() -> Refusal {

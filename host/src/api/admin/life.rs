@@ -9,14 +9,15 @@ use axum::extract::{Path, Request, State};
 use axum::{Extension, Json};
 
 use super::AdminState;
-use super::keys::{beyond, described, find, no_such_key};
+use super::keys::{beyond, described, found, no_such_key, read_id};
 use super::order::{Known, read_scopes};
-use crate::api::actor::insufficient_role;
+use crate::api::actor::{insufficient_role, lapsed, withheld};
 use crate::api::fields::Fields;
 use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
 use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
 use crate::credential::{IssueError, Rotation};
-use crate::key::{Bounds, Kept, StoreError, Unchangeable};
+use crate::id::KeyId;
+use crate::key::{Bounds, Kept, Key, StoreError, Unchangeable};
 
 /// For how long the secret before works on, where nothing else is said.
 const OVERLAP: u64 = 86_400;
@@ -44,7 +45,8 @@ pub(in crate::api) async fn rotate(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<KeyIssued>, Refusal> {
-    let (kept, within) = changeable(&state, &actor, id).await?;
+    actor.has_present_secret(state.clock.now())?;
+    let (kept, within) = changeable(&state, &actor, read_id(id)?).await?;
     let body = optional_json_object(request).await?;
     let mut fields = Fields::of(&body, &FIELDS);
     let overlap = fields.number("overlap", LONGEST_OVERLAP).unwrap_or(OVERLAP);
@@ -54,7 +56,7 @@ pub(in crate::api) async fn rotate(
     }
     // Whoever has the new secret has all that the key may do.
     actor.may_give(&kept.key.scopes())?;
-    let rotation = Rotation { overlap: Duration::from_secs(overlap), force, within };
+    let rotation = Rotation { overlap: Duration::from_secs(overlap), force, leave: actor.leave(within) };
     let rotated = state.desks.issuer.rotate(kept.key.id, rotation, actor.who()).await;
     let issued = rotated.map_err(not_issued)?.ok_or_else(no_such_key)?;
     let orgs = state.orgs(&actor).await?;
@@ -80,7 +82,8 @@ pub(in crate::api) async fn scope(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<KeyShown>, Refusal> {
-    let (kept, within) = changeable(&state, &actor, id).await?;
+    actor.has_present_secret(state.clock.now())?;
+    let (kept, within) = changeable(&state, &actor, read_id(id)?).await?;
     let body = json_object(request).await?;
     let (scopes, bounds) = ((state.scopes)(), actor.bounds());
     let known = Known { scopes: &scopes, now: state.clock.now(), bounds: bounds.as_ref() };
@@ -90,7 +93,7 @@ pub(in crate::api) async fn scope(
         return Err(beyond(too_much));
     }
     actor.may_give(&scopes)?;
-    let scoped = state.desks.issuer.scope(kept.key.id, scopes, within, actor.who()).await;
+    let scoped = state.desks.issuer.scope(kept.key.id, scopes, actor.leave(within), actor.who()).await;
     let kept = scoped.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
     described(&state, &actor, &kept).await
 }
@@ -111,37 +114,53 @@ pub(in crate::api) async fn revoke(
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<KeyShown>, Refusal> {
-    let (kept, _) = changeable(&state, &actor, id).await?;
-    let revoked = state.desks.issuer.revoke(kept.key.id, actor.who()).await;
+    let extent = actor.may(Action::WriteKeys)?;
+    let id = read_id(id)?;
+    // What memory knows is decided there, and refused before any store is asked: that may be slow, or down.
+    match state.desks.issuer.held(id).filter(|_| extent == Extent::All) {
+        Some(key) => drop(within(&actor, seen(&actor, &key)?)?),
+        None => drop(changeable(&state, &actor, id).await?),
+    }
+    // Whoever has any secret of a key may end it, and with one that was rotated away nothing else.
+    if actor.id() != Some(id.to_string()) {
+        actor.has_present_secret(state.clock.now())?;
+    }
+    let revoked = state.desks.issuer.revoke(id, actor.who()).await;
     let kept = revoked.map_err(|error| refused(&error))?.ok_or_else(no_such_key)?;
     described(&state, &actor, &kept).await
 }
 
 /// The key with this id, where whoever asks may change it; and the bounds within which it must be for that also when it comes
 /// to it.
-async fn changeable(
-    state: &AdminState,
-    actor: &Actor,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<(Kept, Option<Bounds>), Refusal> {
+async fn changeable(state: &AdminState, actor: &Actor, id: KeyId) -> Result<(Kept, Option<Bounds>), Refusal> {
     let extent = actor.may(Action::WriteKeys)?;
-    let kept = find(state, actor, id).await?;
+    let kept = found(state, actor, id).await?;
     if extent == Extent::Own && kept.maker.as_deref() != actor.id().as_deref() {
         let detail = "A member changes only the keys that its own token made.";
         return Err(insufficient_role(detail));
     }
-    let within = match &actor.by {
-        // Any key may change itself, and no other one that reaches further.
-        By::Key(key) if key.id != kept.key.id => actor.bounds(),
-        _ => None,
-    };
-    if within.as_ref().is_some_and(|bounds| !bounds.hold(&kept.key.terms, &kept.key.scopes())) {
-        return Err(beyond(Vec::new()));
-    }
+    let within = within(actor, &kept.key)?;
     Ok((kept, within))
 }
 
-fn not_issued(error: IssueError) -> Refusal {
+/// The bounds within which a key is for whoever asks. Any key may change itself, and no other one that reaches further.
+fn within(actor: &Actor, key: &Key) -> Result<Option<Bounds>, Refusal> {
+    let within = match &actor.by {
+        By::Key(bearer) if bearer.key.id != key.id => actor.bounds(),
+        _ => None,
+    };
+    if within.as_ref().is_some_and(|bounds| !bounds.hold(&key.terms, &key.scopes())) {
+        return Err(beyond(Vec::new()));
+    }
+    Ok(within)
+}
+
+/// This key, where it is there for whoever asks.
+fn seen<'a>(actor: &Actor, key: &'a Key) -> Result<&'a Key, Refusal> {
+    if actor.sees_key(key) { Ok(key) } else { Err(no_such_key()) }
+}
+
+pub(super) fn not_issued(error: IssueError) -> Refusal {
     match error {
         IssueError::Store(error) => refused(&error),
         error => Refusal::failed(&error),
@@ -166,6 +185,8 @@ pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
         )
         .with("until", until.to_string()),
         Unchangeable::BeyondBounds => beyond(Vec::new()),
+        Unchangeable::Withheld(scope) => withheld(*scope),
+        Unchangeable::Lapsed(why) => lapsed(*why),
     }
 }
 

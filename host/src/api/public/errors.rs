@@ -6,13 +6,14 @@ use http::HeaderValue;
 use serde_json::Value;
 
 use super::key_needed;
+use crate::api::actor::lapsed;
 use crate::api::admin::{keys, life};
 use crate::api::{Refusal, body, requests};
 use crate::body::Body;
 use crate::clock::Millis;
 use crate::denial::{Denial, Throttle};
 use crate::inner::LARGEST_BODY;
-use crate::key::{StoreError, Unchangeable};
+use crate::key::{Lapsed, Management, StoreError, Unchangeable};
 use crate::problem::Fault;
 use crate::respond;
 use crate::snapshot::own::{Endpoint, Needs};
@@ -47,6 +48,9 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
     let pointer = |place: &str, detail: &str| Fault::at(place, detail);
     let unchangeable = |why| refused(&life::refused(&StoreError::Unchangeable(why)));
     let beyond = |place: &str| keys::beyond(vec![pointer(place, "Your key does not have the scope `pay`.")]);
+    if endpoint.needs.management() == [Management::KeysWrite] {
+        told.push(refused(&lapsed(Lapsed::Replaced)));
+    }
     match endpoint.name {
         "keys.issue" => {
             let faults = vec![
@@ -94,6 +98,8 @@ fn always() -> Vec<Denial> {
         Denial::RequestBodyTooLarge { limit: LARGEST_BODY as u32 },
         Denial::RateLimited(throttle(1)),
         Denial::QuotaExceeded(throttle(777_600)),
+        Denial::ResponseRefused { policy: "redact".to_owned() },
+        Denial::ResponseBodyTooLarge { limit: 1 << 20 },
         Denial::PolicyUnavailable { policy: "key-auth".to_owned(), again: 1 },
         Denial::MeteringUnavailable,
         Denial::GatewayBusy,

@@ -65,7 +65,7 @@ pub(super) struct Quota {
 )]
 pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension<Asker>>) -> Result<Json<Me>, Refusal> {
     match asker {
-        Some(Extension(Asker::Key(key))) => by_key(&state, &key).await.map(Json),
+        Some(Extension(Asker::Key(bearer))) => by_key(&state, &bearer.key).await.map(Json),
         Some(Extension(Asker::Claimed(claim))) => Ok(Json(Me {
             key_id: None,
             name: claim.subject.clone(),

@@ -3,12 +3,14 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::key::Bearer;
 
 /// Takes whoever calls for the key with the id in `x-key`.
 pub(super) async fn as_key(issuer: Arc<Issuer>, mut request: Request, next: Next) -> Response {
     let id = request.headers()["x-key"].to_str().unwrap().parse().unwrap();
     let key = issuer.find(id).await.unwrap().unwrap().key;
-    request.extensions_mut().insert(Actor { by: By::Key(key), address: None });
+    let bearer = Bearer::new(key.clone(), key.generation());
+    request.extensions_mut().insert(Actor { by: By::Key(bearer), address: None });
     next.run(request).await
 }
 

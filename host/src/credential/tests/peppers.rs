@@ -47,3 +47,76 @@ async fn a_secret_that_was_rotated_away_is_not_moved_back() {
     assert!(desk.resolve(&second).valid().is_some() && desk.resolve(&third).valid().is_some());
     assert_eq!(desk.peppers.needed(), [(2, 2), (1, 0)]);
 }
+
+#[tokio::test]
+async fn a_move_to_a_pepper_that_is_retired_meanwhile_is_not_made() {
+    let desk = Desk::open().await;
+    let key = desk.issue(terms()).await;
+    desk.peppers.rotate(Who::gateway()).await.unwrap();
+    assert!(desk.resolve(&key).valid().is_some());
+    desk.peppers.rotate(Who::gateway()).await.unwrap();
+    desk.peppers.retire(2, Who::gateway()).await.unwrap();
+    desk.issuer.save_moves().await.unwrap();
+    assert!(desk.resolve(&key).valid().is_some());
+    desk.issuer.save_moves().await.unwrap();
+    assert_eq!(desk.peppers.needed(), [(3, 1), (1, 0)], "noted anew, and moved to the one that is there");
+    let desk = desk.reopen().await;
+    assert!(desk.resolve(&key).valid().is_some());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_moved_is_found_at_every_moment() {
+    let desk = Desk::open().await;
+    let (old, young) = (Pepper::new(1, &[1; 32]), Pepper::new(2, &[2; 32]));
+    let ring = Keyring::new(vec![young.clone(), old.clone()]);
+    let template = desk.issue(terms()).await.kept;
+    let secrets: Vec<Secret> = (0..3_000).map(|_| Secret::mint(Mode::Live).unwrap()).collect();
+    let moves: Vec<Move> = secrets
+        .iter()
+        .map(|secret| {
+            let bytes = secret.reveal().as_bytes();
+            let digested = Digested { digest: old.digest(bytes), pepper: 1, ..template.secret };
+            ring.add(Kept { secret: digested, ..template.clone() });
+            Move { id: template.key.id, from: old.digest(bytes), to: young.digest(bytes), pepper: 2 }
+        })
+        .collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut looks = 0_u32;
+            loop {
+                let at = next.load(std::sync::atomic::Ordering::Acquire);
+                let Some(secret) = secrets.get(at) else { return looks };
+                let field = format!("Bearer {}", secret.reveal());
+                let found = ring.resolve([field.as_bytes()], HERE, Millis(1));
+                assert!(found.valid().is_some(), "secret {at}: {found:?}");
+                looks += 1;
+            }
+        });
+        for (at, moved) in moves.iter().enumerate() {
+            next.store(at, std::sync::atomic::Ordering::Release);
+            ring.settle_moves(&[*moved], &[*moved]);
+        }
+        next.store(usize::MAX, std::sync::atomic::Ordering::Release);
+        assert!(looking.join().unwrap() > 0);
+    });
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_moved_keeps_no_other_one_back() {
+    let desk = Desk::open().await;
+    let keys = [desk.issue(terms()).await, desk.issue(terms()).await, desk.issue(terms()).await];
+    desk.peppers.rotate(Who::gateway()).await.unwrap();
+    for key in &keys {
+        assert!(desk.resolve(key).valid().is_some());
+    }
+    desk.keys.spoil(keys[1].kept.key.id, "connect", "con\u{1}nect");
+    // As after a move that the store made, and memory did not hear of.
+    let moved = desk.ring.moves().into_iter().find(|moved| moved.id == keys[0].kept.key.id).unwrap();
+    assert_eq!(desk.issuer.store.redigest(vec![moved]).await.unwrap().len(), 1);
+    desk.issuer.save_moves().await.unwrap();
+    assert_eq!(desk.peppers.needed(), [(2, 2), (1, 1)]);
+    for key in &keys {
+        assert!(desk.resolve(key).valid().is_some());
+    }
+}

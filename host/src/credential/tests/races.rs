@@ -13,7 +13,7 @@ async fn rotating_scoping_and_revoking_at_once_end_revoked_in_memory_and_store()
         let scopes = Scopes::new(["pay"]);
         let (rotated, scoped, revoked) = tokio::join!(
             desk.rotate(&issued, 60, false),
-            desk.issuer.scope(id, scopes, None, Who::gateway()),
+            desk.issuer.scope(id, scopes, Leave::default(), Who::gateway()),
             desk.issuer.revoke(id, Who::gateway()),
         );
         assert!(revoked.unwrap().unwrap().key.revoked().is_some());
@@ -84,10 +84,12 @@ async fn a_change_of_a_key_that_is_still_on_its_way_into_memory_holds() {
         let id = listed.keys.last().unwrap().key.id;
         let peppers = desk.peppers.clone();
         let mut changing = tokio::spawn(async move {
-            let rotation = Rotation { overlap: Duration::ZERO, force: false, within: None };
+            let rotation = Rotation { overlap: Duration::ZERO, force: false, leave: Leave::default() };
             match change {
                 "revoke" => drop(desk_of_other.revoke(id, Who::gateway()).await.unwrap()),
-                "scope" => drop(desk_of_other.scope(id, Scopes::new(["pay"]), None, Who::gateway()).await.unwrap()),
+                "scope" => {
+                    drop(desk_of_other.scope(id, Scopes::new(["pay"]), Leave::default(), Who::gateway()).await.unwrap())
+                }
                 "rotate" => drop(desk_of_other.rotate(id, rotation, Who::gateway()).await.unwrap()),
                 _ => {
                     let version = peppers.rotate(Who::gateway()).await.unwrap();
