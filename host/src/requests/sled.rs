@@ -283,4 +283,13 @@ fn counted(tree: &Tree) -> sled::Result<[u64; 3]> {
 }
 
 #[cfg(test)]
+impl SledLog {
+    /// In a database of its own.
+    fn open_at(directory: &std::path::Path) -> Self {
+        let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
+        Self::new(database.open_tree("requests").unwrap()).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests;

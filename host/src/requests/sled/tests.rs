@@ -11,8 +11,7 @@ const NOW: Millis = Millis(1_795_564_800_000);
 const WIDE: Bounds = Bounds { age: Duration::from_secs(30 * 86_400), bytes: 1 << 30 };
 
 fn log(directory: &tempfile::TempDir) -> SledLog {
-    let database = sled::Config::new().path(directory.path()).cache_capacity(1 << 20).open().unwrap();
-    SledLog::new(database.open_tree("requests").unwrap()).unwrap()
+    SledLog::open_at(directory.path())
 }
 
 fn number(hours_ago: u64, nth: u128) -> u128 {
