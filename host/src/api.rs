@@ -11,6 +11,7 @@ mod paging;
 pub mod public;
 mod reads;
 mod refusal;
+mod requests;
 mod rights;
 mod shapes;
 
@@ -33,6 +34,7 @@ use self::paging::Paging;
 pub use self::public::{PublicState, public_router};
 pub use self::reads::Reads;
 pub use self::refusal::Refusal;
+pub use self::requests::routes as request_routes;
 pub use self::rights::{Action, Extent};
 use crate::id::RequestId;
 use crate::problem::{MEDIA_TYPE, Problem};

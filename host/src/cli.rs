@@ -10,6 +10,7 @@ pub mod journal;
 pub mod key;
 pub mod org;
 pub mod plugin;
+pub mod requests;
 pub mod serve;
 pub mod token;
 

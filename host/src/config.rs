@@ -12,6 +12,7 @@ mod problem;
 mod read;
 mod resolve;
 pub(crate) mod suggest;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -27,6 +28,7 @@ pub use api::{Api, OWN};
 pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
+pub use telemetry::{Access, AddressShown, RequestLog, Telemetry};
 
 /// The scopes by which keys manage what is their org's, and which no pillar has.
 pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read", "billing:read", "webhooks:write"];
@@ -44,6 +46,8 @@ pub struct Config {
     pub data: Data,
     /// `[journal]`
     pub journal: Journal,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
     /// `[secrets]`
     pub secrets: Secrets,
     /// `[plugins]`
@@ -347,6 +351,7 @@ impl Config {
             ("admin.listen", self.admin.listen != other.admin.listen),
             ("data.directory", self.data.directory != other.data.directory),
             ("journal", self.journal != other.journal),
+            ("telemetry", self.telemetry != other.telemetry),
             ("secrets.master_key", self.secrets.master_key != other.secrets.master_key),
         ];
         changes.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

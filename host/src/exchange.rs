@@ -11,12 +11,14 @@ use crate::denial::Denial;
 use crate::effect::{self, Charges, Takes, Told};
 use crate::head;
 use crate::id::{RequestId, Text};
+use crate::journal::Call;
 use crate::key::Mode;
 use crate::landing;
-use crate::meter::Meter;
+use crate::meter::{self, Meter};
 use crate::plugin::contract::Source;
 use crate::plugin::{Action, Reply};
 use crate::principal::Principal;
+use crate::requests::Trace;
 use crate::respond;
 use crate::snapshot::{Pillar, Snapshot, Target};
 use crate::upstream::{self, Upstream};
@@ -24,9 +26,12 @@ use crate::worker::Worker;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 mod assertion;
 mod bodies;
@@ -48,11 +53,17 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
     let now = worker.gateway.clock.now();
     let id = worker.request_ids.next(now);
     let text = id.text();
-    let exchange = Exchange { worker, client, request: id, id: &text, now, seed: worker.random() };
-    let mut response = match exchange.route(request).await {
-        Ok(response) => response,
-        Err(denial) => respond::to(&denial, &text),
+    let trace = Cell::new(Some(Trace::begin(&worker.recorder, id, now, client.address, &request)));
+    let exchange = Exchange { worker, client, request: id, id: &text, now, seed: worker.random(), trace };
+    let (mut response, denied) = match exchange.route(request).await {
+        Ok(response) => (response, None),
+        Err(denial) => (respond::to(&denial, &text), Some(denial)),
     };
+    // Still here where it did not get as far as a meter.
+    if let Some(trace) = exchange.trace.take() {
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        trace.answered(response.status().as_u16(), denied.as_ref().map(|denial| denial.code()), bytes);
+    }
     if let Ok(id) = HeaderValue::from_str(&text) {
         response.headers_mut().insert(head::X_REQUEST_ID, id);
     }
@@ -66,6 +77,7 @@ struct Exchange<'a> {
     id: &'a Text,
     now: Millis,
     seed: u64,
+    trace: Cell<Option<Trace>>,
 }
 
 /// An answer, before the response phase. An upstream's body is kept apart until it is sure that it is wanted.
@@ -147,10 +159,16 @@ impl Exchange<'_> {
             seed: self.seed,
             clock: &self.worker.gateway.clock,
         };
-        let chain = pillar.chain(routed.target);
+        let (chain, rule) = (pillar.chain(routed.target), &pillar.rules[usize::from(routed.target.rule)]);
+        let caller = meter::caller(&routed.credential);
+        let mut trace = self.trace.take();
+        trace.iter_mut().for_each(|trace| trace.found(caller, pillar.number, rule.number));
+        let begun = Instant::now();
         let mut passed = chain.run(&self.worker.instances, &facts).await;
+        trace.iter_mut().for_each(|trace| trace.policies(begun.elapsed()));
         let books = &self.worker.books;
-        let mut meter = Meter::open(books, self.request, pillar, routed.target, &routed.credential, self.now);
+        let call = Call { request: self.request.number(), caller: caller.0, at: self.now };
+        let mut meter = Meter::open(books, call, pillar, routed.target, trace);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
             Err(denial) => {
@@ -232,7 +250,9 @@ impl Exchange<'_> {
         let caller = principal.zip(mode);
         let to_head = routed.parts.method == http::Method::HEAD;
         let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
+        let begun = Instant::now();
         let sent = self.worker.pools.send(&upstream, request).await;
+        meter.asked(&upstream.name, begun.elapsed(), sent.as_ref().err().map(|failure| failure.code()));
         let (response, lease) = match sent {
             Ok(sent) => sent,
             Err(failure) => match self.ended_by_policy(passed, pillar) {

@@ -32,6 +32,7 @@ pub mod path;
 pub mod plugin;
 pub mod principal;
 pub mod problem;
+pub mod requests;
 pub mod respond;
 pub mod route;
 pub mod seal;

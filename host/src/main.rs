@@ -33,6 +33,8 @@ enum Command {
     Token(cli::token::TokenArgs),
     /// Read the audit log, and verify that it is whole
     Audit(cli::audit::AuditArgs),
+    /// List finished requests
+    Requests(cli::requests::RequestsArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Org(arguments) => cli::org::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
+        Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::CompileOne(bounds) => cli::compile::run(&bounds),
     };

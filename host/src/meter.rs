@@ -4,16 +4,15 @@
 
 use crate::body::{Body, End, Progress};
 use crate::chain::Tab;
-use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
 use crate::effect::Charges;
 use crate::gas::Gas;
 use crate::head;
-use crate::id::RequestId;
 use crate::journal::{Call, Ticket};
 use crate::key::Mode;
 use crate::plugin::contract::Charge;
+use crate::requests::Trace;
 use crate::snapshot::{Pillar, Target};
 use crate::upstream::Lease;
 use crate::usage::{self, Caller, Usage};
@@ -21,6 +20,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Duration;
 
 mod books;
 
@@ -49,24 +49,24 @@ struct Open {
     upload: Option<Rc<Progress>>,
     bodies: Option<Rc<Tab>>,
     lease: Option<Lease>,
+    /// What is told of the request when it ends.
+    trace: Option<Trace>,
+}
+
+/// Who shows this credential, also one that is no longer valid; and whether it is one of the sandbox.
+pub fn caller(credential: &Credential) -> (Caller, bool) {
+    credential.presented().map_or((Caller::ANONYMOUS, false), |key| {
+        let caller = Caller { org: Some(key.org.number()), key: Some(key.id.number()) };
+        (caller, key.terms.mode == Mode::Sandbox)
+    })
 }
 
 impl Meter {
     /// Begins to count.
-    pub fn open(
-        books: &Rc<Books>,
-        request: RequestId,
-        pillar: &Pillar,
-        target: Target,
-        credential: &Credential,
-        at: Millis,
-    ) -> Self {
-        let caller = credential
-            .presented()
-            .map_or(Caller::ANONYMOUS, |key| Caller { org: Some(key.org.number()), key: Some(key.id.number()) });
+    pub fn open(books: &Rc<Books>, call: Call, pillar: &Pillar, target: Target, trace: Option<Trace>) -> Self {
         Self(Some(Box::new(Open {
             books: books.clone(),
-            call: Call { request: request.number(), caller, at },
+            call,
             ticket: None,
             pillar: pillar.number,
             route: pillar.rules[usize::from(target.rule)].number,
@@ -82,6 +82,7 @@ impl Meter {
             upload: None,
             bodies: None,
             lease: None,
+            trace,
         })))
     }
 
@@ -163,6 +164,16 @@ impl Meter {
         });
     }
 
+    /// So long were policies at it.
+    pub fn policies(&mut self, took: Duration) {
+        self.with(|open| open.trace.iter_mut().for_each(|trace| trace.policies(took)));
+    }
+
+    /// This upstream was asked, and answered after so long, or failed in this way.
+    pub fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
+        self.with(|open| open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure)));
+    }
+
     /// The gateway's own API answered.
     pub fn own(&mut self, status: StatusCode) {
         self.with(|open| open.status = status.as_u16());
@@ -184,7 +195,7 @@ impl Meter {
     pub fn whole(mut self, status: StatusCode, body: &Body) {
         if let Some(mut open) = self.0.take() {
             open.status = status.as_u16();
-            open.book(body.size_hint().exact().unwrap_or(0), true);
+            open.book(body.size_hint().exact().unwrap_or(0), End::Complete, true);
         }
     }
 
@@ -199,7 +210,7 @@ impl Drop for Meter {
     /// The client left before there was an answer.
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            open.book(0, false);
+            open.book(0, End::Left, false);
         }
     }
 }
@@ -216,12 +227,12 @@ impl Ending for Open {
             lease.give_back();
         }
         // An upstream that broke off gets nothing; a client that left after the head has had its answer.
-        self.book(bytes, how != End::Broken);
+        self.book(bytes, how, how != End::Broken);
     }
 }
 
 impl Open {
-    fn book(mut self: Box<Self>, bytes: u64, answered: bool) {
+    fn book(mut self: Box<Self>, bytes: u64, how: End, answered: bool) {
         if let Some(bodies) = self.bodies.take() {
             self.fuel = self.fuel.saturating_add(bodies.fuel());
             self.charges.extend(&bodies.charges());
@@ -242,5 +253,6 @@ impl Open {
             fuel: self.fuel,
         };
         self.books.book(self.ticket.take(), &self.call, &usage);
+        self.trace.iter_mut().for_each(|trace| trace.finish(&usage, how));
     }
 }

@@ -10,12 +10,15 @@ mod format;
 mod journal;
 mod policies;
 mod process;
+mod requests;
 
 pub use self::components::Components;
 use self::family::Family;
 pub use self::format::Format;
 use crate::clock::Millis;
 use crate::plugin::{Catalog, Outside};
+use crate::requests::Requests;
+use crate::usage::Names;
 use crate::worker::Gateway;
 use axum::Router;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
@@ -38,6 +41,10 @@ pub struct Sources {
     pub outside: Arc<Outside>,
     /// What became of components.
     pub components: Arc<Components>,
+    /// Finished requests.
+    pub requests: Arc<Requests>,
+    /// The names of pillars.
+    pub names: Arc<Names>,
     /// When the gateway was started.
     pub started: Millis,
 }
@@ -50,7 +57,7 @@ pub struct Metrics {
 impl Metrics {
     /// Everything that is told of a gateway.
     pub fn of(sources: Sources) -> Self {
-        let Sources { gateway, catalog, outside, components, started } = sources;
+        let Sources { gateway, catalog, outside, components, requests, names, started } = sources;
         let mut metrics = Self { registry: Registry::default() };
         metrics.add({
             let gateway = gateway.clone();
@@ -59,6 +66,10 @@ impl Metrics {
         metrics.add({
             let gateway = gateway.clone();
             move |family| journal::tell(family, &gateway.journal)
+        });
+        metrics.add({
+            let gateway = gateway.clone();
+            move |family| requests::tell(family, &requests, &names, &gateway)
         });
         metrics.add(move |family| components.tell(family));
         metrics.add(move |family| policies::tell(family, &gateway, &outside));

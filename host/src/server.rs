@@ -18,6 +18,7 @@ use crate::metrics::{self, Components, Metrics};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
+use crate::requests::Requests;
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::worker::Gateway;
@@ -37,6 +38,7 @@ mod change;
 mod namesakes;
 mod plugins;
 mod priming;
+mod recording;
 
 use change::Changes;
 use namesakes::Namesakes;
@@ -148,6 +150,7 @@ pub struct Running {
     /// Ends what answers the gateway's own API.
     own_end: tokio::task::AbortHandle,
     bookkeeper: tokio::task::JoinHandle<()>,
+    requests: Arc<Requests>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
 }
@@ -186,7 +189,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let kept = Arc::new(kept(&config, catalog).map_err(|error| cannot(&error))?);
     let (directory, master_key) = (config.data.directory.clone(), config.secrets.master_key.clone());
     let (public_listen, admin_listen) = (config.gateway.listen, config.admin.listen);
-    let (path, journal_settings) = (config.path.clone(), config.journal.clone());
+    let (path, journal_settings, telemetry) = (config.path.clone(), config.journal.clone(), config.telemetry.clone());
     // What is there already may hold versions to come up with. What is not there is made only after everything fits: a
     // configuration that does not leaves nothing behind.
     let open = || Opened::open(&directory, &master_key, &kept);
@@ -236,12 +239,15 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
     let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
     background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
+    let recording::Begun { log, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
     let (stop, stopped) = watch::channel(false);
-    let start = |(number, journal)| listener::start(number, gateway.clone(), journal, stopped.clone());
-    let workers: io::Result<Vec<listener::Handle>> = writers.into_iter().enumerate().map(start).collect();
+    let start =
+        |(number, (journal, recorder))| listener::start(number, gateway.clone(), journal, recorder, stopped.clone());
+    let writers = writers.into_iter().zip(recorders).enumerate();
+    let workers: io::Result<Vec<listener::Handle>> = writers.map(start).collect();
     let workers = Arc::new(workers.map_err(|error| cannot(&error))?);
 
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| cannot(&error));
@@ -258,17 +264,19 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         catalog: kept.catalog.clone(),
         outside: kept.outside.clone(),
         components: kept.components.clone(),
+        requests: requests.clone(),
+        names: kept.names.clone(),
         started: clock.now(),
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
     let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
-    let own = api::public_router(PublicState::new(state.clone(), usage.clone(), gateway.clone()));
+    let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
     let own_end = own.abort_handle();
     let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
-    let open = background::routes(gateway.clone(), usage.clone(), state.reads());
+    let open = background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
@@ -295,6 +303,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         background,
         own_end,
         bookkeeper,
+        requests,
         watch: Mutex::default(),
         _data: data,
     };
@@ -318,7 +327,7 @@ impl Running {
             drop(watch);
             changes.stop();
         });
-        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, requests, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
@@ -338,6 +347,7 @@ impl Running {
             // The last sender of usage goes with the gateway; then what was booked last is kept.
             drop(gateway);
             let _ = bookkeeper.await;
+            let _ = tokio::task::spawn_blocking(move || requests.end()).await;
         });
         if ended.await.is_err() {
             tracing::warn!("something did not end in time, and is cut off");

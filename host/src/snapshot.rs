@@ -216,9 +216,16 @@ fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pilla
 fn pillar(written: &config::Pillar, chains: Vec<Chain>, upstreams: &[Arc<Upstream>], names: &usage::Names) -> Pillar {
     let number = names.pillar(&written.name);
     let mut own = 0;
+    let numbered = |rule: &config::Rule| {
+        let route = names.route(number, &rule.name);
+        if let Some(path) = &rule.path {
+            names.note_template(number, route, &[&*written.prefix, path].concat());
+        }
+        route
+    };
     let rule = |rule: &config::Rule| Rule {
         name: rule.name.as_str().into(),
-        number: names.route(number, &rule.name),
+        number: numbered(rule),
         auth: rule.auth,
         management: &[],
         chain: match has_own_chain(rule) {

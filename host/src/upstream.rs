@@ -76,6 +76,22 @@ pub enum Failure {
     BrokenUpload,
 }
 
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Unreachable, Self::Overloaded, Self::TimedOut, Self::Broke, Self::BrokenUpload];
+
+    /// Its name in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Overloaded => "overloaded",
+            Self::TimedOut => "timed_out",
+            Self::Broke => "broke",
+            Self::BrokenUpload => "broken_upload",
+        }
+    }
+}
+
 impl Endpoint {
     fn new(written: &config::Endpoint) -> Self {
         Self {

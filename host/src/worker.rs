@@ -11,6 +11,7 @@ use crate::inner::Door;
 use crate::journal::{Journal, Writer};
 use crate::meter::Books;
 use crate::plugin::{Instances, Leases};
+use crate::requests::Recorder;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pools;
 use crate::usage::{Batch, Tally};
@@ -86,6 +87,8 @@ pub struct Worker {
     pub request_ids: RequestIds,
     /// Where exchanges are booked.
     pub books: Rc<Books>,
+    /// Where finished requests are told.
+    pub recorder: Rc<Recorder>,
     state: Cell<u64>,
 }
 
@@ -94,7 +97,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the operating system has no randomness to start from.
-    pub fn new(gateway: Arc<Gateway>, journal: Writer) -> Result<Self, NoRandomness> {
+    pub fn new(gateway: Arc<Gateway>, journal: Writer, recorder: Recorder) -> Result<Self, NoRandomness> {
         let worker = Self {
             gateway,
             instances: RefCell::default(),
@@ -102,6 +105,7 @@ impl Worker {
             pools: Pools::default(),
             request_ids: RequestIds::new()?,
             books: Rc::new(Books::new(journal, Tally::new(MAX_ROWS))),
+            recorder: Rc::new(recorder),
             state: Cell::new(u64::from_le_bytes(crate::id::random()?)),
         };
         worker.settle();
@@ -128,6 +132,7 @@ impl Worker {
     pub fn tidy_up(&self) {
         self.settle();
         self.pools.sweep();
+        self.recorder.tidy_up();
         self.hand_over();
     }
 

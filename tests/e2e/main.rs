@@ -31,6 +31,7 @@ mod program;
 mod quarantine;
 mod reaching;
 mod reload;
+mod requests;
 mod room;
 mod schema;
 mod shipped;

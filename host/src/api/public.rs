@@ -28,10 +28,11 @@ use tower_service::Service;
 use self::document::Rendered;
 use self::months::Months;
 use super::admin::{AdminState, keys, life};
-use super::{Actor, By, Refusal, worded};
+use super::{Actor, By, Refusal, requests, worded};
 use crate::clock::Clock;
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
+use crate::requests::RequestLog;
 use crate::snapshot::own::ENDPOINTS;
 use crate::usage::UsageStore;
 use crate::worker::Gateway;
@@ -46,21 +47,33 @@ const LARGEST_ANSWER: usize = 16 << 20;
 pub struct PublicState {
     admin: AdminState,
     months: Arc<Months>,
+    log: requests::Log,
     gateway: Arc<Gateway>,
     rendered: Arc<Rendered>,
 }
 
 impl PublicState {
-    /// An API over the same as the admin API, and over usage and a gateway.
-    pub fn new(admin: AdminState, usage: Arc<dyn UsageStore>, gateway: Arc<Gateway>) -> Self {
+    /// An API over the same as the admin API, and over usage, the request log and a gateway.
+    pub fn new(
+        admin: AdminState,
+        usage: Arc<dyn UsageStore>,
+        log: Option<Arc<dyn RequestLog>>,
+        gateway: Arc<Gateway>,
+    ) -> Self {
         let months = Arc::new(Months::new(usage, admin.clock.clone()));
-        Self { admin, months, gateway, rendered: Arc::default() }
+        Self { admin, months, log: requests::Log(log), gateway, rendered: Arc::default() }
     }
 }
 
 impl FromRef<PublicState> for AdminState {
     fn from_ref(state: &PublicState) -> Self {
         state.admin.clone()
+    }
+}
+
+impl FromRef<PublicState> for requests::Log {
+    fn from_ref(state: &PublicState) -> Self {
+        state.log.clone()
     }
 }
 
@@ -77,6 +90,7 @@ fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         get(me::me),
         by_key(get(usage::month), clock),
         by_key(get(usage::history), clock),
+        by_key(get(requests::list), clock),
         by_key(get(keys::list), clock),
         by_key(post(keys::issue), clock),
         by_key(get(keys::show), clock),

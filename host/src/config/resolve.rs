@@ -11,6 +11,7 @@ mod origin;
 mod pillar;
 mod policy;
 mod route;
+mod telemetry;
 mod upstream;
 
 use std::ops::RangeInclusive;
@@ -92,6 +93,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let admin = listener::admin(root.table("admin"), gateway.as_ref());
     let data = data(root.table("data"), base);
     let journal = journal::journal(root.table("journal"));
+    let telemetry = telemetry::telemetry(root.table("telemetry"), base);
     let secrets = secrets(root.table("secrets"), base);
     let plugins = plugins(root.table("plugins"), base);
 
@@ -112,6 +114,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         admin: admin?,
         data: data?,
         journal: journal?,
+        telemetry: telemetry?,
         secrets: secrets?,
         plugins: plugins?,
         policies: policies.into_iter().map(|policy| policy.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,

@@ -12,6 +12,7 @@ use crate::plugin::contract::Source;
 use crate::respond;
 use crate::snapshot::Pillar;
 use http::Response;
+use std::time::Instant;
 
 /// Where an exchange runs along.
 #[derive(Clone, Copy)]
@@ -40,7 +41,9 @@ impl Exchange<'_> {
             bodies.add_to(passed);
         }
         if chain.has_response_phase() {
+            let begun = Instant::now();
             self.after(chain, &mut response, &mut source, passed, &mut meter).await;
+            meter.policies(begun.elapsed());
         } else {
             for (_, decision) in passed.decisions.iter().rev() {
                 effect::edit(response.headers_mut(), &decision.response_edits);

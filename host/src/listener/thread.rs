@@ -2,6 +2,7 @@
 
 use crate::exchange::{self, Client};
 use crate::journal::Writer;
+use crate::requests::Recorder;
 use crate::worker::{Gateway, Worker};
 use http::HeaderValue;
 use hyper::server::conn::http1;
@@ -70,6 +71,7 @@ pub fn start(
     number: usize,
     gateway: Arc<Gateway>,
     journal: Writer,
+    recorder: Recorder,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<Handle> {
     let (connections, incoming) = mpsc::unbounded_channel();
@@ -79,8 +81,8 @@ pub fn start(
     let thread = std::thread::Builder::new().name(format!("portico-worker-{number}")).spawn(move || {
         // Made here, since it never leaves the thread: its tasks need no lock and no second queue.
         let made = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let made =
-            made.and_then(|runtime| Ok((runtime, Worker::new(gateway, journal).map_err(std::io::Error::other)?)));
+        let made = made
+            .and_then(|runtime| Ok((runtime, Worker::new(gateway, journal, recorder).map_err(std::io::Error::other)?)));
         let (runtime, worker) = match made {
             Ok((runtime, worker)) => (runtime, Rc::new(worker)),
             Err(error) => return drop(started.send(Err(error))),

@@ -26,6 +26,8 @@ struct Register {
     pillars: List,
     /// The rules of each pillar, by its number.
     routes: HashMap<u16, List>,
+    /// The paths of rules, by the numbers of pillar and rule.
+    templates: HashMap<(u16, u16), Arc<str>>,
 }
 
 /// Names by number, from 1 on.
@@ -38,11 +40,31 @@ struct List {
 impl Pillar {
     /// For what belongs to no pillar.
     pub const NONE: Self = Self(0);
+
+    /// As a number.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The one with this number.
+    pub(crate) fn numbered(number: u16) -> Self {
+        Self(number)
+    }
 }
 
 impl Route {
     /// For what matched no rule.
     pub const NONE: Self = Self(0);
+
+    /// As a number.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The one with this number.
+    pub(crate) fn numbered(number: u16) -> Self {
+        Self(number)
+    }
 }
 
 impl Names {
@@ -61,6 +83,18 @@ impl Names {
         let register = self.register();
         let route = register.routes.get(&pillar.0).map(|routes| routes.name(route.0));
         (register.pillars.name(pillar.0), route.unwrap_or_else(|| OTHER.into()))
+    }
+
+    /// Notes the path of a rule, as it is configured: the last word counts.
+    pub(crate) fn note_template(&self, pillar: Pillar, route: Route, template: &str) {
+        if route != Route::NONE {
+            self.register().templates.insert((pillar.0, route.0), template.into());
+        }
+    }
+
+    /// The path of a rule, where it has one.
+    pub(crate) fn template(&self, pillar: Pillar, route: Route) -> Option<Arc<str>> {
+        self.register().templates.get(&(pillar.0, route.0)).cloned()
     }
 
     fn register(&self) -> MutexGuard<'_, Register> {

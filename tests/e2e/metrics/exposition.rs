@@ -29,16 +29,21 @@ pub fn read(text: &str, open_metrics: bool) -> Vec<Sample> {
             described = Some(name);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a kind");
-            assert!(described.take() == Some(name) && matches!(kind, "counter" | "gauge"), "{line}");
+            assert!(described.take() == Some(name) && matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
             assert!(!open_metrics || !name.ends_with("_total"), "{line}");
             family = Some((name, kind));
         } else {
             assert!(!line.starts_with('#') && !line.is_empty(), "{line:?}");
             let sample = sample(line);
             let (name, kind) = family.expect("a family before its samples");
-            let end = if kind == "counter" && open_metrics { "_total" } else { "" };
-            assert_eq!(sample.name, format!("{name}{end}"), "not of this family");
-            assert!(kind == "gauge" || sample.name.ends_with("_total") && sample.value >= 0.0, "{line}");
+            let ends: &[&str] = match kind {
+                "counter" if open_metrics => &["_total"],
+                "histogram" => &["_sum", "_count", "_bucket"],
+                _ => &[""],
+            };
+            assert!(ends.iter().any(|end| sample.name == format!("{name}{end}")), "not of this family: {line}");
+            assert_eq!(sample.labels.contains_key("le"), sample.name.ends_with("_bucket"), "{line}");
+            assert!(kind != "counter" || sample.name.ends_with("_total") && sample.value >= 0.0, "{line}");
             let labels: Vec<_> = sample.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             assert!(series.insert((sample.name.clone(), labels)), "twice: {line}");
             samples.push(sample);

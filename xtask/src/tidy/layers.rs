@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["meter"],
     &["snapshot", "respond", "effect", "landing"],
     &["chain", "route", "upstream", "inner", "credential", "principal"],
-    &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "billing", "assertion"],
+    &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "requests", "billing", "assertion"],
     &["audit", "kv", "outbound"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
     &["address", "clock", "id", "gas", "path"],
@@ -31,6 +31,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("landing", "snapshot"),
     ("listener", "exchange"),
     ("org", "key"),
+    ("requests", "usage"),
     ("seal", "config"),
     ("seal", "data"),
 ];

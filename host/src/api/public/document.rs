@@ -15,14 +15,14 @@ use utoipa::OpenApi;
 
 use super::{PublicState, errors, me, usage, yaml};
 use crate::api::admin::{keys, life};
-use crate::api::shapes;
+use crate::api::{requests, shapes};
 use crate::snapshot::Snapshot;
 use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
 
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        me::me, usage::month, usage::history, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
+        me::me, usage::month, usage::history, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
         self::json, self::yaml,
     ),
     components(schemas(shapes::KeyOrder, shapes::RotationOrder, shapes::ScopeOrder)),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::key_needed;
 use crate::api::actor::lapsed;
 use crate::api::admin::{keys, life};
-use crate::api::{Refusal, body};
+use crate::api::{Refusal, body, requests};
 use crate::body::Body;
 use crate::clock::Millis;
 use crate::denial::{Denial, Throttle};
@@ -79,6 +79,10 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             told.extend(body::refusals().iter().map(refused));
         }
         "keys.list" => told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")]))),
+        "requests" => {
+            told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")])));
+            told.push(refused(&requests::not_kept()));
+        }
         "usage" => told.push(refused(&Refusal::invalid(vec![Fault::of("month", "Give a month such as 2026-11.")]))),
         _ => {}
     }

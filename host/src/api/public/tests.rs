@@ -155,7 +155,7 @@ fn each_operation_needs_what_the_table_of_rights_says() {
         let action = match endpoint.name {
             "keys.list" | "keys.show" => Action::ReadKeys,
             "keys.issue" | "keys.revoke" | "keys.rotate" | "keys.scope" => Action::WriteKeys,
-            "usage" | "usage.history" => Action::ReadUsage,
+            "usage" | "usage.history" | "requests" => Action::ReadUsage,
             other => panic!("which action is {other}?"),
         };
         assert_eq!(rights::rights(action).keys, any, "{}", endpoint.name);

@@ -1,0 +1,155 @@
+//! Finished requests: each is told once, as figures, as a line, and as a row of the request log.
+//!
+//! Never decides anything, and no request waits for it: a worker writes into a place of its own, a thread takes out what is there
+//! and hands it to those who write files and rows. Whoever of them is too slow loses records, and that is counted.
+
+mod access;
+mod figures;
+mod keeper;
+mod lane;
+mod line;
+mod log;
+mod record;
+mod redact;
+mod sled;
+mod thread;
+mod trace;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use self::figures::{BOUNDS, Figures, Histogram, OfPillar, OfUpstream};
+pub use self::lane::Recorder;
+pub use self::line::{ended, micros};
+pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
+pub use self::record::{Fields, Named, Record};
+pub use self::sled::SledLog;
+pub use self::trace::Trace;
+
+use self::lane::Lane;
+use crate::clock::Clock;
+use crate::config::{Access, Telemetry};
+use crate::usage::Names;
+
+/// Batches that wait for whoever writes them. More are dropped.
+const WAITING: usize = 64;
+/// How long the end waits for what was not written yet.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All workers' places, and the threads that empty them.
+#[derive(Debug)]
+pub struct Requests {
+    lanes: Vec<Arc<Lane>>,
+    lost: Arc<Lost>,
+    log: Option<Arc<dyn RequestLog>>,
+    stop: Mutex<Option<Sender<()>>>,
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+/// Records that did not get to where they were to be written.
+#[derive(Debug, Default)]
+struct Lost {
+    lines: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// Records that were dropped, by where there was no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// With a worker.
+    pub queue: u64,
+    /// On the way to the access line.
+    pub access: u64,
+    /// On the way to the request log.
+    pub log: u64,
+}
+
+impl Requests {
+    /// Begins to tell: a place for each worker.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn start(
+        workers: usize,
+        settings: &Telemetry,
+        log: Option<Arc<dyn RequestLog>>,
+        names: Arc<Names>,
+        clock: Clock,
+    ) -> io::Result<(Self, Vec<Recorder>)> {
+        let lanes: Vec<Arc<Lane>> = (0..workers).map(|_| Arc::default()).collect();
+        let shared = Arc::new(settings.clone());
+        let recorders = lanes.iter().map(|lane| Recorder::new(lane.clone(), shared.clone())).collect();
+        let lost = Arc::<Lost>::default();
+        // Held by each thread: when the last of them has ended, nobody can send any more.
+        let (alive, ended) = channel();
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let lines = match &settings.access {
+            Access::Off => None,
+            to => {
+                let (send, batches) = sync_channel(WAITING);
+                let (to, lost, alive) = (to.clone(), lost.clone(), alive.clone());
+                named("portico-access").spawn(move || access::run(&to, &batches, &lost.lines, alive))?;
+                Some(send)
+            }
+        };
+        let rows = match &log {
+            None => None,
+            Some(log) => {
+                let (send, batches) = sync_channel(WAITING);
+                let (log, lost, alive) = (log.clone(), lost.clone(), alive.clone());
+                let bounds = Bounds { age: settings.requests.retention, bytes: settings.requests.size };
+                let keeper = keeper::Keeper { log, bounds, clock };
+                named("portico-log").spawn(move || keeper.run(&batches, &lost.rows, alive))?;
+                Some(send)
+            }
+        };
+        let (stop, stopped) = channel();
+        let work = thread::Work::new(lanes.clone(), names, lines, rows, lost.clone());
+        named("portico-requests").spawn(move || work.run(&stopped, alive))?;
+        Ok((Self { lanes, lost, log, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) }, recorders))
+    }
+
+    /// All figures of this moment.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        self.lanes.iter().for_each(|lane| lane.add_to(&mut figures));
+        figures
+    }
+
+    /// Requests that are under way.
+    pub fn in_flight(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// What was dropped.
+    pub fn dropped(&self) -> Dropped {
+        Dropped {
+            queue: self.lanes.iter().map(|lane| lane.dropped.load(Ordering::Relaxed)).sum(),
+            access: self.lost.lines.load(Ordering::Relaxed),
+            log: self.lost.rows.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes of the request log; none where there is none.
+    pub fn log_bytes(&self) -> Option<u64> {
+        self.log.as_ref().map(|log| log.bytes())
+    }
+
+    /// Writes what is there, and ends the threads; one that waits for a reader of its output is left to its wait.
+    pub fn end(&self) {
+        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if stop.is_none() {
+            return;
+        }
+        drop(stop);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "what was told of the last requests is not written everywhere: its reader or its disk is slow"
+            );
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a worker hands over: records as bytes, and figures, in a place of its own.
+//!
+//! The place has a lock that the worker never waits for: where somebody reads at this moment, the record goes into a second
+//! place, and moves over with the next one. So a worker meets neither other workers nor whoever reads.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use bytes::BufMut;
+
+use super::figures::Figures;
+use super::record::Record;
+use crate::config::{Access, AddressShown, Telemetry};
+use crate::usage::{Pillar, Route, Usage};
+
+/// Bytes of records that wait in one place. More are dropped: 50 ms of more requests than a worker can do.
+const MOST: usize = 2 << 20;
+
+/// One worker's place.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    held: Mutex<Held>,
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// Records for which there was no room.
+    pub(super) dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Records, each after its length, its pillar and its rule.
+    frames: Vec<u8>,
+    figures: Figures,
+}
+
+/// The worker's end of it.
+#[derive(Debug)]
+pub struct Recorder {
+    lane: Arc<Lane>,
+    settings: Arc<Telemetry>,
+    /// Whether anybody wants records, beside figures.
+    kept: bool,
+    spare: RefCell<Held>,
+    has_spare: Cell<bool>,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Records are whole after each write, and a count too low is no reason to count no more.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes all records out, and gives an empty place in return.
+    pub(super) fn take(&self, empty: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.lock().frames, empty)
+    }
+
+    pub(super) fn add_to(&self, figures: &mut Figures) {
+        figures.merge(&self.lock().figures);
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        let ended = self.ended.load(Ordering::Acquire);
+        self.begun.load(Ordering::Relaxed).saturating_sub(ended)
+    }
+}
+
+/// Each record in what a lane held, with its pillar and its rule.
+pub(super) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (Pillar, Route, &[u8])> {
+    use bytes::Buf;
+    std::iter::from_fn(move || {
+        let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+        let (pillar, route) = (bytes.try_get_u16().ok()?, bytes.try_get_u16().ok()?);
+        let (record, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        Some((Pillar::numbered(pillar), Route::numbered(route), record))
+    })
+}
+
+impl Held {
+    fn write(&mut self, record: &Record<'_>, usage: &Usage<'_>) -> bool {
+        if self.frames.len() >= MOST {
+            return false;
+        }
+        let start = self.frames.len();
+        self.frames.put_u32(0);
+        self.frames.put_u16(usage.pillar.number());
+        self.frames.put_u16(usage.route.number());
+        let body = self.frames.len();
+        record.write(&mut self.frames);
+        let length = u32::try_from(self.frames.len() - body).unwrap_or_default();
+        self.frames[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        true
+    }
+}
+
+impl Recorder {
+    pub(super) fn new(lane: Arc<Lane>, settings: Arc<Telemetry>) -> Self {
+        let kept = settings.requests.keep || settings.access != Access::Off;
+        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false) }
+    }
+
+    pub(super) fn settings(&self) -> &Telemetry {
+        &self.settings
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Moves over what could not be handed over before; called once a second.
+    pub fn tidy_up(&self) {
+        if self.has_spare.get() {
+            self.with(|_| ());
+        }
+    }
+
+    pub(super) fn began(&self) {
+        step(&self.lane.begun, Ordering::Relaxed);
+    }
+
+    pub(super) fn ended(&self, record: &Record<'_>, usage: &Usage<'_>, took: Duration) {
+        step(&self.lane.ended, Ordering::Release);
+        let written = self.with(|held| {
+            held.figures.count(usage, took);
+            !self.kept || held.write(record, usage)
+        });
+        if !written {
+            step(&self.lane.dropped, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count_upstream(&self, name: &str, took: Duration, failure: Option<&'static str>) {
+        self.with(|held| held.figures.count_upstream(name, took, failure));
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let mut held = match self.lane.held.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.has_spare.set(true);
+                return change(&mut self.spare.borrow_mut());
+            }
+        };
+        if self.has_spare.replace(false) {
+            self.settle(&mut held);
+        }
+        change(&mut held)
+    }
+
+    fn settle(&self, held: &mut Held) {
+        let mut spare = self.spare.borrow_mut();
+        let spare = std::mem::take(&mut *spare);
+        held.figures.merge(&spare.figures);
+        held.frames.extend_from_slice(&spare.frames);
+    }
+}
+
+impl Drop for Recorder {
+    /// The worker ends: nobody waits for it any more.
+    fn drop(&mut self) {
+        self.settle(&mut self.lane.lock());
+    }
+}
+
+/// One more, of a figure that one thread writes and others read.
+fn step(figure: &AtomicU64, order: Ordering) {
+    figure.store(figure.load(Ordering::Relaxed).wrapping_add(1), order);
+}
+
+impl Telemetry {
+    /// As much of an address as is told.
+    pub(super) fn address(&self, address: IpAddr) -> Option<IpAddr> {
+        match (self.address, address) {
+            (AddressShown::Off, _) => None,
+            (AddressShown::Full, address) => Some(address),
+            (AddressShown::Network, IpAddr::V4(address)) => {
+                Some(Ipv4Addr::from(u32::from(address) & 0xffff_ff00).into())
+            }
+            (AddressShown::Network, IpAddr::V6(address)) => {
+                Some(Ipv6Addr::from(u128::from(address) & (u128::MAX << 80)).into())
+            }
+        }
+    }
+}

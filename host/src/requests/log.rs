@@ -1,0 +1,237 @@
+//! The request log: what is kept of finished requests, and how it is asked for.
+//!
+//! A store behind a small trait. Written by one thread, which may wait for a disk; read on the control runtime.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::record::{Record, put_text, text};
+use crate::clock::Millis;
+
+/// How values are written. Another one needs another number, and a way to read this one.
+const VERSION: u8 = 1;
+/// Bits of a request's number below its time.
+const CHANCE_BITS: u32 = 80;
+const DAY: u64 = 86_400_000;
+
+/// Whose requests, by how long they stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Of callers without a key.
+    Nobody,
+    /// With live keys.
+    Live,
+    /// With sandbox keys.
+    Sandbox,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nobody, Self::Live, Self::Sandbox];
+
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        match (record.caller.org, record.sandbox) {
+            (None, _) => Self::Nobody,
+            (Some(_), false) => Self::Live,
+            (Some(_), true) => Self::Sandbox,
+        }
+    }
+}
+
+/// One row: where it lies, and what it says.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Whose.
+    pub kind: Kind,
+    /// The org; 0 for nobody's.
+    pub org: u128,
+    /// The number of the request.
+    pub request: u128,
+    /// The record with its names.
+    pub value: Vec<u8>,
+}
+
+/// A record with the names of its pillar and its rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The pillar; empty where none was found.
+    pub pillar: &'a str,
+    /// The rule.
+    pub route: &'a str,
+    /// The rest.
+    pub record: Record<'a>,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn row(&self) -> Row {
+        let mut value = vec![VERSION];
+        put_text(&mut value, self.pillar);
+        put_text(&mut value, self.route);
+        self.record.write(&mut value);
+        let (kind, org) = (Kind::of(&self.record), self.record.caller.org.unwrap_or_default());
+        Row { kind, org, request: self.record.request, value }
+    }
+
+    /// What a row says; none where it cannot be read.
+    pub fn read(value: &'a [u8]) -> Option<Self> {
+        let (version, mut rest) = value.split_first()?;
+        if *version != VERSION {
+            return None;
+        }
+        Some(Self { pillar: text(&mut rest)?, route: text(&mut rest)?, record: Record::read(rest)? })
+    }
+}
+
+/// Which records are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this org; without one, of all.
+    pub org: Option<u128>,
+    /// With sandbox keys only.
+    pub sandbox: bool,
+    /// Begun at this time or later.
+    pub since: Option<Millis>,
+    /// Begun before this time.
+    pub until: Option<Millis>,
+    /// With this key.
+    pub key: Option<u128>,
+    /// To this pillar.
+    pub pillar: Option<String>,
+    /// With a status of these.
+    pub status: Option<Statuses>,
+}
+
+/// One status, or a class of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+/// A text that is neither a status nor a class of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither a status nor a class of them")]
+pub struct NoStatus;
+
+impl std::str::FromStr for Statuses {
+    type Err = NoStatus;
+
+    fn from_str(text: &str) -> Result<Self, NoStatus> {
+        let digits = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (first, last) = match text.strip_suffix("xx") {
+            Some(class) => (format!("{class}00"), format!("{class}99")),
+            None => (text.to_owned(), text.to_owned()),
+        };
+        let read = |text: String| text.parse::<u16>().ok().filter(|code| digits(&text) && (100..=599).contains(code));
+        read(first).zip(read(last)).map(|(first, last)| Self { first, last }).ok_or(NoStatus)
+    }
+}
+
+impl Filter {
+    pub(super) fn fits(&self, entry: &Entry<'_>) -> bool {
+        let record = &entry.record;
+        self.key.is_none_or(|key| record.caller.key == Some(key))
+            && self.pillar.as_ref().is_none_or(|pillar| *pillar == *entry.pillar)
+            && self.status.is_none_or(|wanted| (wanted.first..=wanted.last).contains(&record.status))
+    }
+
+    /// The numbers of requests that it is about: from the first to before the second.
+    pub(super) fn span(&self, before: Option<u128>) -> (u128, u128) {
+        let until = self.until.map_or(u128::MAX, first_at);
+        (self.since.map_or(0, first_at), before.unwrap_or(u128::MAX).min(until))
+    }
+}
+
+/// The smallest number that a request of this time can have.
+pub(super) fn first_at(at: Millis) -> u128 {
+    u128::from(at.0.min((1 << 48) - 1)) << CHANCE_BITS
+}
+
+/// When a request with this number began.
+pub(super) fn begun(request: u128) -> Millis {
+    Millis(u64::try_from(request >> CHANCE_BITS).unwrap_or(u64::MAX))
+}
+
+/// The last Monday's beginning (UTC), by which logs of sandbox keys go.
+pub(super) fn monday(now: Millis) -> Millis {
+    let day = now.0 / DAY;
+    // The first day of all was a Thursday.
+    Millis((day - (day + 3) % 7) * DAY)
+}
+
+/// Some rows, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// What they say; each is read with [`Entry::read`].
+    pub rows: Vec<Vec<u8>>,
+    /// The number before which the next page begins, where there is one.
+    pub next: Option<u128>,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// For how long.
+    pub age: Duration,
+    /// The most bytes.
+    pub bytes: u64,
+}
+
+/// The store does not work now.
+#[derive(Debug, thiserror::Error)]
+#[error("the request log does not work; look at the disk of the data directory")]
+pub struct StoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// What a store is still doing.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Keeps records. One thread writes.
+pub trait RequestLog: Send + Sync + fmt::Debug {
+    /// Adds these, all or none; may wait for the disk. Durable within a second.
+    ///
+    /// # Errors
+    /// When the store does not work.
+    fn add(&self, rows: &[Row]) -> Result<(), StoreError>;
+
+    /// Removes some of what is beyond the bounds, a bounded number of rows; whether there is more to remove.
+    ///
+    /// # Errors
+    /// When the store does not work.
+    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError>;
+
+    /// Bytes of all rows.
+    fn bytes(&self) -> u64;
+
+    /// So many at most, newest first, of those that began before that one. A page can be short and have a next one.
+    fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_one_or_a_class() {
+        for (text, fits, not) in [("404", 404, 405), ("4xx", 499, 500), ("2xx", 200, 199)] {
+            let statuses: Statuses = text.parse().unwrap();
+            assert!((statuses.first..=statuses.last).contains(&fits), "{text}");
+            assert!(!(statuses.first..=statuses.last).contains(&not), "{text}");
+        }
+        for text in ["", "4", "4x", "xx", "600", "6xx", "099", "+99", "+4xx", "4xxx", "０００"] {
+            assert_eq!(text.parse::<Statuses>(), Err(NoStatus), "{text}");
+        }
+    }
+
+    #[test]
+    fn weeks_begin_on_monday() {
+        for (now, begin) in [
+            ("2026-11-22T23:59:59.999Z", "2026-11-16T00:00:00.000Z"),
+            ("2026-11-23T00:00:00Z", "2026-11-23T00:00:00.000Z"),
+            ("1970-01-05T00:00:00Z", "1970-01-05T00:00:00.000Z"),
+        ] {
+            assert_eq!(monday(now.parse().unwrap()).to_string(), begin);
+        }
+    }
+}

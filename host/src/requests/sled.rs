@@ -1,0 +1,295 @@
+//! The request log in one tree of sled.
+//!
+//! A key is kind, org and the request's number, which begins with its time: so each org has its rows in their order, and no page
+//! looks at rows of others. A page over all orgs merges theirs. Sums of bytes are written with the rows that change them.
+
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::ops::Bound::{Excluded, Included};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sled::{Batch, IVec, Tree};
+
+use super::log::{Bounds, Entry, Filter, Kind, Page, Pending, RequestLog, Row, StoreError, begun, first_at, monday};
+use crate::clock::Millis;
+use crate::data::{Database, Failure};
+
+/// Rows that one step removes.
+const SLICE: usize = 2_000;
+/// Rows that are looked at for one page, at most.
+const MOST_LOOKED_AT: usize = 20_000;
+/// Of this part of the bytes, callers without a key have one.
+const PART_OF_NOBODY: u64 = 4;
+/// Where the sums are: behind all rows.
+const SUMS: [u8; 1] = [0xff];
+/// Bytes of a key.
+const KEY: usize = 33;
+/// Between two looks at what is too old.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Kind and org.
+type Group = [u8; 17];
+
+/// The request log in a tree of its own.
+#[derive(Clone)]
+pub struct SledLog {
+    tree: Tree,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes by kind.
+    sums: [u64; 3],
+    /// What is to be removed: rows of these kinds that began before that.
+    due: Vec<(Kind, Millis)>,
+    looked: Option<Millis>,
+}
+
+impl fmt::Debug for SledLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SledLog")
+    }
+}
+
+impl SledLog {
+    /// On the database of a data directory.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn open(database: &Database) -> Result<Self, Failure> {
+        Ok(Self::new(database.tree("requests")?)?)
+    }
+
+    fn new(tree: Tree) -> sled::Result<Self> {
+        let sums = tree.get(SUMS)?.and_then(|value| read_sums(&value));
+        let sums = match sums {
+            Some(sums) => sums,
+            // Of a store that has none, or a damaged one: counted once.
+            None => counted(&tree)?,
+        };
+        Ok(Self { tree, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Its parts are whole after each change, whatever their holder was interrupted in.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn group(&self, after: Option<Group>) -> sled::Result<Option<Group>> {
+        let mut last = [0xff; KEY];
+        let next = match after {
+            Some(group) => {
+                last[..17].copy_from_slice(&group);
+                self.tree.range::<&[u8], _>((Excluded(&last[..]), Excluded(&SUMS[..]))).next()
+            }
+            None => self.tree.range::<&[u8], _>(..&SUMS[..]).next(),
+        };
+        let Some((key, _)) = next.transpose()? else { return Ok(None) };
+        Ok(key.first_chunk().copied())
+    }
+
+    /// All groups of some kinds, in their order.
+    fn groups(&self, kinds: &[Kind]) -> sled::Result<Vec<Group>> {
+        let (mut groups, mut last) = (Vec::new(), None);
+        while let Some(group) = self.group(last)? {
+            if kinds.iter().any(|kind| group[0] == *kind as u8) {
+                groups.push(group);
+            }
+            last = Some(group);
+        }
+        Ok(groups)
+    }
+
+    fn page_now(&self, filter: &Filter, before: Option<u128>, limit: usize) -> sled::Result<Page> {
+        let kinds: &[Kind] = match (filter.org, filter.sandbox) {
+            (_, true) => &[Kind::Sandbox],
+            (Some(_), false) => &[Kind::Live, Kind::Sandbox],
+            (None, false) => &Kind::ALL,
+        };
+        let groups = match filter.org {
+            Some(org) => kinds.iter().map(|kind| group(*kind, org)).collect(),
+            None => self.groups(kinds)?,
+        };
+        let (first, end) = filter.span(before);
+        let mut rows: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let (first, end) = (key(group, first), key(group, end));
+                // An end before the beginning would be a mistake to sled.
+                (first < end).then(|| self.tree.range((Included(first), Excluded(end))).rev())
+            })
+            .collect();
+        let mut newest = BinaryHeap::new();
+        let mut step = |group: usize, newest: &mut BinaryHeap<(u128, usize, IVec)>| -> sled::Result<()> {
+            let next = rows[group].as_mut().and_then(Iterator::next).transpose()?;
+            newest.extend(next.and_then(|(key, value)| Some((number(&key)?, group, value))));
+            Ok(())
+        };
+        (0..groups.len()).try_for_each(|group| step(group, &mut newest))?;
+        let mut page = Page::default();
+        let (mut looked_at, mut last) = (0, None);
+        while let Some((request, group, value)) = newest.pop() {
+            if page.rows.len() == limit || looked_at == MOST_LOOKED_AT {
+                page.next = last;
+                break;
+            }
+            (looked_at, last) = (looked_at + 1, Some(request));
+            // One that cannot be read tells nothing, and holds up nothing.
+            if Entry::read(&value).is_some_and(|entry| filter.fits(&entry)) {
+                page.rows.push(value.to_vec());
+            }
+            step(group, &mut newest)?;
+        }
+        Ok(page)
+    }
+
+    /// What is beyond the bounds now.
+    fn look(&self, state: &mut State, bounds: Bounds, now: Millis) -> sled::Result<()> {
+        let too_old = Millis(now.0.saturating_sub(u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX)));
+        let is_time = state.looked.is_none_or(|looked| now.since(looked) >= LOOK);
+        if is_time {
+            state.looked = Some(now);
+            state.due.extend(Kind::ALL.map(|kind| (kind, too_old)));
+            state.due.push((Kind::Sandbox, monday(now)));
+        }
+        let sum: u64 = state.sums.iter().sum();
+        let kinds: &[Kind] = match state.sums[Kind::Nobody as usize] > bounds.bytes / PART_OF_NOBODY {
+            true => &[Kind::Nobody],
+            false if sum > bounds.bytes => &Kind::ALL,
+            false => return Ok(()),
+        };
+        let mut oldest = u128::MAX;
+        for group in self.groups(kinds)? {
+            let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next();
+            oldest = oldest.min(first.transpose()?.and_then(|key| number(&key)).unwrap_or(u128::MAX));
+        }
+        // A bit of all the time that there is, so that it is not looked for again at once.
+        let oldest = begun(oldest);
+        let cut = Millis(oldest.0.saturating_add(now.0.saturating_sub(oldest.0) / 64 + 1));
+        state.due.extend(kinds.iter().map(|kind| (*kind, cut)));
+        Ok(())
+    }
+
+    fn forget_now(&self, bounds: Bounds, now: Millis) -> sled::Result<bool> {
+        let mut state = self.state();
+        if state.due.is_empty() {
+            self.look(&mut state, bounds, now)?;
+        }
+        let mut left = SLICE;
+        while let Some((kind, before)) = state.due.last().copied() {
+            let mut batch = Batch::default();
+            let mut sums = state.sums;
+            let mut found = 0;
+            for group in self.groups(&[kind])? {
+                for row in self.tree.range(key(&group, 0)..key(&group, first_at(before))).take(left - found) {
+                    let (key, value) = row?;
+                    let sum = &mut sums[kind as usize];
+                    *sum = sum.saturating_sub((key.len() + value.len()) as u64);
+                    batch.remove(key);
+                    found += 1;
+                }
+                if found == left {
+                    break;
+                }
+            }
+            if found > 0 {
+                batch.insert(&SUMS, written_sums(sums));
+                self.tree.apply_batch(batch)?;
+                state.sums = sums;
+            }
+            left -= found;
+            if left == 0 {
+                return Ok(true);
+            }
+            state.due.pop();
+        }
+        Ok(false)
+    }
+}
+
+impl RequestLog for SledLog {
+    fn add(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let (mut batch, mut sums) = (Batch::default(), state.sums);
+        for row in rows {
+            sums[row.kind as usize] += (KEY + row.value.len()) as u64;
+            batch.insert(&key(&group(row.kind, row.org), row.request)[..], row.value.as_slice());
+        }
+        batch.insert(&SUMS, written_sums(sums));
+        self.tree.apply_batch(batch).map_err(broken)?;
+        state.sums = sums;
+        Ok(())
+    }
+
+    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError> {
+        self.forget_now(bounds, now).map_err(broken)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.state().sums.iter().sum()
+    }
+
+    fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page> {
+        let log = self.clone();
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || log.page_now(&filter, before, limit)).await;
+            found.map_err(|error| StoreError(error.into()))?.map_err(broken)
+        })
+    }
+}
+
+fn broken(error: sled::Error) -> StoreError {
+    StoreError(error.into())
+}
+
+fn group(kind: Kind, org: u128) -> Group {
+    let mut group = [kind as u8; 17];
+    group[1..].copy_from_slice(&org.to_be_bytes());
+    group
+}
+
+fn key(group: &Group, request: u128) -> [u8; KEY] {
+    let mut key = [0; KEY];
+    key[..17].copy_from_slice(group);
+    key[17..].copy_from_slice(&request.to_be_bytes());
+    key
+}
+
+fn number(key: &[u8]) -> Option<u128> {
+    Some(u128::from_be_bytes(key.get(17..)?.try_into().ok()?))
+}
+
+fn written_sums(sums: [u64; 3]) -> Vec<u8> {
+    sums.iter().flat_map(|sum| sum.to_be_bytes()).collect()
+}
+
+fn read_sums(value: &[u8]) -> Option<[u64; 3]> {
+    let (numbers, rest) = value.as_chunks::<8>();
+    let numbers: [[u8; 8]; 3] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
+    Some(numbers.map(u64::from_be_bytes))
+}
+
+fn counted(tree: &Tree) -> sled::Result<[u64; 3]> {
+    let mut sums = [0; 3];
+    for row in tree.range::<&[u8], _>(..&SUMS[..]) {
+        let (key, value) = row?;
+        if let Some(sum) = key.first().and_then(|kind| sums.get_mut(usize::from(*kind))) {
+            *sum += (key.len() + value.len()) as u64;
+        }
+    }
+    Ok(sums)
+}
+
+#[cfg(test)]
+impl SledLog {
+    /// In a database of its own.
+    fn open_at(directory: &std::path::Path) -> Self {
+        let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
+        Self::new(database.open_tree("requests").unwrap()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! A request that is under way: what will be told of it when it ends, and the promise that it is told once.
+//!
+//! Allocates nothing for heads of an ordinary length.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use smallvec::SmallVec;
+
+use super::lane::Recorder;
+use super::record::{Fields, Named, Record, minor};
+use crate::body::End;
+use crate::clock::Millis;
+use crate::id::RequestId;
+use crate::usage::{Caller, Pillar, Route, Usage};
+
+/// The most bytes of a host, a path, a query and a field's value that are told.
+const LONGEST: usize = 1024;
+
+/// One request under way. Told when it is finished, or dropped.
+pub struct Trace {
+    to: Rc<Recorder>,
+    request: RequestId,
+    at: Millis,
+    begun: Instant,
+    method: Named,
+    minor: u8,
+    address: Option<IpAddr>,
+    /// Host, path, query and fields, one after the other.
+    said: SmallVec<[u8; 192]>,
+    host: u16,
+    path: u16,
+    query: Option<u16>,
+    caller: Caller,
+    sandbox: bool,
+    pillar: Pillar,
+    route: Route,
+    upstream: Duration,
+    policies: Duration,
+    told: bool,
+}
+
+impl Trace {
+    /// A request whose head has come.
+    pub fn begin<B>(to: &Rc<Recorder>, request: RequestId, at: Millis, address: IpAddr, head: &Request<B>) -> Self {
+        let settings = to.settings();
+        let mut said = SmallVec::new();
+        let mut say = |text: &str| {
+            let text = &text[..text.floor_char_boundary(LONGEST)];
+            said.extend_from_slice(text.as_bytes());
+            text.len() as u16
+        };
+        let (mut host, mut path, mut query) = (0, 0, None);
+        if to.is_kept() {
+            let named = head.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+            host = say(named.unwrap_or_default());
+            path = say(head.uri().path());
+            query = head.uri().query().filter(|_| settings.query).map(&mut say);
+            for name in &settings.headers {
+                let Some(value) = head.headers().get(name.as_str()) else { continue };
+                let value = &value.as_bytes()[..value.len().min(LONGEST)];
+                let mut field = SmallVec::<[u8; 128]>::new();
+                field.extend_from_slice(&(name.len() as u16).to_be_bytes());
+                field.extend_from_slice(name.as_bytes());
+                field.extend_from_slice(&(value.len() as u16).to_be_bytes());
+                field.extend_from_slice(value);
+                said.extend_from_slice(&field);
+            }
+        }
+        to.began();
+        Self {
+            to: to.clone(),
+            request,
+            at,
+            begun: Instant::now(),
+            method: head.method().into(),
+            minor: minor(head.version()),
+            address: settings.address(address),
+            said,
+            host,
+            path,
+            query,
+            caller: Caller::ANONYMOUS,
+            sandbox: false,
+            pillar: Pillar::NONE,
+            route: Route::NONE,
+            upstream: Duration::ZERO,
+            policies: Duration::ZERO,
+            told: false,
+        }
+    }
+
+    /// It has found its pillar: from this caller, whose key is one of the sandbox or not.
+    pub fn found(&mut self, (caller, sandbox): (Caller, bool), pillar: Pillar, route: Route) {
+        (self.caller, self.sandbox, self.pillar, self.route) = (caller, sandbox, pillar, route);
+    }
+
+    /// So long were policies at it.
+    pub fn policies(&mut self, took: Duration) {
+        self.policies += took;
+    }
+
+    /// An upstream answered, or did not: after so long.
+    pub fn upstream(&mut self, name: &str, took: Duration, failure: Option<&'static str>) {
+        self.upstream += took;
+        self.to.count_upstream(name, took, failure);
+    }
+
+    /// It was answered before it found a pillar.
+    pub fn answered(mut self, status: u16, denied: Option<&str>, bytes_out: u64) {
+        let usage = Usage { status, denied, bytes_out, ..self.nothing() };
+        self.finish(&usage, End::Complete);
+    }
+
+    /// It is over. What is told a second time is not told.
+    pub fn finish(&mut self, usage: &Usage<'_>, end: End) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let took = self.begun.elapsed();
+        let (host, rest) = self.said.split_at(self.host.into());
+        let (path, rest) = rest.split_at(self.path.into());
+        let (query, fields) = rest.split_at(self.query.unwrap_or_default().into());
+        // Cut where characters end, above.
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let record = Record {
+            request: self.request.number(),
+            at: self.at,
+            caller: usage.caller,
+            sandbox: self.sandbox,
+            status: usage.status,
+            end,
+            denied: usage.denied,
+            method: self.method,
+            minor: self.minor,
+            bytes_in: usage.bytes_in,
+            bytes_out: usage.bytes_out,
+            gas: usage.gas,
+            fuel: usage.fuel,
+            total: took,
+            upstream: self.upstream,
+            policies: self.policies,
+            address: self.address,
+            host: text(host),
+            path: text(path),
+            query: self.query.map(|_| text(query)),
+            fields: Fields(fields),
+        };
+        self.to.ended(&record, usage, took);
+    }
+
+    fn nothing(&self) -> Usage<'static> {
+        Usage {
+            caller: self.caller,
+            pillar: self.pillar,
+            route: self.route,
+            at: self.at,
+            status: 0,
+            denied: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            gas: crate::gas::Gas::ZERO,
+            fuel: 0,
+        }
+    }
+}
+
+impl Drop for Trace {
+    /// The client left before there was an answer.
+    fn drop(&mut self) {
+        if !self.told {
+            let usage = self.nothing();
+            self.finish(&usage, End::Left);
+        }
+    }
+}
