@@ -12,6 +12,7 @@ pub mod org;
 pub mod plugin;
 pub mod serve;
 pub mod token;
+pub mod webhook;
 
 use std::error::Error;
 use std::fmt;

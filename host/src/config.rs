@@ -15,6 +15,7 @@ pub(crate) mod suggest;
 mod tests;
 mod value;
 pub mod watch;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
+pub use webhooks::{Reach, Webhooks};
 
 /// The scopes by which keys manage what is their org's, and which no pillar has.
 pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read", "billing:read", "webhooks:write"];
@@ -54,6 +56,8 @@ pub struct Config {
     pub pillars: BTreeMap<String, Pillar>,
     /// `[api]`
     pub api: Api,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
 }
 
 /// The name of the gateway's own API among pillars, and the scope that every known caller holds. No pillar of a configuration

@@ -33,6 +33,8 @@ enum Command {
     Token(cli::token::TokenArgs),
     /// Read the audit log, and verify that it is whole
     Audit(cli::audit::AuditArgs),
+    /// Make, list, change, test and delete webhooks, and see what came of their messages
+    Webhook(cli::webhook::WebhookArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Token(arguments) => cli::token::run(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
+        Command::Webhook(arguments) => cli::webhook::run(&arguments),
         Command::CompileOne(bounds) => cli::compile::run(&bounds),
     };
     Exit::into(exit)

@@ -36,3 +36,4 @@ mod shipped;
 mod trust;
 mod waiting;
 mod walk;
+mod webhooks;

@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use self::document::Rendered;
-use super::admin::{AdminState, keys, life};
+pub use self::document::fingerprint;
+use super::admin::{AdminState, deliveries, keys, life, webhooks};
 use super::{Actor, By, Refusal, worded};
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
@@ -84,6 +85,14 @@ fn handlers() -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         by_key(delete(life::revoke)),
         by_key(post(life::rotate)),
         by_key(patch(life::scope)),
+        by_key(get(webhooks::list)),
+        by_key(post(webhooks::create)),
+        by_key(get(webhooks::show)),
+        by_key(patch(webhooks::change)),
+        by_key(delete(webhooks::delete)),
+        by_key(post(deliveries::rotate)),
+        by_key(post(deliveries::test)),
+        by_key(get(deliveries::deliveries)),
         get(document::json),
         get(document::yaml),
     ]

@@ -30,6 +30,10 @@ pub enum Action {
     ReadAudit,
     /// Read usage.
     ReadUsage,
+    /// List and show webhooks, and what came of their messages.
+    ReadWebhooks,
+    /// Make, change, test, rotate and delete webhooks.
+    WriteWebhooks,
     /// See and change what is of the whole gateway: plugins, configuration, metrics.
     ManageGateway,
 }
@@ -56,7 +60,7 @@ pub(super) struct Rights {
 /// The table.
 pub(super) fn rights(action: Action) -> Rights {
     use Extent::{All, No, Own};
-    use Management::{KeysRead, KeysWrite, UsageRead};
+    use Management::{KeysRead, KeysWrite, UsageRead, WebhooksWrite};
     let row = |org_admin, member, auditor, keys| Rights { org_admin, member, auditor, keys };
     match action {
         //                             org-admin  member  auditor  keys with
@@ -115,6 +119,16 @@ pub(super) fn rights(action: Action) -> Rights {
         {
             row(All, All, All, &[UsageRead])
         }
+        Action::ReadWebhooks =>
+        /*  */
+        {
+            row(All, All, All, &[WebhooksWrite])
+        }
+        Action::WriteWebhooks =>
+        /* */
+        {
+            row(All, No, No, &[WebhooksWrite])
+        }
         Action::ManageGateway =>
         /* */
         {
@@ -138,6 +152,8 @@ impl Action {
             Self::WriteTokens => "make or revoke tokens",
             Self::ReadAudit => "read the audit log",
             Self::ReadUsage => "read usage",
+            Self::ReadWebhooks => "read webhooks",
+            Self::WriteWebhooks => "make or change webhooks",
             Self::ManageGateway => "see or change what is of the whole gateway",
         }
     }

@@ -12,6 +12,7 @@ mod pillar;
 mod policy;
 mod route;
 mod upstream;
+mod webhooks;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let chain = default_chain(root.table("defaults"), &names);
     let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain);
     let api = api::api(root.table("api"), &names, &chain);
+    let webhooks = webhooks::webhooks(root.table("webhooks"));
     root.finish();
 
     Some(Config {
@@ -118,6 +120,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         upstreams: upstreams.into_iter().map(|group| group.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         pillars: pillars?,
         api: api?,
+        webhooks: webhooks?,
     })
 }
 

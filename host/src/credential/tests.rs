@@ -11,6 +11,7 @@ use crate::id::{KeyId, OrgId};
 use crate::key::{
     Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError, Terms,
 };
+use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -36,7 +37,9 @@ impl Desk {
         let peppers = Peppers::new(vault.clone());
         let ring = Keyring::new(peppers.all().unwrap());
         let audit = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
-        let store: Arc<dyn KeyStore> = Arc::new(SledKeys::open(data.database(), audit.clone()).unwrap());
+        let store: Arc<dyn KeyStore> = Arc::new(
+            SledKeys::open(data.database(), audit.clone(), SledOutbox::open(data.database()).unwrap()).unwrap(),
+        );
         let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
         let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit), clock.clone()));
         Self { _place: place, data: Some(data), issuer, peppers, ring, clock }

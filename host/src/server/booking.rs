@@ -2,6 +2,7 @@
 //!
 //! Nothing is lost here: what the store does not take waits in memory, bounded by being added up, and in the journal.
 
+use super::quotas::Quotas;
 use super::{StartError, sentence};
 use crate::config;
 use crate::data::DataDirectory;
@@ -63,6 +64,7 @@ pub(super) async fn keep(
     store: Arc<dyn UsageStore>,
     names: Arc<Names>,
     journal: Arc<Journal>,
+    mut quotas: Quotas,
 ) {
     let mut unkept = Unkept::default();
     loop {
@@ -79,6 +81,7 @@ pub(super) async fn keep(
         while let Ok(more) = batches.try_recv() {
             unkept.add(more, &names);
         }
+        quotas.look(&unkept.records).await;
         if !unkept.is_empty() && is_durable(&unkept, &journal).await {
             unkept.keep(&*store, &journal).await;
         }
