@@ -46,7 +46,10 @@ impl Quotas {
         let month = Month::of(now);
         if self.month.replace(month) != Some(month) {
             self.told.clear();
-            if let Err(error) = self.outbox.forget_marks(MARKS, month.to_string().as_bytes()) {
+            let outbox = self.outbox.clone();
+            let forgotten =
+                tokio::task::spawn_blocking(move || outbox.forget_marks(MARKS, month.to_string().as_bytes()));
+            if let Ok(Err(error)) = forgotten.await {
                 tracing::warn!("marks of earlier months could not be removed: {}", sentence(&error));
             }
         }
@@ -71,9 +74,6 @@ impl Quotas {
         now: Millis,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let value = month.to_string();
-        if self.outbox.mark(&reached.mark)?.as_deref() == Some(value.as_bytes()) {
-            return Ok(());
-        }
         let key = match reached.key {
             Some(id) => self.issuer.find(id).await?,
             None => None,
@@ -86,7 +86,12 @@ impl Quotas {
             "window": reached.window, "quota": reached.quota, "period": value,
         });
         let event = Event::new(Kind::QuotaReached, now, data).of(reached.org, sandbox);
-        Ok(self.outbox.append_marked(&reached.mark, value.as_bytes(), &[event])?)
+        let (outbox, mark) = (self.outbox.clone(), reached.mark.clone());
+        let tell = move || match outbox.mark(&mark)?.as_deref() == Some(value.as_bytes()) {
+            true => Ok(()),
+            false => outbox.append_marked(&mark, value.as_bytes(), &[event]),
+        };
+        Ok(tokio::task::spawn_blocking(tell).await??)
     }
 }
 

@@ -18,7 +18,7 @@ const LARGEST_ANSWER: usize = 64 << 10;
 pub enum Refused {
     /// Nothing that could be asked.
     #[error(
-        "This is no URL that can be sent to; write for example https://hooks.example.com/portico, without a user name and without `#`."
+        "This is no URL that can be sent to; write for example https://hooks.example.com/portico, of at most 2048 bytes, without a user name and without `#`."
     )]
     Form,
     /// In the clear.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::lines::{LONGEST, Lines};
@@ -30,24 +30,20 @@ const END: Duration = Duration::from_millis(700);
 
 struct Courier {
     desk: Arc<Webhooks>,
-    outbound: Outbound,
+    control: Handle,
+    /// Begun with the first message: it reads the system's root certificates.
+    outbound: Mutex<Option<(Roots, Outbound)>>,
 }
 
 /// Delivers, until the stop signal comes.
 pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::Receiver<bool>) {
-    let Some((mut roots, mut courier, mut lines)) = begin(&desk, &control, &mut stopped).await else { return };
+    let Some(mut lines) = waiting(&desk, &mut stopped).await else { return };
+    let courier = Arc::new(Courier { desk: desk.clone(), control, outbound: Mutex::default() });
     let news = desk.store.news();
     let mut forget = tokio::time::interval(FORGET);
     let mut under_way = JoinSet::new();
     let mut places: HashMap<Id, (WebhookId, EventId)> = HashMap::new();
     loop {
-        let now = desk.now();
-        if now.roots != roots
-            && let Ok(outbound) = courier.outbound.trusting(now.roots.pem())
-        {
-            courier = Arc::new(Courier { desk: desk.clone(), outbound });
-            roots = now.roots.clone();
-        }
         let spread = courier.spread(&mut lines).await;
         let at = desk.clock.now();
         while let Some((webhook, event)) = lines.take(at) {
@@ -82,27 +78,17 @@ pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::R
     let _ = tokio::time::timeout(END, async { while under_way.join_next().await.is_some() {} }).await;
 }
 
-/// Reads what waits, and the system's root certificates. None when the stop signal comes first.
-async fn begin(
-    desk: &Arc<Webhooks>,
-    control: &Handle,
-    stopped: &mut watch::Receiver<bool>,
-) -> Option<(Roots, Arc<Courier>, Lines)> {
+/// What waits since before the start. None when the stop signal comes first.
+async fn waiting(desk: &Arc<Webhooks>, stopped: &mut watch::Receiver<bool>) -> Option<Lines> {
     loop {
-        let (roots, control) = (desk.now().roots.clone(), control.clone());
-        let started = {
-            let roots = roots.clone();
-            tokio::task::spawn_blocking(move || Outbound::start(control, roots.pem())).await.ok()?
-        };
-        match (started, desk.store.waiting().await) {
-            (Ok(outbound), Ok(waiting)) => {
+        match desk.store.waiting().await {
+            Ok(waiting) => {
                 let mut lines = Lines::default();
                 waiting.into_iter().for_each(|waiting| lines.add(waiting));
-                return Some((roots, Arc::new(Courier { desk: desk.clone(), outbound }), lines));
+                return Some(lines);
             }
-            (Err(error), _) => tracing::error!("webhooks are told nothing for now: {error}"),
-            (_, Err(error)) => tracing::error!("webhooks are told nothing for now: {error}"),
-        }
+            Err(error) => failed(&error),
+        };
         tokio::select! {
             _ = stopped.changed() => return None,
             () = tokio::time::sleep(AGAIN) => {}
@@ -174,6 +160,31 @@ impl Courier {
         next
     }
 
+    /// The client, with the root certificates of now.
+    async fn client(&self) -> Option<Outbound> {
+        let mut begun = self.outbound.lock().await;
+        let roots = self.desk.now().roots.clone();
+        if let Some((_, outbound)) = begun.as_ref().filter(|(had, _)| *had == roots) {
+            return Some(outbound.clone());
+        }
+        let (earlier, control) = (begun.as_ref().map(|(_, outbound)| outbound.clone()), self.control.clone());
+        let with = roots.clone();
+        let start = move || match earlier {
+            Some(earlier) => earlier.trusting(with.pem()),
+            None => Outbound::start(control, with.pem()),
+        };
+        match tokio::task::spawn_blocking(start).await.ok()? {
+            Ok(outbound) => {
+                *begun = Some((roots, outbound.clone()));
+                Some(outbound)
+            }
+            Err(error) => {
+                tracing::error!("webhooks are told nothing: {error}");
+                None
+            }
+        }
+    }
+
     /// Sends a letter; what came of it, and for how long the receiver wants to be left alone.
     async fn send(&self, to: &Webhook, letter: &Letter, at: Millis) -> (Outcome, Option<Duration>) {
         let unsent = |why| (Outcome::Failed(why), None);
@@ -203,7 +214,8 @@ impl Courier {
             body: body.clone().into_bytes(),
             timeout: Duration::ZERO,
         };
-        match self.outbound.send(&[grant], &mut Spent::default(), call).await {
+        let Some(outbound) = self.client().await else { return unsent(Failed::NotSent) };
+        match outbound.send(&[grant], &mut Spent::default(), call).await {
             Ok(answer) => (Outcome::Status(answer.status), asked(&answer)),
             Err(error) => unsent(error.into()),
         }

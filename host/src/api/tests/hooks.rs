@@ -98,7 +98,7 @@ async fn all_that_is_wrong_with_an_order_is_told_at_once() {
         (json!({"url": "https://127.0.0.1/", "events": "key.revoked"}), vec!["/url", "/events"]),
         (json!({"url": "https://metadata@hooks.example.com/", "events": ["key.revoked"]}), vec!["/url"]),
         (json!({"url": format!("https://a.example/{}", "a".repeat(3000)), "events": ["key.revoked"]}), vec!["/url"]),
-        (json!({"url": URL, "events": ["key.revoked"; 10]}), vec!["/events"]),
+        (json!({"url": URL, "events": vec!["key.revoked"; 10]}), vec!["/events"]),
     ] {
         let mut told = places(&api.admin("POST", "/v1/webhooks", Some(body.clone())).await);
         told.sort();
