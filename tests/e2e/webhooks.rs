@@ -4,8 +4,7 @@ use crate::harness::{Answer, DEFAULT, Gateway, Message, ONE_WORKER, Origin, Rece
 use serde_json::{Value, json};
 
 /// Receivers on the loopback, and short pauses.
-const QUICK: &str =
-    "\n[webhooks]\nprivate = [\"127.0.0.0/8\"]\nretry = \"20ms\"\nlongest_retry = \"500ms\"\nattempts = 100\ntimeout = \"1m\"\n";
+const QUICK: &str = "\n[webhooks]\nprivate = [\"127.0.0.0/8\"]\nretry = \"20ms\"\nlongest_retry = \"500ms\"\nattempts = 100\ntimeout = \"1m\"\n";
 
 fn start(more: &str) -> (Origin, Gateway) {
     let origin = Origin::echo();
@@ -199,7 +198,8 @@ fn a_quota_that_is_used_up_is_told_once() {
     assert_eq!((&told["type"], &told["data"]["key"]["id"]), (&json!("quota.reached"), &json!(id)));
     assert_eq!((&told["data"]["quota"], &told["data"]["window"]), (&json!(2), &json!("month")));
     let gateway = gateway.restart();
-    let usage = |gateway: &Gateway| gateway.admin("GET", "/v1/usage").send().json()["total"]["calls"].as_u64();
+    let place = format!("/v1/usage?org={}", told["data"]["org"].as_str().expect("an org"));
+    let usage = |gateway: &Gateway| gateway.admin("GET", &place).send().json()["total"]["calls"].as_u64();
     assert_eq!(gateway.get("/v1/connect/x").key(&key).send().status, 429);
     until("that is booked", || usage(&gateway) == Some(5));
     // Behind it, so that it would have come before.

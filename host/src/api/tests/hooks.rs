@@ -17,12 +17,6 @@ impl Running {
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.body
     }
-
-    /// As whoever holds this key asks on the public listener.
-    async fn by_key(&self, key: &Value, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let secret = key["secret"].as_str().unwrap();
-        self.by(secret, method, &format!("/public{path}"), body).await
-    }
 }
 
 #[tokio::test]
@@ -139,14 +133,14 @@ async fn webhooks_of_another_org_of_live_keys_and_of_operators_are_not_there_for
         api.issue(key("acme", "sandbox")).await,
     );
     let order = json!({"url": URL, "events": ["key.revoked"]});
-    let made = api.by_key(&own, "POST", "/v1/webhooks", Some(order.clone())).await;
+    let made = api.as_key(&own, "POST", "/v1/webhooks", Some(order.clone())).await;
     assert_eq!((made.status.as_u16(), &made.body["org"]["slug"]), (201, &json!("acme")), "{}", made.body);
     assert_eq!(made.body["created_by"], own["id"]);
-    let tried = api.by_key(&sandbox, "POST", "/v1/webhooks", Some(order.clone())).await.body;
+    let tried = api.as_key(&sandbox, "POST", "/v1/webhooks", Some(order.clone())).await.body;
     assert_eq!(tried["mode"], "sandbox");
     let operators = api.webhook(json!({"url": URL, "events": ["plugin.refused"], "org": "acme"})).await;
     let refused = json!({"url": URL, "events": ["plugin.swapped"], "org": "default"});
-    assert_eq!(places(&api.by_key(&own, "POST", "/v1/webhooks", Some(refused)).await), ["/events/0", "/org"]);
+    assert_eq!(places(&api.as_key(&own, "POST", "/v1/webhooks", Some(refused)).await), ["/events/0", "/org"]);
 
     let place = |hook: &Value| format!("/v1/webhooks/{}", hook["id"].as_str().unwrap());
     let (live, tried, operators) = (place(&made.body), place(&tried), place(&operators));
@@ -155,10 +149,10 @@ async fn webhooks_of_another_org_of_live_keys_and_of_operators_are_not_there_for
         (&sandbox, vec![&tried], vec![&live, &operators]),
         (&other, vec![], vec![&live, &tried, &operators]),
     ] {
-        let listed = api.by_key(key, "GET", "/v1/webhooks", None).await.body;
+        let listed = api.as_key(key, "GET", "/v1/webhooks", None).await.body;
         assert_eq!(listed["webhooks"].as_array().unwrap().len(), sees.len(), "{listed}");
         for place in sees {
-            assert_eq!(api.by_key(key, "GET", place, None).await.status, 200);
+            assert_eq!(api.as_key(key, "GET", place, None).await.status, 200);
         }
         for place in not {
             for (method, below) in [
@@ -170,13 +164,13 @@ async fn webhooks_of_another_org_of_live_keys_and_of_operators_are_not_there_for
                 ("GET", "/deliveries"),
             ] {
                 let body = (method == "PATCH").then(|| json!({}));
-                let answer = api.by_key(key, method, &format!("{place}{below}"), body).await;
+                let answer = api.as_key(key, method, &format!("{place}{below}"), body).await;
                 assert_eq!((answer.status.as_u16(), answer.code()), (404, "not_found"), "{method} {place}{below}");
             }
         }
     }
     let none = api.issue(json!({"name": "k", "org": "acme", "scopes": ["connect"]})).await;
-    let answer = api.by_key(&none, "GET", "/v1/webhooks", None).await;
+    let answer = api.as_key(&none, "GET", "/v1/webhooks", None).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (403, "insufficient_scope"));
     let paged = api.admin("GET", "/v1/webhooks?limit=2", None).await.body;
     let cursor = paged["next_cursor"].as_str().unwrap();
