@@ -17,6 +17,7 @@ mod telemetry;
 mod tests;
 mod value;
 pub mod watch;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
 pub use telemetry::{Access, AddressShown, RequestLog, Telemetry};
+pub use webhooks::{Reach, Webhooks};
 
 /// The scopes by which keys manage what is their org's, and which no pillar has.
 pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read", "billing:read", "webhooks:write"];
@@ -60,6 +62,8 @@ pub struct Config {
     pub pillars: BTreeMap<String, Pillar>,
     /// `[api]`
     pub api: Api,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
 }
 
 /// The public listener.

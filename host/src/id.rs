@@ -57,6 +57,12 @@ kinds! {
     /// Kind of [`TokenId`].
     OfToken = b"tok_", /// The id of a token of the admin API: `tok_…`.
     TokenId;
+    /// Kind of [`WebhookId`].
+    OfWebhook = b"whk_", /// The id of a webhook: `whk_…`.
+    WebhookId;
+    /// Kind of [`EventId`].
+    OfEvent = b"evt_", /// The id of an event that webhooks are told of: `evt_…`.
+    EventId;
 }
 
 /// An id; ids of one kind compare by the time at which they were made, then by chance.

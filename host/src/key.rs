@@ -12,6 +12,7 @@ mod scopes;
 mod sled;
 mod store;
 mod token;
+mod told;
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -31,6 +32,7 @@ pub use self::sled::SledKeys;
 pub use self::store::{Answer, Changed, KeyStore, Move, Page, StoreError};
 pub(crate) use self::token::mint_body;
 pub use self::token::{Secret, is_shaped};
+pub use self::told::expired;
 use crate::clock::Millis;
 use crate::id::{KeyId, OrgId};
 

@@ -35,6 +35,8 @@ enum Command {
     Audit(cli::audit::AuditArgs),
     /// List finished requests
     Requests(cli::requests::RequestsArgs),
+    /// Make, list, change, test and delete webhooks, and see what came of their messages
+    Webhook(cli::webhook::WebhookArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
+        Command::Webhook(arguments) => cli::webhook::run(&arguments),
         Command::CompileOne(bounds) => cli::compile::run(&bounds),
     };
     Exit::into(exit)

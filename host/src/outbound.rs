@@ -11,7 +11,7 @@ mod request;
 mod trust;
 
 pub use error::{Error, Part, Ungranted, Unreached};
-pub use request::Spent;
+pub use request::{Spent, origin_of};
 pub use trust::{BadRoots, Roots};
 
 use crate::config::OutboundGrant;

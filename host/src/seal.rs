@@ -284,6 +284,16 @@ impl Vault {
         Ok(self.database.forget_sealed(name)?)
     }
 
+    /// Seals something under this name, for a store that keeps it itself: see [`MasterKey::seal`].
+    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, Error> {
+        self.key.seal(name, secret)
+    }
+
+    /// Opens what [`Self::seal`] made under this name.
+    pub fn open_sealed(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.key.open(name, sealed)
+    }
+
     /// A key for one purpose, always the same under one master key: see [`MasterKey::derive`].
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         self.key.derive(purpose)

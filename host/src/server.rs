@@ -16,11 +16,13 @@ use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
+use crate::outbox::SledOutbox;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::requests::Requests;
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
+use crate::webhook::{self, SledWebhooks, Webhooks};
 use crate::worker::Gateway;
 use std::fmt;
 use std::io;
@@ -38,10 +40,13 @@ mod change;
 mod namesakes;
 mod plugins;
 mod priming;
+mod quotas;
 mod recording;
+mod telling;
 
 use change::Changes;
 use namesakes::Namesakes;
+use telling::Telling;
 
 /// How long each background task may take to end.
 const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);
@@ -221,7 +226,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let vault = Arc::new(vault);
     let peppers = Peppers::new(vault.clone());
     let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
-    let keys = Arc::new(SledKeys::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?);
+    let outbox = SledOutbox::open(data.database()).map_err(|error| cannot(&error))?;
+    let hooks = SledWebhooks::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?;
+    let hooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), telling::now(&snapshot)).await;
+    let hooks = Arc::new(hooks.map_err(|error| cannot(&error))?);
+    let telling = Arc::new(Telling::new(outbox.clone(), hooks.clone()));
+    let keys =
+        Arc::new(SledKeys::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?);
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
     let audit: Arc<dyn AuditStore> = Arc::new(audit);
     let desks = Desks {
@@ -231,6 +242,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         tokens: Arc::new(tokens),
         peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
         audit,
+        webhooks: hooks.clone(),
     };
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
@@ -270,7 +282,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
-    let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control));
+    let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control.clone(), telling));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
@@ -279,18 +291,20 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let open = background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
-    let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal));
-    background.extend(background::start(&gateway, &kept, desks, usage, stopped));
+    let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
+    let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal, quotas));
+    background.push(tokio::spawn(webhook::deliver(hooks, control, stopped.clone())));
+    background.extend(background::start(&gateway, &kept, desks, usage, changes.telling.clone(), stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
     change::tell_namesakes(&gateway.live.load(), None);
-    change::note_refusals(changes.shelf(), &kept.components, &outcomes, gateway.clock.now(), true);
+    change::note_refusals(&changes, &outcomes, gateway.clock.now(), true);
     kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
     }
-    change::note_shipped(changes.shelf(), &outcomes, gateway.clock.now());
+    change::note_shipped(&changes, &outcomes, gateway.clock.now());
     changes.priming.hand_in(&gateway.live.load(), &outcomes);
     let running = Running {
         public: public_address,

@@ -39,3 +39,4 @@ mod trust;
 mod uncounted;
 mod waiting;
 mod walk;
+mod webhooks;

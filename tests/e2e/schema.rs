@@ -18,7 +18,7 @@ fn no_made_up_request_gets_an_answer_that_is_not_documented() {
     assert!(tool.exists(), "{} is not there; run `cargo xtask guests`", tool.display());
     let origin = Origin::echo();
     let gateway = Gateway::with(&origin, &format!("{DEFAULT}\n[pillars.identity]\n"));
-    let scopes = ["connect", "keys:read", "keys:write", "usage:read"];
+    let scopes = ["connect", "keys:read", "keys:write", "usage:read", "webhooks:write"];
     let issue = |mode: &str| gateway.issue(json!({ "name": "asks", "mode": mode, "scopes": scopes })).1;
     let place = tempfile::tempdir().unwrap();
     // It finds its own key in a list, and changes and revokes that too: so each of these is asked for by a key of its own.

@@ -4,10 +4,12 @@ mod client;
 mod gateway;
 mod origin;
 pub mod page;
+mod receiver;
 
 pub use client::{Answer, raw, request};
 pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, cold_catalog, components, guest, patched};
 pub use origin::Origin;
+pub use receiver::{Message, Receiver};
 
 use std::time::{Duration, Instant};
 

@@ -83,7 +83,7 @@ impl Actor {
         }
     }
 
-    /// Whether what they came with is good for managing keys.
+    /// Whether what they came with is good for managing keys and webhooks.
     ///
     /// # Errors
     /// 401, and 403 `secret_replaced` where it is the secret before the present one.

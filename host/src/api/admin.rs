@@ -5,6 +5,7 @@
 
 mod attempts;
 mod audit;
+pub(super) mod deliveries;
 mod import;
 pub(super) mod keys;
 pub(super) mod life;
@@ -13,6 +14,7 @@ mod orgs;
 mod peppers;
 mod plugins;
 mod tokens;
+pub(super) mod webhooks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +36,7 @@ use crate::audit::AuditStore;
 use crate::clock::Clock;
 use crate::credential::{Issuer, PepperDesk, bearer};
 use crate::org::{Admins, Login, Org, OrgStore, Tokens};
+use crate::webhook::Webhooks;
 
 /// The scopes that keys may have now: those of the configured pillars.
 pub type KnownScopes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -53,6 +56,8 @@ pub struct Desks {
     pub peppers: Arc<PepperDesk>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
+    /// Webhooks.
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// Pages of the audit log and sums of usage that are read at once.
@@ -118,6 +123,11 @@ pub(super) fn routes(state: AdminState) -> Router {
         .route("/v1/orgs/{org}", get(orgs::show).patch(orgs::rename))
         .route("/v1/tokens", get(tokens::list).post(tokens::issue))
         .route("/v1/tokens/{id}", get(tokens::show).delete(tokens::revoke))
+        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/v1/webhooks/{id}", get(webhooks::show).patch(webhooks::change).delete(webhooks::delete))
+        .route("/v1/webhooks/{id}/rotate", post(deliveries::rotate))
+        .route("/v1/webhooks/{id}/test", post(deliveries::test))
+        .route("/v1/webhooks/{id}/deliveries", get(deliveries::deliveries))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
         .with_state(state)

@@ -26,8 +26,9 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use self::document::Rendered;
+pub use self::document::fingerprint;
 use self::months::Months;
-use super::admin::{AdminState, keys, life};
+use super::admin::{AdminState, deliveries, keys, life, webhooks};
 use super::{Actor, By, Refusal, requests, worded};
 use crate::clock::Clock;
 use crate::id::RequestId;
@@ -97,6 +98,14 @@ fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         by_key(delete(life::revoke), clock),
         by_key(post(life::rotate), clock),
         by_key(patch(life::scope), clock),
+        by_key(get(webhooks::list), clock),
+        by_key(post(webhooks::create), clock),
+        by_key(get(webhooks::show), clock),
+        by_key(patch(webhooks::change), clock),
+        by_key(delete(webhooks::delete), clock),
+        by_key(post(deliveries::rotate), clock),
+        by_key(post(deliveries::test), clock),
+        by_key(get(deliveries::deliveries), clock),
         get(document::json),
         get(document::yaml),
     ]

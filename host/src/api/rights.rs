@@ -30,13 +30,17 @@ pub enum Action {
     ReadAudit,
     /// Read usage.
     ReadUsage,
+    /// List and show webhooks, and what came of their messages.
+    ReadWebhooks,
+    /// Make, change, test, rotate and delete webhooks.
+    WriteWebhooks,
     /// See and change what is of the whole gateway: plugins, configuration, metrics.
     ManageGateway,
 }
 
 impl Action {
     /// All of them.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::ReadKeys,
         Self::WriteKeys,
         Self::ImportKeys,
@@ -48,6 +52,8 @@ impl Action {
         Self::WriteTokens,
         Self::ReadAudit,
         Self::ReadUsage,
+        Self::ReadWebhooks,
+        Self::WriteWebhooks,
         Self::ManageGateway,
     ];
 
@@ -65,6 +71,8 @@ impl Action {
             Self::WriteTokens => "make or revoke tokens",
             Self::ReadAudit => "read the audit log",
             Self::ReadUsage => "read usage",
+            Self::ReadWebhooks => "read webhooks",
+            Self::WriteWebhooks => "make or change webhooks",
             Self::ManageGateway => "see or change what is of the whole gateway",
         }
     }
@@ -92,7 +100,7 @@ pub(super) struct Rights {
 /// The table.
 pub(super) fn rights(action: Action) -> Rights {
     use Extent::{All, No, Own};
-    use Management::{KeysRead, KeysWrite, UsageRead};
+    use Management::{KeysRead, KeysWrite, UsageRead, WebhooksWrite};
     let row = |org_admin, member, auditor, keys| Rights { org_admin, member, auditor, keys };
     match action {
         // org-admin, member, auditor, keys with
@@ -107,6 +115,8 @@ pub(super) fn rights(action: Action) -> Rights {
         Action::WriteTokens => row(All, No, No, &[]),
         Action::ReadAudit => row(All, No, All, &[]),
         Action::ReadUsage => row(All, All, All, &[UsageRead]),
+        Action::ReadWebhooks => row(All, All, All, &[WebhooksWrite]),
+        Action::WriteWebhooks => row(All, No, No, &[WebhooksWrite]),
         Action::ManageGateway => row(No, No, No, &[]),
     }
 }

@@ -1,5 +1,7 @@
 //! What keys and orgs look like over HTTP, on both listeners. Never a secret, save in the one answer that it is handed out with.
 
+pub(super) mod webhook;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;

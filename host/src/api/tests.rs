@@ -21,8 +21,11 @@ use crate::credential::{Credential, Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
 use crate::key::{Peppers, SledKeys};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_FILE, Tokens};
+use crate::outbox::SledOutbox;
 use crate::seal::Vault;
+use crate::webhook::{self, SledWebhooks, Webhooks};
 
+mod hooks;
 mod life;
 mod roles;
 
@@ -72,7 +75,14 @@ impl Running {
         let ring = Keyring::new(peppers.all().unwrap());
         let log = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
         let audit: Arc<dyn AuditStore> = Arc::new(log.clone());
-        let store = Arc::new(SledKeys::open(data.database(), log.clone()).unwrap());
+        let outbox = SledOutbox::open(data.database()).unwrap();
+        let hooks = Arc::new(SledWebhooks::open(data.database(), log.clone(), outbox.clone()).unwrap());
+        let configured =
+            crate::config::parse("[webhooks]\nprivate = [\"10.0.0.0/8\"]\n[pillars.a]\n", "a.toml".as_ref());
+        let settings = configured.unwrap().webhooks;
+        let now = webhook::Now { settings, roots: Default::default() };
+        let webhooks = Webhooks::open(hooks, vault.clone(), clock.clone(), now).await.unwrap();
+        let store = Arc::new(SledKeys::open(data.database(), log.clone(), outbox.clone()).unwrap());
         let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
         let tokens = Arc::new(SledTokens::open(data.database(), log.clone()).unwrap());
         let desks = Desks {
@@ -82,6 +92,7 @@ impl Running {
             tokens: Arc::new(Tokens::open(tokens, &vault, clock.clone()).await.unwrap()),
             peppers: Arc::new(PepperDesk::new(peppers, ring.clone(), audit.clone(), clock.clone())),
             audit,
+            webhooks: Arc::new(webhooks),
         };
         let scopes: KnownScopes = Arc::new(|| ["connect", "knowledge", "pay"].map(str::to_owned).to_vec());
         let state = AdminState::new(desks, scopes, clock.clone());

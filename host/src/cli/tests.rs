@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
-use super::{Exit, audit, key, org, token};
+use super::{Exit, audit, key, org, token, webhook};
 use crate::api::tests::Running;
 
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ enum Noun {
     Org(org::OrgArgs),
     Token(token::TokenArgs),
     Audit(audit::AuditArgs),
+    Webhook(webhook::WebhookArgs),
 }
 
 #[derive(Debug)]
@@ -46,6 +47,7 @@ async fn run(api: &Running, line: &str) -> Ended {
             Noun::Org(args) => org::run_with(args, None, &mut out, &mut errors),
             Noun::Token(args) => token::run_with(args, None, &mut out, &mut errors),
             Noun::Audit(args) => audit::run_with(args, None, &mut out, &mut errors),
+            Noun::Webhook(args) => webhook::run_with(args, None, &mut out, &mut errors),
         };
         let [out, errors] = [out, errors].map(|bytes| String::from_utf8(bytes).unwrap());
         Ended { exit, out, errors }
@@ -158,4 +160,44 @@ async fn everything_that_is_wrong_with_a_file_comes_at_once_and_nothing_is_impor
     assert!(api.ring.is_empty());
     let missing = run(&api, "key import no-such-file").await;
     assert!(missing.exit == Exit::Usage && missing.errors.contains("cannot read no-such-file"));
+}
+
+#[tokio::test]
+async fn webhooks_are_made_listed_changed_tested_and_deleted() {
+    let api = Running::start().await;
+    let made = run(
+        &api,
+        "webhook create --url https://hooks.example.com/ --event key.revoked,key.created --event quota.reached",
+    )
+    .await;
+    assert_eq!(made.exit, Exit::Done, "{made:?}");
+    assert!(made.out.contains("  whsec_") && made.out.contains("not shown again"), "{made:?}");
+    let listed = run(&api, "webhook list --org default --json").await.json();
+    let id = listed["webhooks"][0]["id"].as_str().unwrap().to_owned();
+    assert!(
+        made.out
+            .starts_with(&format!("Made {id}, which is enabled: key.created key.revoked quota.reached to https://"))
+    );
+    let table = run(&api, "webhook list").await.out;
+    assert!(table.starts_with("ID ") && table.contains(&id) && !table.contains("whsec_"), "{table}");
+    assert_eq!(run(&api, &format!("webhook show {id} --json")).await.json(), listed["webhooks"][0]);
+
+    let sent = run(&api, &format!("webhook test {id}")).await.out;
+    assert!(sent.contains("evt_") && sent.contains(&format!("portico webhook deliveries {id}")), "{sent}");
+    let rotated = run(&api, &format!("webhook rotate {id} --overlap 60 --json")).await.json();
+    assert!(rotated["secret"].as_str().unwrap().starts_with("whsec_"));
+    let again = run(&api, &format!("webhook rotate {id}")).await;
+    assert_eq!((again.exit, again.errors.contains("rotation_in_progress")), (Exit::Refused, true), "{again:?}");
+    let changed = run(&api, &format!("webhook change {id} --disable --event key.expired --json")).await.json();
+    assert_eq!((&changed["status"], &changed["events"]), (&"disabled".into(), &serde_json::json!(["key.expired"])));
+    let deliveries = run(&api, &format!("webhook deliveries {id}")).await.out;
+    assert!(deliveries.starts_with("AT ") && deliveries.ends_with("0 more wait for an attempt.\n"), "{deliveries}");
+    assert!(run(&api, &format!("webhook delete {id}")).await.out.starts_with(&format!("Deleted {id}")));
+    let gone = run(&api, &format!("webhook show {id}")).await;
+    assert_eq!((gone.exit, gone.errors.contains("not_found")), (Exit::Refused, true), "{gone:?}");
+    let wrong = run(&api, "webhook create --url http://a --event b").await;
+    assert!(
+        wrong.exit == Exit::Refused && wrong.errors.contains("/url") && wrong.errors.contains("/events/0"),
+        "{wrong:?}"
+    );
 }

@@ -13,6 +13,7 @@ mod policy;
 mod route;
 mod telemetry;
 mod upstream;
+mod webhooks;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let chain = default_chain(root.table("defaults"), &names);
     let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain);
     let api = api::api(root.table("api"), &names, &chain);
+    let webhooks = webhooks::webhooks(root.table("webhooks"));
     root.finish();
 
     Some(Config {
@@ -121,6 +123,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         upstreams: upstreams.into_iter().map(|group| group.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,
         pillars: pillars?,
         api: api?,
+        webhooks: webhooks?,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::key::{
     Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError,
     Terms, Unchangeable,
 };
+use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
 mod leave;
@@ -42,7 +43,8 @@ impl Desk {
         let peppers = Peppers::new(vault.clone());
         let ring = Keyring::new(peppers.all().unwrap());
         let audit = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
-        let keys = SledKeys::open(data.database(), audit.clone()).unwrap();
+        let outbox = SledOutbox::open(data.database()).unwrap();
+        let keys = SledKeys::open(data.database(), audit.clone(), outbox).unwrap();
         let store: Arc<dyn KeyStore> = Arc::new(keys.clone());
         let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
         let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit), clock.clone()));

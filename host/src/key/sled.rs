@@ -11,11 +11,13 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::record::{decoded, encoded};
+use super::told;
 use super::{Answer, Change, Changed, Digest, Kept, KeyStore, Move, Page, StoreError};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
 use crate::id::{KeyId, OrgId};
+use crate::outbox::{Kind, SledOutbox};
 
 /// Keys in the embedded database.
 #[derive(Clone)]
@@ -25,19 +27,21 @@ pub struct SledKeys {
     orgs: sled::Tree,
     used: sled::Tree,
     audit: SledAudit,
+    outbox: SledOutbox,
 }
 
 type Step<T> = Result<T, ConflictableTransactionError<StoreError>>;
 
 impl SledKeys {
-    /// The keys in this database, whose changes are noted in this log of the same one.
-    pub fn open(database: &Database, audit: SledAudit) -> Result<Self, Failure> {
+    /// The keys in this database, whose changes are noted in this log of the same one, and told through this outbox of it.
+    pub fn open(database: &Database, audit: SledAudit, outbox: SledOutbox) -> Result<Self, Failure> {
         Ok(Self {
             records: database.tree("keys")?,
             digests: database.tree("key_digests")?,
             orgs: database.tree("key_orgs")?,
             used: database.tree("key_used")?,
             audit,
+            outbox,
         })
     }
 
@@ -54,8 +58,8 @@ impl SledKeys {
     }
 
     fn insert_now(&self, all: &[Kept], note: &Note) -> Result<(), StoreError> {
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree());
-        let outcome = trees.transaction(|(records, digests, orgs, audit)| {
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), self.outbox.tree());
+        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox)| {
             for kept in all {
                 let id = kept.key.id;
                 let place = id.number().to_be_bytes();
@@ -66,6 +70,7 @@ impl SledKeys {
                 orgs.insert(&org_place(kept.key.org, id)[..], &[])?;
                 let note = note.clone().org(Some(kept.key.org)).on(id).change(Default::default(), kept.facts());
                 self.audit.append_in(audit, &note)?;
+                self.outbox.append_in(outbox, &told::event(Kind::KeyCreated, kept, &note))?;
             }
             Ok(())
         });
@@ -79,8 +84,8 @@ impl SledKeys {
 
     fn change_now(&self, id: KeyId, change: &Change, note: &Note) -> Result<Option<Changed>, StoreError> {
         let place = id.number().to_be_bytes();
-        let trees = (&self.records, &self.digests, self.audit.tree());
-        let outcome = trees.transaction(|(records, digests, audit)| {
+        let trees = (&self.records, &self.digests, self.audit.tree(), self.outbox.tree());
+        let outcome = trees.transaction(|(records, digests, audit, outbox)| {
             let Some(record) = records.get(place)? else { return Ok(None) };
             let (before, mut after) = (read(id, &record)?, read(id, &record)?);
             let different = after.apply(change).map_err(|error| aborted(error.into()))?;
@@ -94,6 +99,7 @@ impl SledKeys {
                 }
                 let note = note.clone().org(Some(after.key.org)).on(id).change(before.facts(), after.facts());
                 self.audit.append_in(audit, &note)?;
+                self.outbox.append_in(outbox, &told::event(told::kind(change), &after, &note))?;
             }
             Ok(Some(Changed { before, after }))
         });
@@ -133,6 +139,7 @@ impl SledKeys {
     fn settled<T>(&self, outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
         let done = done_in(outcome)?;
         self.records.flush().map_err(Failure::from)?;
+        self.outbox.nudge();
         Ok(done)
     }
 

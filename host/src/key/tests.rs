@@ -4,6 +4,7 @@ use super::*;
 use crate::audit::{AuditStore, Filter, Note, SledAudit, Verdict, Who};
 use crate::config::SecretSource;
 use crate::data::DataDirectory;
+use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
 fn terms() -> Terms {
@@ -45,7 +46,7 @@ impl Place {
         let vault = Vault::open(&SecretSource::File(place.path().join("master.key")), &data).unwrap();
         vault.find_or_make("pepper/1").unwrap();
         let audit = SledAudit::open(data.database(), &vault, Millis(1)).unwrap();
-        let store = SledKeys::open(data.database(), audit.clone()).unwrap();
+        let store = SledKeys::open(data.database(), audit.clone(), SledOutbox::open(data.database()).unwrap()).unwrap();
         Self { place, data, audit, store }
     }
 

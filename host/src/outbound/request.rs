@@ -162,6 +162,12 @@ impl Url {
     }
 }
 
+/// Over TLS or not, host and port of a URL, as a request to it is compared with its grant; `None` for what is refused as a URL.
+pub fn origin_of(url: &str) -> Option<(bool, String, u16)> {
+    let Url { tls, host, port, .. } = Url::read(url)?;
+    Some((tls, host, port))
+}
+
 fn port_of(digits: &str) -> Option<u16> {
     let proper = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|port| proper && *port > 0)

@@ -3,6 +3,7 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
+use super::telling::Telling;
 use crate::api::{Action, Actor, Desks, Reads, Refusal};
 use crate::clock::Millis;
 use crate::id::OrgId;
@@ -40,6 +41,7 @@ pub(super) fn start(
     kept: &Arc<Kept>,
     desks: Desks,
     usage: Arc<dyn UsageStore>,
+    telling: Arc<Telling>,
     stopped: watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let forget = {
@@ -79,6 +81,20 @@ pub(super) fn start(
             async {}
         }
     };
+    tokio::task::spawn_blocking({
+        let (telling, gateway) = (telling.clone(), gateway.clone());
+        move || telling.look_at_document(&gateway)
+    });
+    let ends = {
+        let (issuer, clock) = (desks.issuer.clone(), gateway.clock.clone());
+        move || {
+            let (telling, issuer, now) = (telling.clone(), issuer.clone(), clock.now());
+            async move {
+                // One that was cut off is looked for again after the next start.
+                let _ = tokio::task::spawn_blocking(move || telling.ended(&issuer, now)).await;
+            }
+        }
+    };
     let save = move || {
         let Desks { issuer, tokens, .. } = desks.clone();
         async move {
@@ -97,6 +113,7 @@ pub(super) fn start(
         tokio::spawn(every(PROBE, stopped.clone(), probe)),
         tokio::spawn(every(SWEEP, stopped.clone(), sweep)),
         tokio::spawn(every(SAVE, stopped.clone(), save)),
+        tokio::spawn(every(SAVE, stopped.clone(), ends)),
         tokio::spawn(every(EXPIRE, stopped.clone(), expire)),
         tokio::spawn(every(FORGET, stopped, forget)),
     ]

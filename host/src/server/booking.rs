@@ -2,6 +2,7 @@
 //!
 //! Nothing is lost here: what the store does not take waits in memory, bounded by being added up, and in the journal.
 
+use super::quotas::Quotas;
 use super::{StartError, sentence};
 use crate::config;
 use crate::data::DataDirectory;
@@ -91,8 +92,9 @@ pub(super) async fn keep(
     store: Arc<dyn UsageStore>,
     names: Arc<Names>,
     journal: Arc<Journal>,
+    quotas: Quotas,
 ) {
-    keep_at(PACE, batches, &*store, &names, &journal).await;
+    keep_at(PACE, batches, &*store, &names, &journal, Some(quotas)).await;
 }
 
 async fn keep_at(
@@ -101,6 +103,7 @@ async fn keep_at(
     store: &dyn UsageStore,
     names: &Names,
     journal: &Journal,
+    mut quotas: Option<Quotas>,
 ) {
     let mut unkept = Unkept::default();
     let mut next = Instant::now();
@@ -119,6 +122,9 @@ async fn keep_at(
         // What is there is added in one go, for all workers.
         while let Ok(more) = batches.try_recv() {
             unkept.add(more, names);
+        }
+        if let Some(quotas) = &mut quotas {
+            quotas.look(unkept.rows.keys().map(|row| row.0)).await;
         }
         let mut kept = true;
         if !unkept.is_empty() && unkept.may_go(journal, pace.patience).await {

@@ -4,10 +4,10 @@
 
 use super::namesakes::Namesakes;
 use super::priming::Priming;
+use super::telling::Telling;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
-use crate::metrics::Components;
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
@@ -25,6 +25,7 @@ pub(super) struct Changes {
     usage: Arc<dyn UsageStore>,
     control: Handle,
     pub(super) priming: Priming,
+    pub(super) telling: Arc<Telling>,
     one_at_a_time: Mutex<()>,
     /// What was read last and could not be applied, and why.
     unapplied: Mutex<Option<(PathBuf, String)>>,
@@ -41,10 +42,16 @@ pub(super) struct Applied {
 }
 
 impl Changes {
-    pub(super) fn new(gateway: Arc<Gateway>, kept: Arc<Kept>, usage: Arc<dyn UsageStore>, control: Handle) -> Self {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        kept: Arc<Kept>,
+        usage: Arc<dyn UsageStore>,
+        control: Handle,
+        telling: Arc<Telling>,
+    ) -> Self {
         let priming = Priming::start(kept.clone());
         let (one_at_a_time, unapplied, looked_through, plugins) = Default::default();
-        Self { gateway, kept, usage, control, priming, one_at_a_time, unapplied, looked_through, plugins }
+        Self { gateway, kept, usage, control, priming, telling, one_at_a_time, unapplied, looked_through, plugins }
     }
 
     /// Applies what the file says now, and says in the log how that went.
@@ -171,7 +178,7 @@ impl Changes {
             return Err(StartError::Cannot("the gateway ends".into()));
         }
         let now = self.gateway.clock.now();
-        let refused = note_refusals(self.shelf(), &self.kept.components, &outcomes, now, false);
+        let refused = note_refusals(self, &outcomes, now, false);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
             policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
@@ -191,7 +198,11 @@ impl Changes {
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
         self.gateway.live.store(next.clone());
-        note_shipped(self.shelf(), &outcomes, now);
+        self.telling.configure(&next);
+        if earlier.config != next.config {
+            self.telling.look_at_document(&self.gateway);
+        }
+        note_shipped(self, &outcomes, now);
         self.kept.components.serve(&earlier.policies, &next.policies);
         self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
         self.priming.hand_in(&next, &outcomes);
@@ -231,7 +242,8 @@ pub(super) fn keep(shelf: &Shelf, outcomes: &[Outcome]) -> Result<(), ShelfError
 }
 
 /// Notes what serves now.
-pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
+pub(super) fn note_shipped(changes: &Changes, outcomes: &[Outcome], now: Millis) {
+    let shelf = changes.shelf();
     for outcome in outcomes {
         let Some(digest) = &outcome.serving.digest else { continue };
         let before = shelf.card(&outcome.policy).serving;
@@ -246,6 +258,7 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
         }
         if before.as_ref() != Some(digest) {
             tracing::info!(policy = outcome.policy, version = outcome.version, digest, "a component serves");
+            before.inspect(|before| changes.telling.swapped(outcome, before, now));
         }
     }
     shelf.sweep();
@@ -253,12 +266,12 @@ pub(super) fn note_shipped(shelf: &Shelf, outcomes: &[Outcome], now: Millis) {
 
 /// Notes what was refused; says it in the log the first time, and at each start.
 pub(super) fn note_refusals(
-    shelf: &Shelf,
-    components: &Components,
+    changes: &Changes,
     outcomes: &[Outcome],
     now: Millis,
     starting: bool,
 ) -> Vec<(String, Vec<Problem>)> {
+    let (shelf, components) = (changes.shelf(), &changes.kept.components);
     let mut all = Vec::new();
     for outcome in outcomes {
         if let Err(error) = shelf.saw(&outcome.policy, outcome.in_directory.as_deref()) {
@@ -270,7 +283,10 @@ pub(super) fn note_refusals(
         match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
             // A start says it each time: who reads its log may know nothing of the one before.
             Ok(false) if !starting => {}
-            Ok(_) => {
+            Ok(first) => {
+                if first {
+                    changes.telling.refused(outcome, digest.as_deref(), &lines, now);
+                }
                 components.refuse(&outcome.policy);
                 tracing::error!(
                     policy = outcome.policy,

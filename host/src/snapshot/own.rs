@@ -47,13 +47,14 @@ impl Needs {
 
 const READS_KEYS: Needs = Needs::Management(&[Management::KeysRead, Management::KeysWrite]);
 const WRITES_KEYS: Needs = Needs::Management(&[Management::KeysWrite]);
+const WRITES_WEBHOOKS: Needs = Needs::Management(&[Management::WebhooksWrite]);
 const READS_USAGE: Needs = Needs::Management(&[Management::UsageRead]);
 
 /// Where the identity pillar would answer who calls; until it has an upstream, the gateway does.
 pub const IDENTITY: &str = "/v1/identity/me";
 
 /// All of them, in the order of their documentation.
-pub const ENDPOINTS: [Endpoint; 13] = [
+pub const ENDPOINTS: [Endpoint; 21] = [
     endpoint("me", "GET", "/v1/me", "", Needs::Principal),
     endpoint("identity.me", "GET", IDENTITY, "", Needs::Principal),
     endpoint("usage", "GET", "/v1/usage", "", READS_USAGE),
@@ -65,6 +66,14 @@ pub const ENDPOINTS: [Endpoint; 13] = [
     endpoint("keys.revoke", "DELETE", "/v1/keys", "/{id}", WRITES_KEYS),
     endpoint("keys.rotate", "POST", "/v1/keys", "/{id}/rotate", WRITES_KEYS),
     endpoint("keys.scope", "PATCH", "/v1/keys", "/{id}/scope", WRITES_KEYS),
+    endpoint("webhooks.list", "GET", "/v1/webhooks", "", WRITES_WEBHOOKS),
+    endpoint("webhooks.create", "POST", "/v1/webhooks", "", WRITES_WEBHOOKS),
+    endpoint("webhooks.show", "GET", "/v1/webhooks", "/{id}", WRITES_WEBHOOKS),
+    endpoint("webhooks.change", "PATCH", "/v1/webhooks", "/{id}", WRITES_WEBHOOKS),
+    endpoint("webhooks.delete", "DELETE", "/v1/webhooks", "/{id}", WRITES_WEBHOOKS),
+    endpoint("webhooks.rotate", "POST", "/v1/webhooks", "/{id}/rotate", WRITES_WEBHOOKS),
+    endpoint("webhooks.test", "POST", "/v1/webhooks", "/{id}/test", WRITES_WEBHOOKS),
+    endpoint("webhooks.deliveries", "GET", "/v1/webhooks", "/{id}/deliveries", WRITES_WEBHOOKS),
     endpoint("openapi.json", "GET", "/openapi.json", "", Needs::Nothing),
     endpoint("openapi.yaml", "GET", "/openapi.yaml", "", Needs::Nothing),
 ];

@@ -16,8 +16,8 @@ const LAYERS: &[&[&str]] = &[
     &["meter"],
     &["snapshot", "respond", "effect", "landing"],
     &["chain", "route", "upstream", "inner", "credential", "principal"],
-    &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "requests", "billing", "assertion"],
-    &["audit", "kv", "outbound"],
+    &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "requests", "billing", "assertion", "webhook"],
+    &["audit", "kv", "outbound", "outbox"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],
     &["address", "clock", "id", "gas", "path"],
 ];

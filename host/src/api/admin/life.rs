@@ -21,9 +21,9 @@ use crate::inner::Confidential;
 use crate::key::{Bounds, Kept, Key, StoreError, Unchangeable};
 
 /// For how long the secret before works on, where nothing else is said.
-const OVERLAP: u64 = 86_400;
+pub(super) const OVERLAP: u64 = 86_400;
 /// The longest that can be asked for: 30 days.
-const LONGEST_OVERLAP: u64 = 30 * 86_400;
+pub(super) const LONGEST_OVERLAP: u64 = 30 * 86_400;
 /// The fields of an order for a rotation.
 pub(in crate::api) const FIELDS: [&str; 2] = ["overlap", "force"];
 

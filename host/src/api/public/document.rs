@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::{PublicState, errors, me, usage, yaml};
-use crate::api::admin::{keys, life};
+use crate::api::admin::{deliveries, keys, life, webhooks};
 use crate::api::{requests, shapes};
 use crate::snapshot::Snapshot;
 use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
@@ -23,13 +23,19 @@ use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
 #[openapi(
     paths(
         me::me, usage::month, usage::history, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
+        webhooks::list, webhooks::create, webhooks::show, webhooks::change, webhooks::delete,
+        deliveries::rotate, deliveries::test, deliveries::deliveries,
         self::json, self::yaml,
     ),
-    components(schemas(shapes::KeyOrder, shapes::RotationOrder, shapes::ScopeOrder)),
+    components(schemas(
+        shapes::KeyOrder, shapes::RotationOrder, shapes::ScopeOrder,
+        shapes::webhook::WebhookOrder, shapes::webhook::WebhookEdit, shapes::webhook::SecretOrder,
+    )),
     tags(
         (name = "identity", description = "Who you are."),
         (name = "usage", description = "What your org used."),
         (name = "keys", description = "Keys of your org, managed by a key that may."),
+        (name = "webhooks", description = "Who is told of what happens in your org."),
         (name = "gateway", description = "The gateway itself; none of it needs a key."),
     ),
 )]
@@ -122,6 +128,12 @@ fn digest(bytes: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digits}\"")).expect("digits in quotes are a value")
 }
 
+/// A digest of the document for a configuration: another one means that something else is documented.
+pub fn fingerprint(config: &crate::config::Config) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, document(config).to_string().as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The whole document for a configuration.
 pub(super) fn document(config: &crate::config::Config) -> Value {
     let mut document = serde_json::to_value(Own::openapi()).expect("a document without maps by numbers can be written");
@@ -147,7 +159,9 @@ pub(super) fn document(config: &crate::config::Config) -> Value {
         document["paths"][IDENTITY] = json!({"get": operation});
     }
     // What it would say is the default.
-    document["paths"]["/v1/keys/{id}/rotate"]["post"]["requestBody"]["required"] = false.into();
+    for path in ["/v1/keys/{id}/rotate", "/v1/webhooks/{id}/rotate"] {
+        document["paths"][path]["post"]["requestBody"]["required"] = false.into();
+    }
     for endpoint in ENDPOINTS.iter().filter(|endpoint| is_served(endpoint, config)) {
         let method = endpoint.method.to_ascii_lowercase();
         finish(&mut document["paths"][endpoint.path()][method], endpoint);

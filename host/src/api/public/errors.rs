@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::key_needed;
 use crate::api::actor::lapsed;
-use crate::api::admin::{keys, life};
+use crate::api::admin::{keys, life, webhooks};
 use crate::api::{Refusal, body, requests};
 use crate::body::Body;
 use crate::clock::Millis;
@@ -17,6 +17,7 @@ use crate::key::{Lapsed, Management, StoreError, Unchangeable};
 use crate::problem::Fault;
 use crate::respond;
 use crate::snapshot::own::{Endpoint, Needs};
+use crate::webhook::{self, DeskError};
 
 /// One refusal.
 pub(super) struct Told {
@@ -43,12 +44,14 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
         told.push(refused(&key_needed()));
     }
     if endpoint.below.contains('{') {
-        told.push(refused(&keys::no_such_key()));
+        let webhook = endpoint.base == "/v1/webhooks";
+        told.push(refused(&if webhook { webhooks::no_such_webhook() } else { keys::no_such_key() }));
     }
     let pointer = |place: &str, detail: &str| Fault::at(place, detail);
     let unchangeable = |why| refused(&life::refused(&StoreError::Unchangeable(why)));
     let beyond = |place: &str| keys::beyond(vec![pointer(place, "Your key does not have the scope `pay`.")]);
-    if endpoint.needs.management() == [Management::KeysWrite] {
+    let changes = endpoint.needs.management() == [Management::WebhooksWrite] && endpoint.method != "GET";
+    if endpoint.needs.management() == [Management::KeysWrite] || changes {
         told.push(refused(&lapsed(Lapsed::Replaced)));
     }
     match endpoint.name {
@@ -77,6 +80,33 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             told.push(refused(&beyond("/scopes/0")));
             told.push(unchangeable(Unchangeable::Revoked));
             told.extend(body::refusals().iter().map(refused));
+        }
+        "webhooks.create" => {
+            let faults = vec![
+                pointer("/url", &webhook::Refused::Private.to_string()),
+                pointer("/events/1", "There is no such event; did you mean `key.revoked`?"),
+                pointer("/org", keys::NO_SUCH_ORG),
+            ];
+            told.push(refused(&Refusal::invalid(faults)));
+            told.push(refused(&webhooks::refused(&DeskError::TooMany)));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "webhooks.change" => {
+            let fault = pointer("/url", &webhook::Refused::InTheClear.to_string());
+            told.push(refused(&Refusal::invalid(vec![fault])));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "webhooks.rotate" => {
+            let fault = pointer("/overlap", "This must be a whole number from 0 to 2592000.");
+            let until = Millis(1_795_392_000_000);
+            let rotating = webhook::StoreError::Unchangeable(webhook::Unchangeable::RotationInProgress { until });
+            told.push(refused(&Refusal::invalid(vec![fault])));
+            told.push(refused(&webhooks::refused(&DeskError::Store(rotating))));
+            told.extend(body::refusals().iter().map(refused));
+        }
+        "webhooks.test" => told.push(refused(&webhooks::refused(&DeskError::Disabled))),
+        "webhooks.list" => {
+            told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")])));
         }
         "keys.list" => told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")]))),
         "requests" => {

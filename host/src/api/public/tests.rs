@@ -4,7 +4,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::document::document;
-use crate::api::admin::{life, order};
+use crate::api::admin::{life, order, webhooks};
 use crate::api::{Action, rights};
 use crate::config::{self, Config};
 use crate::landing;
@@ -136,6 +136,9 @@ fn an_order_has_the_fields_that_are_read() {
         ("KeyOrder", &order::FIELDS[..]),
         ("RotationOrder", &life::FIELDS[..]),
         ("ScopeOrder", &order::SCOPE_FIELDS[..]),
+        ("WebhookOrder", &webhooks::FIELDS[..]),
+        ("WebhookEdit", &webhooks::EDIT_FIELDS[..]),
+        ("SecretOrder", &life::FIELDS[..]),
     ] {
         let order = &document["components"]["schemas"][name];
         assert_eq!(order["additionalProperties"], json!(false), "{name}");
@@ -156,6 +159,8 @@ fn each_operation_needs_what_the_table_of_rights_says() {
             "keys.list" | "keys.show" => Action::ReadKeys,
             "keys.issue" | "keys.revoke" | "keys.rotate" | "keys.scope" => Action::WriteKeys,
             "usage" | "usage.history" | "requests" => Action::ReadUsage,
+            "webhooks.list" | "webhooks.show" | "webhooks.deliveries" => Action::ReadWebhooks,
+            name if name.starts_with("webhooks.") => Action::WriteWebhooks,
             other => panic!("which action is {other}?"),
         };
         assert_eq!(rights::rights(action).keys, any, "{}", endpoint.name);

@@ -29,7 +29,7 @@ impl Running {
         (text("secret"), text("id"))
     }
 
-    async fn as_key(&self, key: &Value, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(super) async fn as_key(&self, key: &Value, method: &str, path: &str, body: Option<Value>) -> Answer {
         let fields = [("x-key", key["id"].as_str().unwrap()), ("content-type", "application/json")];
         let bytes = body.map(|body| body.to_string()).unwrap_or_default();
         self.send(method, &format!("/public{path}"), &fields, bytes.as_bytes()).await
@@ -49,7 +49,10 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() {
     let order = json!({"name": "n", "scopes": ["pay"]});
     let scope = json!({"scopes": ["pay"]});
     let token = json!({"name": "t", "role": "auditor"});
+    let webhook = json!({"url": "https://hooks.example.com/", "events": ["key.revoked"]});
     for (method, path, body, statuses) in [
+        ("GET", "/v1/webhooks", None, [200, 200, 200]),
+        ("POST", "/v1/webhooks", Some(webhook), [201, 403, 403]),
         ("GET", "/v1/keys", None, [200, 200, 200]),
         ("GET", key.as_str(), None, [200, 200, 200]),
         ("POST", "/v1/keys", Some(order), [201, 201, 403]),

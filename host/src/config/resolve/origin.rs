@@ -51,7 +51,7 @@ pub(super) fn origin(tls: bool, rest: &str, form: &str) -> Result<Origin, Fault>
 }
 
 /// An IPv4 address, or a name of at most 253 characters in labels of at most 63 (RFC 1123, section 2.1).
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')

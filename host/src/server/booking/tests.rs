@@ -89,7 +89,7 @@ impl Scene {
         let store = Arc::new(Strict { journal: journal.clone(), inner, had, flushes, adds_fail, flushes_fail });
         let (batches, received) = mpsc::unbounded_channel();
         let (keeper, known) = (store.clone(), names.clone());
-        let keeping = tokio::spawn(async move { keep_at(QUICK, received, &*keeper, &known, &journal).await });
+        let keeping = tokio::spawn(async move { keep_at(QUICK, received, &*keeper, &known, &journal, None).await });
         Self { store, writer, hand, names, batches, keeping, _place: place }
     }
 

@@ -1,0 +1,100 @@
+//! What webhooks are told of the gateway itself: its components, its own API, and keys whose time is over.
+//!
+//! Blocks, as stores do: never called on a worker. What cannot be told is in the log, and holds up nothing.
+
+use super::sentence;
+use crate::api::public::fingerprint;
+use crate::clock::Millis;
+use crate::credential::Issuer;
+use crate::data::Failure;
+use crate::outbox::{Event, Kind, SledOutbox};
+use crate::snapshot::{Outcome, Snapshot};
+use crate::webhook::{Now, Webhooks};
+use crate::worker::Gateway;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The mark of the document that was told last.
+const DOCUMENT: &str = "openapi";
+/// The mark up to where ends of keys were told.
+const ENDS: &str = "keys.expired";
+
+/// The way from the gateway itself to webhooks.
+pub(super) struct Telling {
+    outbox: SledOutbox,
+    webhooks: Arc<Webhooks>,
+    /// The document is looked at by one at a time, so that the latest is looked at last.
+    looking: Mutex<()>,
+}
+
+impl Telling {
+    pub(super) fn new(outbox: SledOutbox, webhooks: Arc<Webhooks>) -> Self {
+        Self { outbox, webhooks, looking: Mutex::default() }
+    }
+
+    /// From now on messages are sent as this snapshot says.
+    pub(super) fn configure(&self, snapshot: &Snapshot) {
+        self.webhooks.configure(now(snapshot));
+    }
+
+    /// Looks whether the gateway's own API is described in other words than the last time.
+    pub(super) fn look_at_document(&self, gateway: &Gateway) {
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = fingerprint(&gateway.live.load_full().config);
+        let told = || -> Result<(), Failure> {
+            let was = self.outbox.mark(DOCUMENT)?.map(|was| String::from_utf8_lossy(&was).into_owned());
+            if was.as_ref() == Some(&is) {
+                return Ok(());
+            }
+            // Where there was none, nobody knew another one.
+            let data =
+                json!({ "digest": is, "before": was, "version": env!("CARGO_PKG_VERSION"), "path": "/openapi.json" });
+            let event = was.map(|_| Event::new(Kind::OpenapiChanged, gateway.clock.now(), data));
+            self.outbox.append_marked(DOCUMENT, is.as_bytes(), event.as_slice())
+        };
+        not_told(told(), Kind::OpenapiChanged);
+    }
+
+    /// Another component serves for a policy than the one with this digest.
+    pub(super) fn swapped(&self, outcome: &Outcome, before: &str, now: Millis) {
+        let data = json!({
+            "policy": outcome.policy, "plugin": outcome.plugin, "version": outcome.version,
+            "digest": outcome.serving.digest, "before": before,
+        });
+        not_told(self.outbox.append(&[Event::new(Kind::PluginSwapped, now, data)]), Kind::PluginSwapped);
+    }
+
+    /// A component was refused, for these reasons.
+    pub(super) fn refused(&self, outcome: &Outcome, digest: Option<&str>, reasons: &[String], now: Millis) {
+        let data = json!({
+            "policy": outcome.policy, "plugin": outcome.plugin, "digest": digest,
+            "serving": outcome.serving.digest, "reasons": reasons,
+        });
+        not_told(self.outbox.append(&[Event::new(Kind::PluginRefused, now, data)]), Kind::PluginRefused);
+    }
+
+    /// Tells of keys whose time is over since the last look. At the first of all, none.
+    pub(super) fn ended(&self, issuer: &Issuer, now: Millis) {
+        let told = || -> Result<(), Failure> {
+            let mark = self.outbox.mark(ENDS)?.and_then(|mark| Some(u64::from_be_bytes(mark.try_into().ok()?)));
+            let events = mark.map(|since| issuer.ended(Millis(since), now)).unwrap_or_default();
+            // A clock that was set back has told already what comes again.
+            if mark.is_none_or(|since| since < now.0) {
+                self.outbox.append_marked(ENDS, &now.0.to_be_bytes(), &events)?;
+            }
+            Ok(())
+        };
+        not_told(told(), Kind::KeyExpired);
+    }
+}
+
+/// What a snapshot says of messages.
+pub(super) fn now(snapshot: &Snapshot) -> Now {
+    Now { settings: snapshot.config.webhooks.clone(), roots: snapshot.roots.clone() }
+}
+
+fn not_told(outcome: Result<(), Failure>, kind: Kind) {
+    if let Err(error) = outcome {
+        tracing::error!(event = kind.name(), "webhooks are not told: {}", sentence(&error));
+    }
+}
