@@ -11,8 +11,8 @@ pub struct Late;
 #[cfg(target_family = "wasm")]
 #[unsafe(no_mangle)]
 pub extern "C" fn _initialize() {
-    /// More than a call with the shortest `deadline` may have, and a small part of a second.
-    const TURNS: u32 = 20_000_000;
+    /// More than a call with the shortest `deadline` may have on a fast machine, and less than a second on a slow one.
+    const TURNS: u32 = 200_000_000;
     (0..TURNS).for_each(|turn| {
         std::hint::black_box(turn);
     });
