@@ -6,6 +6,7 @@
 //! bounds; a run that misses one fails.
 
 mod hostile;
+mod keys;
 mod load;
 mod must;
 mod neighbours;
@@ -54,6 +55,9 @@ pub struct Options {
     /// Measure only how long a start takes.
     #[arg(long, conflicts_with_all = ["without_calls", "hostile_only"])]
     start_only: bool,
+    /// Measure only forged and revoked keys.
+    #[arg(long, conflicts_with_all = ["without_calls", "hostile_only", "start_only"])]
+    keys_only: bool,
     /// Everything is built: measure. Set by the command itself, which measures with an optimised build of its own.
     #[arg(long, hide = true)]
     measure: bool,
@@ -75,7 +79,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut measuring = Command::new(repository.target().join("release/xtask"));
     let measured = run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring");
-    if !options.without_calls && !options.hostile_only && !options.start_only {
+    if !options.without_calls && !options.hostile_only && !options.start_only && !options.keys_only {
         let section = Section::open("calls into one policy, pooled and fresh");
         let mut cargo = repository.cargo();
         cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);
@@ -121,6 +125,12 @@ struct Place {
 /// Measures and prints, one table after the other.
 async fn all(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Musts> {
     let mut musts = Musts::default();
+    if !options.hostile_only && !options.start_only {
+        print!("{}", keys(place, &mut musts).await?);
+    }
+    if options.keys_only {
+        return Ok(musts);
+    }
     if !options.hostile_only {
         let table = start(place, &mut musts).await?;
         print!("{table}");
@@ -164,6 +174,19 @@ async fn start(place: &Place, musts: &mut Musts) -> Result<String> {
     gateway.stop().await;
     section.close();
     Ok(start::line(&took?, musts))
+}
+
+/// With the three policies, and on a worker of its own.
+async fn keys(place: &Place, musts: &mut Musts) -> Result<String> {
+    let section = Section::open("forged and revoked keys");
+    let (directory, plugins) = (place.directory.join("keys"), place.components.join("plugins"));
+    let config = subject::three_policies();
+    let name = "portico, keys";
+    let mut gateway = subject::portico(name, &config, &place.binary, &plugins, &directory, place.origin).await?;
+    let outcome = keys::measure(&gateway, &place.binary, &directory.join("gateway.toml")).await;
+    gateway.stop().await;
+    section.close();
+    Ok(keys::table(&outcome?, musts))
 }
 
 async fn all_rounds(subjects: &mut Vec<Subject>, place: &Place, options: &Options) -> Result<Vec<Measured>> {

@@ -172,6 +172,11 @@ async fn ask(target: &Target, end: Instant, outcome: &mut Outcome) -> Result<()>
     }
 }
 
+/// Reads one answer to its end: its status.
+pub async fn status(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<u16> {
+    Ok(answer(stream, buffer).await?.status)
+}
+
 /// Reads one answer to its end; the buffer holds nothing else then.
 async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Head> {
     buffer.clear();

@@ -22,9 +22,16 @@ pub const THREE_POLICIES: &str = "portico, three policies";
 /// What it serves in front of the origin: a public rule without a chain is the gateway itself and nothing else.
 const VARIANTS: [(&str, &str); 3] = [
     (BASE, "chain = []\nassertion = false\nroutes = [{ path = \"/rooms\", auth = \"none\" }]"),
-    (THREE_POLICIES, "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = false"),
+    (THREE_POLICIES, THREE),
     ("portico, three + assertion", "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = true"),
 ];
+
+const THREE: &str = "chain = [\"rate-limit\", \"key-auth\", \"gas\"]\nassertion = false";
+
+/// The configuration of [`THREE_POLICIES`].
+pub fn three_policies() -> String {
+    include_str!("gateway.toml").replace("{pillar}", THREE)
+}
 
 /// One measured gateway.
 pub struct Subject {
@@ -137,7 +144,8 @@ async fn nginx_pass(nginx: &Path, directory: &Path, origin: SocketAddr) -> Resul
     bail!("nginx does not pass requests through: {}", last_lines(directory))
 }
 
-fn target(address: SocketAddr, key: &str) -> Target {
+/// What is asked with this key.
+pub fn target(address: SocketAddr, key: &str) -> Target {
     let request = format!("GET /v1/bench/rooms HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\r\n");
     Target { address, request: request.into_bytes() }
 }
