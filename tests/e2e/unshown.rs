@@ -68,7 +68,8 @@ fn secrets_are_noted_from_what_a_gateway_answers() {
     let hook = json!({ "url": "https://hooks.example.com/", "events": ["key.created"] });
     let hook = tell("POST", "/v1/webhooks", hook);
     let own = request(gateway.public, "POST", "/v1/keys").key(rotated["secret"].as_str().expect("a secret"));
-    let own = own.field("content-type", "application/json").body(r#"{"name": "own", "scopes": ["connect"]}"#).send().json();
+    let own =
+        own.field("content-type", "application/json").body(r#"{"name": "own", "scopes": ["connect"]}"#).send().json();
     for made in [key, rotated, token, hook, own] {
         let secret = made["secret"].as_str().expect("a secret");
         assert!(secrets::found_in(secret.as_bytes()).is_some(), "it was not noted");
