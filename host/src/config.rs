@@ -8,6 +8,7 @@ mod file;
 mod form;
 mod journal;
 mod json;
+mod keys;
 mod problem;
 mod read;
 mod resolve;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use api::{Api, OWN};
 pub use journal::{Journal, WhenFull};
+pub use keys::Keys;
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
 pub use telemetry::{Access, AddressShown, RequestLog, Telemetry};
@@ -50,6 +52,8 @@ pub struct Config {
     pub journal: Journal,
     /// `[telemetry]`
     pub telemetry: Telemetry,
+    /// `[keys]`
+    pub keys: Keys,
     /// `[secrets]`
     pub secrets: Secrets,
     /// `[plugins]`

@@ -4,6 +4,7 @@
 //! however many come. All keys are in memory; what is not there is nobody's.
 
 mod expiry;
+mod forget;
 mod import;
 mod issue;
 mod peppers;

@@ -7,6 +7,7 @@ mod bearer;
 mod bounds;
 mod change;
 mod digest;
+mod ends;
 mod record;
 mod scopes;
 mod sled;
@@ -29,7 +30,7 @@ pub use self::change::{Change, Digested, Kept, Previous, Unchangeable};
 pub use self::digest::{Digest, Pepper, Peppers};
 pub use self::scopes::{Management, Scopes};
 pub use self::sled::SledKeys;
-pub use self::store::{Answer, Changed, KeyStore, Move, Page, StoreError};
+pub use self::store::{Answer, Changed, Forgotten, KeyStore, Move, Page, StoreError};
 pub(crate) use self::token::mint_body;
 pub use self::token::{Secret, is_shaped};
 pub use self::told::expired;
@@ -152,6 +153,11 @@ impl Key {
     /// Whether it has ended by itself.
     pub fn is_expired(&self, now: Millis) -> bool {
         self.terms.expires.is_some_and(|end| end <= now)
+    }
+
+    /// When it ends or ended: by itself, or before that because it was revoked.
+    pub fn end(&self) -> Option<Millis> {
+        self.terms.expires.into_iter().chain(self.revoked()).min()
     }
 
     /// Since when it is revoked.

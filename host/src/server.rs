@@ -234,9 +234,11 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let keys =
         Arc::new(SledKeys::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?);
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
+    issuer.allow(snapshot.config.keys.most);
+    let issuer = Arc::new(issuer);
     let audit: Arc<dyn AuditStore> = Arc::new(audit);
     let desks = Desks {
-        issuer: Arc::new(issuer),
+        issuer: issuer.clone(),
         orgs: Arc::new(orgs),
         admins: Arc::new(admins),
         tokens: Arc::new(tokens),
@@ -282,7 +284,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
-    let changes = Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control.clone(), telling));
+    let changes =
+        Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control.clone(), issuer, telling));
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));

@@ -152,3 +152,47 @@ fn whoever_is_revoked_rotated_away_or_narrowed_while_a_body_comes_does_nothing()
     let keys = gateway.admin("GET", "/v1/keys?limit=200").send().json();
     assert!(keys["keys"].as_array().expect("keys").iter().all(|key| key["name"] != "late"), "{keys}");
 }
+
+#[test]
+fn many_who_want_keys_at_once_get_as_many_as_the_org_may_have_and_the_bound_is_applied_live() {
+    let origin = Origin::echo();
+    let bound = |most: u32| {
+        let address = origin.address;
+        let upstream = format!("[upstreams.origin]\nendpoints = [\"http://{address}\"]\n[pillars.connect]\n");
+        format!("{DEFAULT}\n[keys]\nmost = {most}\n{upstream}upstream = \"origin\"\n")
+    };
+    let gateway = Gateway::start(&bound(6));
+    let manager = gateway.key(&["connect", "keys:write", "keys:read"]);
+    let order = json!({ "name": "n", "scopes": ["connect"] }).to_string();
+    let made = AtomicU64::new(1);
+    let ask = |own: bool| {
+        let call = match own {
+            true => gateway.call("POST", "/v1/keys").key(&manager),
+            false => gateway.admin("POST", "/v1/keys"),
+        };
+        let answer = call.field("content-type", "application/json").body(&order).send();
+        match answer.status {
+            201 => drop(made.fetch_add(1, Ordering::SeqCst)),
+            _ => assert_eq!((answer.status, answer.error().as_str()), (409, "too_many_keys")),
+        }
+    };
+    std::thread::scope(|threads| {
+        let ask = &ask;
+        for number in 0..16 {
+            threads.spawn(move || ask(number % 2 == 0));
+        }
+    });
+    let listed = || gateway.get("/v1/keys?limit=200").key(&manager).send().json()["keys"].as_array().map(Vec::len);
+    assert_eq!((made.load(Ordering::SeqCst), listed()), (6, Some(6)));
+    let post = |path: &str, body: Value| tell(&gateway, "POST", path, body);
+    let import =
+        json!({ "keys": [{ "secret": "sk_live_of_a_third_system_1234567", "name": "o", "scopes": ["connect"] }] });
+    assert_eq!(post("/v1/keys/import", import.clone()).error(), "too_many_keys");
+    assert_eq!(status(&gateway, "sk_live_of_a_third_system_1234567").0, 401);
+
+    let before = gateway.generation();
+    gateway.save(&bound(7));
+    crate::harness::until("it is applied", || gateway.generation() > before);
+    assert_eq!(post("/v1/keys/import", import).status, 201);
+    assert_eq!(post("/v1/keys", json!({ "name": "n", "scopes": ["connect"] })).error(), "too_many_keys");
+}

@@ -1,6 +1,6 @@
 //! The program itself: its commands, its exit codes, its sentences.
 
-use crate::harness::{Origin, components, request, until};
+use crate::harness::{Origin, components, request, secrets, until};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -13,7 +13,10 @@ fn portico(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 pub fn output(directory: &Path, arguments: &[&str]) -> Output {
-    portico(directory, arguments).output().expect("the program starts")
+    let output = portico(directory, arguments).output().expect("the program starts");
+    secrets::note_all(&output.stdout);
+    assert_eq!(secrets::found_in(&output.stderr), None, "`portico {arguments:?}` complains of a secret");
+    output
 }
 
 /// A directory with a configuration, plugins and an origin; the program's listeners take any free port.
@@ -95,6 +98,10 @@ impl Stand {
             (serving.public, serving.admin) = (address("public"), address("admin"));
             true
         });
+        let read = |name: &str| std::fs::read_to_string(self.path().join(name));
+        // Of the environment, or taken away, in some tests.
+        let _ = read("master.key").map(|key| secrets::note_hex(&key));
+        let _ = read("data/admin-token").map(|token| secrets::note(token.trim()));
         serving
     }
 
@@ -107,6 +114,21 @@ impl Stand {
         let path = self.path().join("gateway.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, change(text)).unwrap();
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let data = self.path().join("data");
+        let mut found = secrets::found_below(&data, &[&data.join("admin-token")]);
+        for name in ["log", "access.log"] {
+            let bytes = std::fs::read(self.path().join(name)).unwrap_or_default();
+            found.extend(secrets::found_in(&bytes).map(|what| format!("{name}: {what}")));
+        }
+        assert!(found.is_empty(), "secrets are where none may be: {found:#?}");
     }
 }
 

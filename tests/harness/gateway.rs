@@ -1,7 +1,8 @@
 //! A gateway for one test, in this process: own directories, own ports, real components.
 
-use super::client::{Answer, Call, request};
+use super::client::{Answer, Call, raw, request};
 use super::origin::Origin;
+use super::{lines, secrets};
 use portico::config;
 use portico::plugin::{Catalog, Compiler, Component, Engines, Order};
 use portico::server::{self, Running, StartError};
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub public: SocketAddr,
     pub admin: SocketAddr,
     directory: TempDir,
+    /// Where its lines begin among those of all.
+    lines: usize,
     running: Option<Running>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -165,10 +168,13 @@ impl Gateway {
     fn run_with(directory: TempDir, path: &Path, catalog: Arc<Catalog>) -> Result<Self, StartError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let lines = lines::begin();
         let config = config::load(path)?;
         let running = runtime.block_on(server::start_with(config, catalog))?;
         let (public, admin) = (running.public, running.admin);
-        Ok(Self { public, admin, directory, running: Some(running), runtime: Some(runtime) })
+        secrets::note_hex(&read(&directory.path().join("master.key")));
+        secrets::note(read(&directory.path().join("data/admin-token")).trim());
+        Ok(Self { public, admin, directory, lines, running: Some(running), runtime: Some(runtime) })
     }
 
     /// As [`Self::restart_after`], as a new process would: with nothing compiled yet.
@@ -256,8 +262,34 @@ impl Gateway {
 
     fn stop(&mut self) {
         if let (Some(running), Some(runtime)) = (self.running.take(), self.runtime.take()) {
+            let mut found = self.said();
             runtime.block_on(running.stop());
+            // One failure at a time: the first says more.
+            if std::thread::panicking() {
+                return;
+            }
+            found.extend(secrets::found_in(&lines::since(self.lines)).map(|what| format!("its log: {what}")));
+            found.extend(secrets::found_in(
+                &std::fs::read(self.directory.path().join("access.log")).unwrap_or_default(),
+            ));
+            let data = self.directory.path().join("data");
+            found.extend(secrets::found_below(&data, &[&data.join("admin-token")]));
+            assert!(found.is_empty(), "secrets are where none may be: {found:#?}");
         }
+    }
+
+    /// Secrets in what it tells operators.
+    fn said(&self) -> Vec<String> {
+        let token = std::fs::read_to_string(self.directory.path().join("data/admin-token"));
+        let Some(token) = token.ok().filter(|_| !std::thread::panicking()) else { return Vec::new() };
+        let found = |target: &&str| {
+            let (target, token) = (*target, token.trim());
+            let head = format!(
+                "GET {target} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+            );
+            secrets::found_in(&raw(self.admin, head.as_bytes())).map(|what| format!("{target}: {what}"))
+        };
+        ["/metrics", "/v1/requests?limit=200", "/v1/audit?limit=200"].iter().filter_map(found).collect()
     }
 }
 
@@ -265,6 +297,10 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn whole(toml: &str) -> String {

@@ -2,9 +2,11 @@
 
 mod client;
 mod gateway;
+mod lines;
 mod origin;
 pub mod page;
 mod receiver;
+pub mod secrets;
 
 pub use client::{Answer, raw, request};
 pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, cold_catalog, components, guest, patched};

@@ -66,7 +66,12 @@ fn unreadable(error: &axum::Error) -> Refusal {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
-            return Refusal::new(413, "body_too_large", "Body too large", "A body may have 64 KiB at most.");
+            return Refusal::new(
+                413,
+                "request_body_too_large",
+                "Request body too large",
+                "A body may have 64 KiB at most.",
+            );
         }
         cause = error.source();
     }

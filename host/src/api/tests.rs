@@ -25,6 +25,7 @@ use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 use crate::webhook::{self, SledWebhooks, Webhooks};
 
+mod bounds;
 mod hooks;
 mod life;
 mod roles;
@@ -263,7 +264,7 @@ async fn a_body_of_another_kind_size_or_form_is_refused() {
     for (kind, body, status, code) in [
         ("text/plain", &b"{}"[..], 415, "unsupported_media_type"),
         ("", b"{}", 415, "unsupported_media_type"),
-        ("application/json", &large, 413, "body_too_large"),
+        ("application/json", &large, 413, "request_body_too_large"),
         ("application/json", b"{\"name\": ", 400, "malformed_json"),
         ("application/json", b"", 400, "malformed_json"),
         ("application/json", b"\xff", 400, "malformed_json"),

@@ -6,6 +6,7 @@ mod api;
 mod chain;
 mod grant;
 mod journal;
+mod keys;
 mod listener;
 mod origin;
 mod pillar;
@@ -95,6 +96,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
     let data = data(root.table("data"), base);
     let journal = journal::journal(root.table("journal"));
     let telemetry = telemetry::telemetry(root.table("telemetry"), base);
+    let keys = keys::keys(root.table("keys"));
     let secrets = secrets(root.table("secrets"), base);
     let plugins = plugins(root.table("plugins"), base);
 
@@ -117,6 +119,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
         data: data?,
         journal: journal?,
         telemetry: telemetry?,
+        keys: keys?,
         secrets: secrets?,
         plugins: plugins?,
         policies: policies.into_iter().map(|policy| policy.map(|it| (it.name.clone(), it))).collect::<Option<_>>()?,

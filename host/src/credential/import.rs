@@ -23,7 +23,7 @@ impl Issuer {
             let _settled = desk.ring.settled().await;
             let digested = keys.into_iter().map(|(new, secret)| desk.digested(new, &secret, now));
             let kept: Vec<Kept> = digested.collect::<Result<_, _>>()?;
-            desk.store.insert(kept.clone(), Note::new(who, "key.imported", now)).await?;
+            desk.store.insert(kept.clone(), desk.most(), Note::new(who, "key.imported", now)).await?;
             tracing::info!(keys = kept.len(), "imported keys");
             let shared = |kept: Kept| Kept { key: desk.ring.add(kept.clone()), ..kept };
             Ok(kept.into_iter().map(shared).collect())

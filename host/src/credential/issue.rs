@@ -3,6 +3,7 @@
 //! A new secret is durable before anyone gets it; a revoked key is refused before the store is asked to remember. What was
 //! begun is done to its end, also when nobody waits for the answer any more. Revoked wins over everything.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Issuer {
     pub(super) clock: Clock,
     /// Uses up to here are in the store.
     saved: Mutex<Millis>,
+    /// The most keys of one org that are neither revoked nor expired.
+    most: AtomicU64,
 }
 
 /// A key that is to be made.
@@ -89,7 +92,7 @@ pub enum IssueError {
 }
 
 impl Issuer {
-    /// Brings all keys of the store into the ring.
+    /// Brings all keys of the store into the ring. There is no bound of keys until [`Self::allow`] sets one.
     pub async fn open(store: Arc<dyn KeyStore>, ring: Keyring, clock: Clock) -> Result<Self, StoreError> {
         let (mut after, mut lost) = (None, 0_u64);
         loop {
@@ -113,7 +116,12 @@ impl Issuer {
             );
         }
         let saved = Mutex::new(clock.now());
-        Ok(Self { store, ring, clock, saved })
+        Ok(Self { store, ring, clock, saved, most: AtomicU64::new(u64::MAX) })
+    }
+
+    /// From now on no org gets more keys than so many that are neither revoked nor expired.
+    pub fn allow(&self, most: u64) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Makes a key. When it returns, the key is durable and every worker knows it.
@@ -125,7 +133,7 @@ impl Issuer {
             let _settled = desk.ring.settled().await;
             desk.ask(new.by.as_ref())?;
             let kept = desk.digested(new, &secret, now)?;
-            desk.store.insert(vec![kept.clone()], Note::new(who, "key.issued", now)).await?;
+            desk.store.insert(vec![kept.clone()], desk.most(), Note::new(who, "key.issued", now)).await?;
             let key = desk.ring.add(kept.clone());
             tracing::info!(key = %key.id, org = %key.org, mode = key.terms.mode.name(), "issued a key");
             Ok(Issued { kept: Kept { key, ..kept }, secret })
@@ -270,6 +278,10 @@ impl Issuer {
     fn ask(&self, by: Option<&Bearer>) -> Result<(), StoreError> {
         let Some(bearer) = by else { return Ok(()) };
         Ok(bearer.manages(self.clock.now()).map_err(Unchangeable::from)?)
+    }
+
+    pub(super) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
     }
 
     pub(super) fn digested(&self, new: NewKey, secret: &Secret, now: Millis) -> Result<Kept, IssueError> {

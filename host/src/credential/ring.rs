@@ -70,6 +70,16 @@ impl Keyring {
         key.rotated(until);
     }
 
+    /// Forgets a key, with its secrets: they are nobody's from now on.
+    pub(super) fn forget(&self, kept: &Kept) {
+        let (secrets, moves) = (self.0.secrets.pin(), self.0.moves.pin());
+        for secret in kept.secrets() {
+            secrets.remove(&secret.digest);
+            moves.remove(&secret.digest);
+        }
+        self.0.ids.pin().remove(&kept.key.id);
+    }
+
     /// The pepper for new secrets.
     pub(super) fn newest(&self) -> Option<Pepper> {
         self.0.peppers.load().first().cloned()

@@ -9,12 +9,13 @@ use crate::config::SecretSource;
 use crate::data::DataDirectory;
 use crate::id::{KeyId, OrgId};
 use crate::key::{
-    Answer, Change, Changed, Digested, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys, StoreError,
-    Terms, Unchangeable,
+    Answer, Change, Changed, Digested, Forgotten, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys,
+    StoreError, Terms, Unchangeable,
 };
 use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
+mod bound;
 mod leave;
 mod peppers;
 mod races;
@@ -28,6 +29,7 @@ struct Desk {
     peppers: Arc<PepperDesk>,
     ring: Keyring,
     keys: SledKeys,
+    audit: SledAudit,
     clock: Clock,
 }
 
@@ -47,14 +49,14 @@ impl Desk {
         let keys = SledKeys::open(data.database(), audit.clone(), outbox).unwrap();
         let store: Arc<dyn KeyStore> = Arc::new(keys.clone());
         let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
-        let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit), clock.clone()));
-        Self { _place: place, data: Some(data), issuer, peppers, ring, keys, clock }
+        let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit.clone()), clock.clone()));
+        Self { _place: place, data: Some(data), issuer, peppers, ring, keys, audit, clock }
     }
 
     async fn reopen(mut self) -> Self {
         drop(self.data.take());
         let (place, clock) = (self._place, self.clock);
-        drop((self.issuer, self.peppers, self.ring, self.keys));
+        drop((self.issuer, self.peppers, self.ring, self.keys, self.audit));
         Self::at(place, clock).await
     }
 
@@ -304,7 +306,7 @@ impl Failing {
 }
 
 impl KeyStore for Failing {
-    fn insert(&self, _: Vec<Kept>, _: Note) -> Answer<'_, ()> {
+    fn insert(&self, _: Vec<Kept>, _: u64, _: Note) -> Answer<'_, ()> {
         self.failed()
     }
 
@@ -326,6 +328,10 @@ impl KeyStore for Failing {
 
     fn page(&self, _: Option<OrgId>, _: Option<KeyId>, _: usize) -> Answer<'_, Page> {
         Box::pin(async { Ok(Page { keys: Vec::new(), more: false }) })
+    }
+
+    fn forget(&self, _: Millis, _: Note) -> Answer<'_, Forgotten> {
+        self.failed()
     }
 
     fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {

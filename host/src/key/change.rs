@@ -143,6 +143,11 @@ impl Kept {
         found.map(|secret| (secret.digest, secret.pepper) = (*to, pepper)).is_some()
     }
 
+    /// Its secrets: the present one, and the one before where there was one.
+    pub fn secrets(&self) -> impl Iterator<Item = &Digested> {
+        std::iter::once(&self.secret).chain(self.previous.as_ref().map(|previous| &previous.secret))
+    }
+
     /// What the audit log says of it: all but its secrets.
     pub fn facts(&self) -> Value {
         let key = &self.key;

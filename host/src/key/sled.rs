@@ -1,23 +1,29 @@
 //! The store of keys in the embedded database.
 //!
 //! Four trees: records by id; ids by digest; ids by org; and when a key was last used, apart, because that changes all
-//! the time and may be lost. Everything else is flushed before it is acknowledged, and changes together with the audit log.
+//! the time and may be lost; and those that say who counts and who has ended. Everything else is flushed before it is acknowledged, and changes together with the audit log.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
+use super::ends::SledEnds;
 use super::record::{decoded, encoded};
 use super::told;
-use super::{Answer, Change, Changed, Digest, Kept, KeyStore, Move, Page, StoreError};
+use super::{Answer, Change, Changed, Digest, Forgotten, Kept, Key, KeyStore, Move, Page, StoreError};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
 use crate::id::{KeyId, OrgId};
 use crate::outbox::{Kind, SledOutbox};
+
+/// Keys that are forgotten in one transaction.
+const FORGOTTEN: usize = 256;
 
 /// Keys in the embedded database.
 #[derive(Clone)]
@@ -26,6 +32,7 @@ pub struct SledKeys {
     digests: sled::Tree,
     orgs: sled::Tree,
     used: sled::Tree,
+    ends: SledEnds,
     audit: SledAudit,
     outbox: SledOutbox,
 }
@@ -35,8 +42,11 @@ type Step<T> = Result<T, ConflictableTransactionError<StoreError>>;
 impl SledKeys {
     /// The keys in this database, whose changes are noted in this log of the same one, and told through this outbox of it.
     pub fn open(database: &Database, audit: SledAudit, outbox: SledOutbox) -> Result<Self, Failure> {
+        let records = database.tree("keys")?;
+        let ends = SledEnds::open(database, all(&records))?;
         Ok(Self {
-            records: database.tree("keys")?,
+            records,
+            ends,
             digests: database.tree("key_digests")?,
             orgs: database.tree("key_orgs")?,
             used: database.tree("key_used")?,
@@ -57,11 +67,24 @@ impl SledKeys {
         })
     }
 
-    fn insert_now(&self, all: &[Kept], note: &Note) -> Result<(), StoreError> {
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), self.outbox.tree());
-        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox)| {
+    fn insert_now(&self, all: &[Kept], most: u64, note: &Note) -> Result<(), StoreError> {
+        match self.insert_once(all, most, note) {
+            Err(StoreError::TooMany { .. }) => {
+                // Some may have ended by themselves since it was looked for that.
+                self.ends.settle(note.at)?;
+                self.insert_once(all, most, note)
+            }
+            done => done,
+        }
+    }
+
+    fn insert_once(&self, all: &[Kept], most: u64, note: &Note) -> Result<(), StoreError> {
+        let SledEnds { counts, due, .. } = &self.ends;
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), self.outbox.tree(), counts, due);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox, counts, due)| {
             for kept in all {
                 let id = kept.key.id;
+                SledEnds::begin(counts, due, &kept.key, most)?;
                 let place = id.number().to_be_bytes();
                 if let Some(taken) = digests.insert(&kept.secret.digest.as_bytes()[..], &place)? {
                     return Err(aborted(StoreError::Taken { id: decoded_id(&taken).map_err(aborted)? }));
@@ -84,8 +107,9 @@ impl SledKeys {
 
     fn change_now(&self, id: KeyId, change: &Change, note: &Note) -> Result<Option<Changed>, StoreError> {
         let place = id.number().to_be_bytes();
-        let trees = (&self.records, &self.digests, self.audit.tree(), self.outbox.tree());
-        let outcome = trees.transaction(|(records, digests, audit, outbox)| {
+        let SledEnds { counts, due, ended } = &self.ends;
+        let trees = (&self.records, &self.digests, self.audit.tree(), self.outbox.tree(), counts, due, ended);
+        let outcome = trees.transaction(|(records, digests, audit, outbox, counts, due, ended)| {
             let Some(record) = records.get(place)? else { return Ok(None) };
             let (before, mut after) = (read(id, &record)?, read(id, &record)?);
             let different = after.apply(change).map_err(|error| aborted(error.into()))?;
@@ -96,6 +120,9 @@ impl SledKeys {
                         digests.remove(&ended.secret.digest.as_bytes()[..])?;
                     }
                     digests.insert(&after.secret.digest.as_bytes()[..], &place)?;
+                }
+                if after.key.revoked() != before.key.revoked() {
+                    SledEnds::end(counts, due, ended, &after.key)?;
                 }
                 let note = note.clone().org(Some(after.key.org)).on(id).change(before.facts(), after.facts());
                 self.audit.append_in(audit, &note)?;
@@ -168,6 +195,41 @@ impl SledKeys {
         Ok(Page { keys, more })
     }
 
+    fn forget_now(&self, before: Millis, note: &Note) -> Result<Forgotten, StoreError> {
+        self.ends.settle(note.at)?;
+        let found = self.ends.before(before, FORGOTTEN)?;
+        let more = found.len() == FORGOTTEN;
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), &self.ends.ended);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, ended)| {
+            let (mut keys, mut notes) = (Vec::new(), BTreeMap::<OrgId, Note>::new());
+            for found in &found {
+                ended.remove(&found.place)?;
+                let place = found.id.number().to_be_bytes();
+                let Some(record) = records.get(place)? else { continue };
+                // What cannot be read stays, for whoever mends it.
+                let Some(kept) = decoded(found.id, &record) else { continue };
+                records.remove(&place)?;
+                orgs.remove(&org_place(found.org, found.id)[..])?;
+                for secret in kept.secrets() {
+                    digests.remove(&secret.digest.as_bytes()[..])?;
+                }
+                let about = notes.entry(found.org).or_insert_with(|| note.clone().org(Some(found.org)));
+                about.on.push(found.id.to_string());
+                keys.push(kept);
+            }
+            for (_, note) in notes {
+                let count = json!({ "keys": note.on.len() });
+                self.audit.append_in(audit, &note.change(count, Value::Null))?;
+            }
+            Ok(keys)
+        });
+        let keys = self.settled(outcome)?;
+        for kept in &keys {
+            self.used.remove(kept.key.id.number().to_be_bytes()).map_err(Failure::from)?;
+        }
+        Ok(Forgotten { keys, more })
+    }
+
     fn note_used_now(&self, used: &[(KeyId, Millis)]) -> Result<(), StoreError> {
         for (id, at) in used {
             self.used.insert(id.number().to_be_bytes(), &at.0.to_be_bytes()).map_err(Failure::from)?;
@@ -189,8 +251,8 @@ impl SledKeys {
 }
 
 impl KeyStore for SledKeys {
-    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()> {
-        self.work(move |trees| trees.insert_now(&kept, &note))
+    fn insert(&self, kept: Vec<Kept>, most: u64, note: Note) -> Answer<'_, ()> {
+        self.work(move |trees| trees.insert_now(&kept, most, &note))
     }
 
     fn find(&self, id: KeyId) -> Answer<'_, Option<Kept>> {
@@ -216,6 +278,10 @@ impl KeyStore for SledKeys {
         self.work(move |trees| trees.page_now(org, after, limit))
     }
 
+    fn forget(&self, before: Millis, note: Note) -> Answer<'_, Forgotten> {
+        self.work(move |trees| trees.forget_now(before, &note))
+    }
+
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.work(move |trees| trees.note_used_now(&used))
     }
@@ -225,6 +291,17 @@ impl fmt::Debug for SledKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SledKeys")
     }
+}
+
+/// All keys that can be read.
+fn all(records: &sled::Tree) -> impl Iterator<Item = Result<Key, Failure>> {
+    records.iter().filter_map(|found| match found {
+        Ok((place, record)) => {
+            let kept = decoded(decoded_id(&place).ok()?, &record)?;
+            Arc::into_inner(kept.key).map(Ok)
+        }
+        Err(error) => Some(Err(error.into())),
+    })
 }
 
 fn org_place(org: OrgId, id: KeyId) -> [u8; 32] {
@@ -256,6 +333,13 @@ fn done_in<T>(outcome: Result<T, TransactionError<StoreError>>) -> Result<T, Sto
 
 #[cfg(test)]
 impl SledKeys {
+    /// As a version left it that did not count.
+    pub(crate) fn forget_counts(&self) {
+        for tree in [&self.ends.counts, &self.ends.due, &self.ends.ended] {
+            tree.clear().unwrap();
+        }
+    }
+
     /// Damages the record of a key: one text in it becomes another.
     pub(crate) fn spoil(&self, id: KeyId, from: &str, to: &str) {
         let place = id.number().to_be_bytes();

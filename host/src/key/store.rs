@@ -36,6 +36,14 @@ pub enum StoreError {
         /// The key that has it.
         id: KeyId,
     },
+    /// The org has as many keys as it may.
+    #[error("the org {org} has {most} keys that are neither revoked nor expired, and may have no more")]
+    TooMany {
+        /// Which org.
+        org: OrgId,
+        /// How many it may have.
+        most: u64,
+    },
     /// The key does not allow the change.
     #[error(transparent)]
     Unchangeable(#[from] Unchangeable),
@@ -62,6 +70,15 @@ pub struct Changed {
     pub after: Kept,
 }
 
+/// Keys that are not kept any more.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// As they were.
+    pub keys: Vec<Kept>,
+    /// Whether there may be more to forget.
+    pub more: bool,
+}
+
 /// The same secret under another pepper.
 #[derive(Debug, Clone, Copy)]
 pub struct Move {
@@ -80,8 +97,8 @@ pub struct Move {
 /// What changes a key is in the audit log together with the change, or neither is: the store adds to the note on what
 /// it was, whose that is, and how it was before and after.
 pub trait KeyStore: fmt::Debug + Send + Sync {
-    /// Keeps new keys: all of them, or none.
-    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()>;
+    /// Keeps new keys: all of them, or none. None where an org had more than `most` then that are neither revoked nor expired.
+    fn insert(&self, kept: Vec<Kept>, most: u64, note: Note) -> Answer<'_, ()>;
 
     /// The key with this id.
     fn find(&self, id: KeyId) -> Answer<'_, Option<Kept>>;
@@ -98,6 +115,9 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 
     /// At most `limit` keys after the key `after`: of one org, or of all.
     fn page(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Answer<'_, Page>;
+
+    /// Forgets some keys that ended before this instant, with one note for each org of theirs.
+    fn forget(&self, before: Millis, note: Note) -> Answer<'_, Forgotten>;
 
     /// Notes when keys were last used.
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()>;

@@ -57,7 +57,7 @@ impl Place {
     }
 
     async fn insert(&self, kept: Kept) {
-        self.store.insert(vec![kept], note("key.issued")).await.unwrap();
+        self.store.insert(vec![kept], u64::MAX, note("key.issued")).await.unwrap();
     }
 
     async fn change(&self, id: u128, change: Change) -> Result<Option<Changed>, StoreError> {
@@ -256,7 +256,7 @@ async fn a_change_that_cannot_be_noted_is_not_made() {
     place.insert(kept(1, 1)).await;
     place.audit.spoil_end();
     assert!(matches!(place.change(1, Change::Revoke(Millis(5))).await, Err(StoreError::Audit(_))));
-    let error = place.store.insert(vec![kept(2, 1)], note("key.issued")).await.unwrap_err();
+    let error = place.store.insert(vec![kept(2, 1)], u64::MAX, note("key.issued")).await.unwrap_err();
     assert!(matches!(error, StoreError::Audit(_)));
     let found = place.store.find(KeyId::from_number(1)).await.unwrap().unwrap();
     assert_eq!(found.key.revoked(), None);
@@ -284,7 +284,7 @@ async fn one_secret_cannot_be_two_keys_and_none_of_a_batch_is_kept_then() {
     let place = Place::open();
     place.insert(kept(1, 1)).await;
     let twin = Kept { secret: secret(1, 1), ..kept(2, 1) };
-    let error = place.store.insert(vec![kept(3, 1), twin], note("key.imported")).await.unwrap_err();
+    let error = place.store.insert(vec![kept(3, 1), twin], u64::MAX, note("key.imported")).await.unwrap_err();
     assert!(matches!(error, StoreError::Taken { id } if id == KeyId::from_number(1)));
     assert!(place.store.find(KeyId::from_number(2)).await.unwrap().is_none());
     assert_eq!(place.store.page(None, None, 9).await.unwrap().keys.len(), 1);

@@ -127,3 +127,65 @@ async fn a_token_opens_until_it_is_revoked_or_its_time_is_over() {
     let said = format!("{tokens:?} {found:?} {:?}", place.audit.page(Filter::default(), None, 9).await.unwrap());
     assert!(!said.contains(&secret[4..30]), "{said}");
 }
+
+#[tokio::test]
+async fn only_tokens_that_work_count_and_many_at_once_end_at_the_bound() {
+    let place = Place::open();
+    let mut tokens = place.tokens().await;
+    assert_eq!(tokens.most, 1_000);
+    Arc::get_mut(&mut tokens).unwrap().most = 5;
+    let end = place.clock.now().plus(Duration::from_secs(10));
+    let ending = NewToken { expires: Some(end), ..terms(Role::Member, Some(1)) };
+    let mut issued = Vec::new();
+    for _ in 0..2 {
+        issued.push(tokens.issue(ending.clone(), Who::gateway()).await.unwrap().0);
+    }
+    let asking = (0..8).map(|_| {
+        let tokens = tokens.clone();
+        tokio::spawn(async move { tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.is_ok() })
+    });
+    let mut made = 0;
+    for asked in asking.collect::<Vec<_>>() {
+        made += usize::from(asked.await.unwrap());
+    }
+    assert_eq!(made, 3);
+    let refused = tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.unwrap_err();
+    assert!(matches!(refused, TokenError::TooMany { most: 5 }));
+    tokens.issue(terms(Role::Member, Some(2)), Who::gateway()).await.unwrap();
+    tokens.revoke(issued[0].clone(), Who::gateway()).await.unwrap();
+    tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.unwrap();
+    assert!(tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.is_err());
+    place.clock.advance(Duration::from_secs(10));
+    tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.unwrap();
+}
+
+#[tokio::test]
+async fn tokens_that_ended_long_ago_are_forgotten() {
+    let place = Place::open();
+    let tokens = place.tokens().await;
+    let end = place.clock.now().plus(Duration::from_secs(10));
+    let ending = NewToken { expires: Some(end), ..terms(Role::SuperAdmin, None) };
+    let (brief, brief_secret) = tokens.issue(ending, Who::gateway()).await.unwrap();
+    let (revoked, revoked_secret) = tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.unwrap();
+    let (_, secret) = tokens.issue(terms(Role::Member, Some(1)), Who::gateway()).await.unwrap();
+    assert!(matches!(tokens.login(brief_secret.as_bytes()), Login::Valid(_)));
+    tokens.save_used().await.unwrap();
+    place.clock.advance(Duration::from_secs(60));
+    tokens.revoke(revoked.clone(), Who::gateway()).await.unwrap();
+    assert_eq!(tokens.forget_ended(end).await.unwrap(), 0, "it ended at that instant, not before");
+    assert_eq!(tokens.forget_ended(end.plus(Duration::from_millis(1))).await.unwrap(), 1);
+    assert!(matches!(tokens.login(brief_secret.as_bytes()), Login::Unknown));
+    assert!(matches!(tokens.login(revoked_secret.as_bytes()), Login::Revoked));
+    place.clock.advance(Duration::from_secs(1));
+    assert_eq!(tokens.forget_ended(place.clock.now()).await.unwrap(), 1);
+    let tokens = place.tokens().await;
+    assert_eq!(tokens.list().len(), 1);
+    assert!(matches!(tokens.login(revoked_secret.as_bytes()), Login::Unknown));
+    assert!(matches!(tokens.login(secret.as_bytes()), Login::Valid(_)));
+    assert!(tokens.find(brief.id).is_none());
+    let page = place.audit.page(Filter { action: Some("token.forgotten".into()), ..Filter::default() }, None, 9);
+    let entries = page.await.unwrap().entries;
+    let noted: Vec<_> = entries.iter().map(|entry| (entry.note.org, entry.note.on.clone())).collect();
+    let org = Some(OrgId::from_number(1));
+    assert_eq!(noted, [(org, vec![revoked.id.to_string()]), (None, vec![brief.id.to_string()])]);
+}

@@ -1,10 +1,11 @@
 //! Tokens of the admin API: each with a role, and all but super-admins' for one org only.
 //!
-//! A token is shown once and kept as a digest. There are few, so all of them are in memory.
+//! A token is shown once and kept as a digest. There are few, so all of them are in memory; those that ended long ago are
+//! forgotten.
 
 mod sled;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +26,10 @@ use crate::seal::Vault;
 
 const PREFIX: &str = "pat_";
 const LONGEST: usize = 256;
-/// Tokens of one org, ended ones included: they stay in memory.
+/// Tokens of one org that are neither revoked nor expired.
 const MOST_OF_ONE_ORG: usize = 1_000;
+/// Tokens that are forgotten at once.
+const FORGOTTEN: usize = 256;
 /// How far `last_used` may lag behind.
 const LAST_USED_GRAIN_MILLIS: u64 = 60_000;
 
@@ -113,6 +116,15 @@ impl Token {
         self.terms.expires.is_some_and(|end| end <= now)
     }
 
+    /// When it ended, or will end.
+    fn end(&self) -> Option<Millis> {
+        self.terms.expires.into_iter().chain(self.revoked()).min()
+    }
+
+    fn is_active(&self, now: Millis) -> bool {
+        self.end().is_none_or(|end| end > now)
+    }
+
     fn revoke(&self, now: Millis) {
         let _ = self.revoked.compare_exchange(0, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -157,8 +169,11 @@ pub enum TokenError {
     #[error("no token can be made")]
     Randomness(#[from] NoRandomness),
     /// The org has as many as one may have.
-    #[error("an org has {MOST_OF_ONE_ORG} tokens at most, ended ones included")]
-    TooMany,
+    #[error("an org has {most} tokens at most that are neither revoked nor expired")]
+    TooMany {
+        /// How many.
+        most: usize,
+    },
 }
 
 /// The digest of a token.
@@ -174,6 +189,9 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// Marks a token as revoked since this instant; a revoked one stays as it is.
     fn revoke(&self, id: TokenId, now: Millis, note: Note) -> Answer<'_, ()>;
 
+    /// Forgets these tokens: all of them, or none, with one note for each org of theirs.
+    fn forget(&self, tokens: Vec<Arc<Token>>, note: Note) -> Answer<'_, ()>;
+
     /// All tokens, oldest first.
     fn all(&self) -> Answer<'_, Vec<(Arc<Token>, Digest)>>;
 
@@ -187,6 +205,10 @@ pub struct Tokens {
     store: Arc<dyn TokenStore>,
     clock: Clock,
     all: RwLock<HashMap<Digest, Arc<Token>>>,
+    /// Held from counting to the token that was made: one at a time.
+    issuing: tokio::sync::Mutex<()>,
+    /// The most of one org that are active.
+    pub(super) most: usize,
 }
 
 impl fmt::Debug for Tokens {
@@ -200,7 +222,8 @@ impl Tokens {
     pub async fn open(store: Arc<dyn TokenStore>, vault: &Vault, clock: Clock) -> Result<Self, StoreError> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &vault.derive("admin-tokens")[..]);
         let all = store.all().await?.into_iter().map(|(token, digest)| (digest, token)).collect();
-        Ok(Self { key, store, clock, all: RwLock::new(all) })
+        let (all, issuing, most) = (RwLock::new(all), tokio::sync::Mutex::default(), MOST_OF_ONE_ORG);
+        Ok(Self { key, store, clock, all, issuing, most })
     }
 
     /// What this token is.
@@ -228,9 +251,6 @@ impl Tokens {
         terms: NewToken,
         who: Who,
     ) -> Result<(Arc<Token>, Zeroizing<String>), TokenError> {
-        if self.list().iter().filter(|token| token.terms.org == terms.org).count() >= MOST_OF_ONE_ORG {
-            return Err(TokenError::TooMany);
-        }
         let now = self.clock.now();
         let secret = mint_body(PREFIX)?;
         let digest = self.digest(secret.as_bytes());
@@ -241,6 +261,10 @@ impl Tokens {
         let note = Note::new(who, "token.issued", now).org(token.terms.org).on(token.id);
         let (desk, made) = (self.clone(), token.clone());
         to_the_end(async move {
+            let _one = desk.issuing.lock().await;
+            if desk.active_of(made.terms.org, now) >= desk.most {
+                return Err(TokenError::TooMany { most: desk.most });
+            }
             desk.store.insert(made.clone(), digest, note.change(Value::Null, made.facts())).await?;
             desk.all.write().unwrap_or_else(PoisonError::into_inner).insert(digest, made);
             Ok(())
@@ -254,6 +278,12 @@ impl Tokens {
         let mut all: Vec<_> = self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         all.sort_by_key(|token| token.id);
         all
+    }
+
+    /// How many of this org, or of super-admins, are neither revoked nor expired.
+    fn active_of(&self, org: Option<OrgId>, now: Millis) -> usize {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().filter(|token| token.terms.org == org && token.is_active(now)).count()
     }
 
     /// The token with this id.
@@ -273,6 +303,31 @@ impl Tokens {
         to_the_end(async move { desk.store.revoke(token.id, token.revoked().unwrap_or(now), note).await }).await
     }
 
+    /// Forgets tokens that ended before this instant; how many. They are nobody's from then on.
+    ///
+    /// # Errors
+    /// Where the store fails; what was forgotten until then stays so.
+    pub async fn forget_ended(self: &Arc<Self>, before: Millis) -> Result<usize, StoreError> {
+        let mut ended = self.list();
+        ended.retain(|token| token.end().is_some_and(|end| end < before));
+        for step in ended.chunks(FORGOTTEN) {
+            let (desk, step) = (self.clone(), step.to_vec());
+            to_the_end(async move {
+                let note = Note::new(Who::gateway(), "token.forgotten", desk.clock.now());
+                desk.store.forget(step.clone(), note).await?;
+                let gone: HashSet<TokenId> = step.iter().map(|token| token.id).collect();
+                let mut all = desk.all.write().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|_, token| !gone.contains(&token.id));
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        }
+        if !ended.is_empty() {
+            tracing::info!(tokens = ended.len(), "forgot admin tokens that ended long ago");
+        }
+        Ok(ended.len())
+    }
+
     /// Writes down when tokens were last used. To be called every minute or so.
     pub async fn save_used(&self) -> Result<(), StoreError> {
         let used: Vec<_> = self.list().iter().filter_map(|token| Some((token.id, token.last_used()?))).collect();
@@ -285,8 +340,10 @@ impl Tokens {
 }
 
 /// Does work to its end, whoever stops waiting for it.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
+async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
     tokio::spawn(work).await.map_err(|_| StoreError::Closing)?
 }

@@ -86,12 +86,17 @@ pub(super) fn start(
         move || telling.look_at_document(&gateway)
     });
     let ends = {
-        let (issuer, clock) = (desks.issuer.clone(), gateway.clock.clone());
+        let (desks, gateway) = (desks.clone(), gateway.clone());
         move || {
-            let (telling, issuer, now) = (telling.clone(), issuer.clone(), clock.now());
+            let (telling, desks, now) = (telling.clone(), desks.clone(), gateway.clock.now());
+            let known = gateway.live.load().config.keys.forget_after.as_millis();
+            let oldest = Millis(now.0.saturating_sub(u64::try_from(known).unwrap_or(u64::MAX)));
             async move {
+                let issuer = desks.issuer.clone();
                 // One that was cut off is looked for again after the next start.
                 let _ = tokio::task::spawn_blocking(move || telling.ended(&issuer, now)).await;
+                // Only then: of what is forgotten nobody is told any more.
+                forget_ended(&desks, oldest).await;
             }
         }
     };
@@ -117,6 +122,16 @@ pub(super) fn start(
         tokio::spawn(every(EXPIRE, stopped.clone(), expire)),
         tokio::spawn(every(FORGET, stopped, forget)),
     ]
+}
+
+/// Keys and tokens that ended before this instant are forgotten.
+async fn forget_ended(desks: &Desks, before: Millis) {
+    if let Err(error) = desks.issuer.forget_ended(before).await {
+        tracing::warn!("keys that ended long ago could not be forgotten: {}", super::sentence(&error));
+    }
+    if let Err(error) = desks.tokens.forget_ended(before).await {
+        tracing::warn!("admin tokens that ended long ago could not be forgotten: {}", super::sentence(&error));
+    }
 }
 
 async fn every<F: Future<Output = ()>>(

@@ -8,6 +8,7 @@ use super::telling::Telling;
 use super::{Kept, StartError, Unfit, background, sentence};
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
+use crate::credential::Issuer;
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
@@ -24,6 +25,7 @@ pub(super) struct Changes {
     pub(super) kept: Arc<Kept>,
     usage: Arc<dyn UsageStore>,
     control: Handle,
+    issuer: Arc<Issuer>,
     pub(super) priming: Priming,
     pub(super) telling: Arc<Telling>,
     one_at_a_time: Mutex<()>,
@@ -47,11 +49,24 @@ impl Changes {
         kept: Arc<Kept>,
         usage: Arc<dyn UsageStore>,
         control: Handle,
+        issuer: Arc<Issuer>,
         telling: Arc<Telling>,
     ) -> Self {
         let priming = Priming::start(kept.clone());
         let (one_at_a_time, unapplied, looked_through, plugins) = Default::default();
-        Self { gateway, kept, usage, control, priming, telling, one_at_a_time, unapplied, looked_through, plugins }
+        Self {
+            gateway,
+            kept,
+            usage,
+            control,
+            issuer,
+            priming,
+            telling,
+            one_at_a_time,
+            unapplied,
+            looked_through,
+            plugins,
+        }
     }
 
     /// Applies what the file says now, and says in the log how that went.
@@ -197,6 +212,7 @@ impl Changes {
         tell_namesakes(&next, Some(&earlier));
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
+        self.issuer.allow(next.config.keys.most);
         self.gateway.live.store(next.clone());
         self.telling.configure(&next);
         if earlier.config != next.config {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::AdminState;
 use super::keys::{NO_SUCH_ORG, ordered_org};
+use super::life::not_issued;
 use super::order::{Known, Order};
 use crate::api::fields::Fields;
 use crate::api::shapes::KeyShown;
@@ -70,7 +71,7 @@ pub(super) async fn import(
             let detail = format!("One of the secrets is there already, as {id}; nothing was imported.");
             Refusal::new(409, "secret_taken", "The secret is there already", detail)
         }
-        error => Refusal::failed(&error),
+        error => not_issued(error),
     })?;
     Ok((StatusCode::CREATED, Json(answer(&kept, &skipped, 0, &orgs, &state))))
 }

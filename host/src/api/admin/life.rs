@@ -16,7 +16,7 @@ use crate::api::fields::Fields;
 use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
 use crate::api::{Action, Actor, By, Extent, Refusal, json_object, optional_json_object};
 use crate::credential::{IssueError, Rotation};
-use crate::id::KeyId;
+use crate::id::{KeyId, OrgId};
 use crate::inner::Confidential;
 use crate::key::{Bounds, Kept, Key, StoreError, Unchangeable};
 
@@ -30,7 +30,8 @@ pub(in crate::api) const FIELDS: [&str; 2] = ["overlap", "force"];
 /// Give a key another secret
 ///
 /// It keeps its id, limits and usage. The present secret works on for `overlap` seconds, and both are one key meanwhile. Without a body
-/// it is as if there were none of its fields. The new secret is in this answer, and never again.
+/// it is as if there were none of its fields. The new secret is in this answer, and never again. `Idempotency-Key` is not honoured yet: sent
+/// again during the overlap, it is refused unless `force` is set.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",
@@ -171,7 +172,11 @@ pub(super) fn not_issued(error: IssueError) -> Refusal {
 
 /// Why a key was not changed.
 pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
-    let StoreError::Unchangeable(why) = error else { return Refusal::failed(error) };
+    let why = match error {
+        StoreError::Unchangeable(why) => why,
+        StoreError::TooMany { org, most } => return too_many(*org, *most),
+        error => return Refusal::failed(error),
+    };
     match why {
         Unchangeable::Revoked => {
             Refusal::new(409, "key_not_active", "The key is not active", "The key is revoked, and stays so.")
@@ -190,6 +195,12 @@ pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
         Unchangeable::Withheld(scope) => withheld(*scope),
         Unchangeable::Lapsed(why) => lapsed(*why),
     }
+}
+
+/// 409: an org has as many keys as it may.
+fn too_many(org: OrgId, most: u64) -> Refusal {
+    let detail = format!("An org may have {most} keys that are neither revoked nor expired; revoke some first.");
+    Refusal::new(409, "too_many_keys", "Too many keys", detail).with("org", org.to_string()).with("most", most)
 }
 
 fn revoked_example() -> serde_json::Value {

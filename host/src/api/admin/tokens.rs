@@ -54,7 +54,7 @@ pub(super) async fn issue(
     let terms = NewToken { name, role, org: org.as_ref().map(|org| org.id), expires, maker: actor.id() };
     let issued = state.desks.tokens.issue(terms, actor.who()).await;
     let (token, secret) = issued.map_err(|error| match error {
-        TokenError::TooMany => Refusal::new(409, "too_many_tokens", "Too many tokens", format!("{error}.")),
+        TokenError::TooMany { .. } => Refusal::new(409, "too_many_tokens", "Too many tokens", format!("{error}.")),
         error => Refusal::failed(&error),
     })?;
     tracing::info!(token = %token.id, role = role.name(), "made an admin token");

@@ -31,6 +31,8 @@ pub(super) struct Told {
 
 /// The id that examples have.
 const REQUEST: &str = "req_01m5k3v0q8f7c2d9x4e6t1r5yc";
+/// The org that examples have.
+const ORG: &str = "org_01m5k3v0q8f7c2d9x4e6t1r5ya";
 
 /// All that an operation can be refused with, by status.
 pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
@@ -63,6 +65,10 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             ];
             told.push(refused(&Refusal::invalid(faults)));
             told.push(refused(&beyond("/scopes/0")));
+            told.push(refused(&life::refused(&StoreError::TooMany {
+                org: ORG.parse().expect("the id of an org"),
+                most: 10_000,
+            })));
             told.extend(body::refusals().iter().map(refused));
         }
         "keys.revoke" => told.push(refused(&keys::beyond(Vec::new()))),

@@ -167,6 +167,20 @@ fn each_operation_needs_what_the_table_of_rights_says() {
     }
 }
 
+/// Until it is honoured: whoever sends a request again must know what comes of it.
+#[test]
+fn each_post_says_that_no_idempotency_key_is_honoured() {
+    let document = document(&config());
+    let posts = operations(&document).into_iter().filter(|((method, _), _)| method == "POST");
+    let mut told = 0;
+    for ((_, path), operation) in posts {
+        let text = operation["description"].as_str().unwrap_or_default().replace('\n', " ");
+        assert!(text.contains("`Idempotency-Key` is not honoured yet"), "POST {path}: {text}");
+        told += 1;
+    }
+    assert!(told >= 5, "only {told} operations");
+}
+
 #[test]
 fn a_scope_that_is_needed_is_named() {
     let document = document(&config());

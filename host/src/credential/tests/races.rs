@@ -35,9 +35,9 @@ struct Late {
 }
 
 impl KeyStore for Late {
-    fn insert(&self, kept: Vec<Kept>, note: Note) -> Answer<'_, ()> {
+    fn insert(&self, kept: Vec<Kept>, most: u64, note: Note) -> Answer<'_, ()> {
         Box::pin(async move {
-            self.store.insert(kept, note).await?;
+            self.store.insert(kept, most, note).await?;
             self.written.add_permits(1);
             self.answers.acquire().await.unwrap().forget();
             Ok(())
@@ -62,6 +62,10 @@ impl KeyStore for Late {
 
     fn page(&self, org: Option<OrgId>, after: Option<KeyId>, limit: usize) -> Answer<'_, Page> {
         self.store.page(org, after, limit)
+    }
+
+    fn forget(&self, before: Millis, note: Note) -> Answer<'_, Forgotten> {
+        self.store.forget(before, note)
     }
 
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {

@@ -1,10 +1,12 @@
 //! The store of tokens in the embedded database: records by id, and when each was last used.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
@@ -78,6 +80,29 @@ impl SledTokens {
         self.settled(outcome)
     }
 
+    fn forget_now(&self, tokens: &[Arc<Token>], note: &Note) -> Result<(), StoreError> {
+        let mut notes = BTreeMap::<Option<OrgId>, Note>::new();
+        for token in tokens {
+            let about = notes.entry(token.terms.org).or_insert_with(|| note.clone().org(token.terms.org));
+            about.on.push(token.id.to_string());
+        }
+        let outcome = (&self.records, self.audit.tree()).transaction(|(records, audit)| {
+            for token in tokens {
+                records.remove(&token.id.number().to_be_bytes())?;
+            }
+            for note in notes.values() {
+                let count = json!({ "tokens": note.on.len() });
+                self.audit.append_in(audit, &note.clone().change(count, Value::Null))?;
+            }
+            Ok(())
+        });
+        self.settled(outcome)?;
+        for token in tokens {
+            self.used.remove(token.id.number().to_be_bytes()).map_err(Failure::from)?;
+        }
+        Ok(())
+    }
+
     fn all_now(&self) -> Result<Vec<(Arc<Token>, Digest)>, StoreError> {
         let restored = |found: sled::Result<(sled::IVec, sled::IVec)>| {
             let (place, bytes) = found.map_err(Failure::from)?;
@@ -111,7 +136,11 @@ impl SledTokens {
 
     fn note_used_now(&self, used: &[(TokenId, Millis)]) -> Result<(), StoreError> {
         for (id, at) in used {
-            self.used.insert(id.number().to_be_bytes(), &at.0.to_be_bytes()).map_err(Failure::from)?;
+            let place = id.number().to_be_bytes();
+            // It may have been forgotten meanwhile.
+            if self.records.contains_key(place).map_err(Failure::from)? {
+                self.used.insert(place, &at.0.to_be_bytes()).map_err(Failure::from)?;
+            }
         }
         self.used.flush().map_err(Failure::from)?;
         Ok(())
@@ -144,6 +173,10 @@ impl TokenStore for SledTokens {
 
     fn revoke(&self, id: TokenId, now: Millis, note: Note) -> Answer<'_, ()> {
         self.work(move |store| store.revoke_now(id, now, &note))
+    }
+
+    fn forget(&self, tokens: Vec<Arc<Token>>, note: Note) -> Answer<'_, ()> {
+        self.work(move |store| store.forget_now(&tokens, &note))
     }
 
     fn all(&self) -> Answer<'_, Vec<(Arc<Token>, Digest)>> {
