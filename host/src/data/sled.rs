@@ -35,7 +35,7 @@ impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(FLUSH);
         // A database that this process has just closed may still be letting go of its files.
-        for _ in 0..40 {
+        for _ in 0..200 {
             match config.open() {
                 Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(50));
