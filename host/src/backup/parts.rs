@@ -170,9 +170,9 @@ impl Seen {
             Kind::Changes if self.place == Place::Changes => {
                 let mut rest = content;
                 while !rest.is_empty() {
-                    let (tree, key, value) = changed(&mut rest).ok_or_else(damaged)?;
+                    let row = changed(&mut rest).ok_or_else(damaged)?;
                     self.summary.changes += 1;
-                    see(Part::Row { tree, key, value })?;
+                    see(row)?;
                 }
                 Ok(())
             }
@@ -209,14 +209,15 @@ pub(super) fn is_component(name: &str) -> bool {
     })
 }
 
-fn changed<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8], Option<&'a [u8]>)> {
+/// The next row that changed.
+fn changed<'a>(rest: &mut &'a [u8]) -> Option<Part<'a>> {
     let (tree, key) = taken(rest).zip(taken(rest))?;
     let (&is_there, after) = rest.split_first()?;
     *rest = after;
     let value = taken(rest)?;
     match is_there {
-        0 => Some((tree, key, None)),
-        1 => Some((tree, key, Some(value))),
+        0 => Some(Part::Row { tree, key, value: None }),
+        1 => Some(Part::Row { tree, key, value: Some(value) }),
         _ => None,
     }
 }
