@@ -28,7 +28,9 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 
 pub use self::actor::{Actor, By};
-pub use self::admin::{Act, ActError, AdminState, Desks, KnownScopes, PluginControl, plugin_routes};
+pub use self::admin::{
+    Act, ActError, AdminState, Desks, KnownScopes, PluginControl, backup_routes, export_routes, plugin_routes,
+};
 pub use self::body::{LIMIT, json_object, optional_json_object};
 use self::paging::Paging;
 pub use self::public::{PublicState, public_router};

@@ -3,6 +3,7 @@
 //! Opens no data directory: that belongs to the gateway. What a command does is in the file of its noun.
 
 pub mod audit;
+pub mod backup;
 pub mod check;
 mod client;
 pub mod compile;
@@ -133,6 +134,32 @@ pub enum Failure {
         /// Why it ended.
         source: CallError,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}; choose another place, or make room")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is there already.
+    #[error("{path} is there already; choose another name, or a directory")]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What came is no whole backup.
+    #[error("the backup is not whole, and was removed; the log of the gateway says why: {0}")]
+    NotTaken(#[source] crate::backup::RestoreError),
+    /// What came of an org has no end.
+    #[error("the export ended early, and is not all of it; the log of the gateway says why")]
+    NotExported,
+    /// A backup cannot be used.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::RestoreError),
+    /// The master key cannot be had.
+    #[error(transparent)]
+    MasterKey(#[from] crate::seal::Error),
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
@@ -141,8 +168,11 @@ pub enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } => Exit::Usage,
+            Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } | Self::MasterKey(_) => Exit::Usage,
             Self::File { .. } => Exit::Usage,
+            Self::Unwritable { .. } | Self::Taken { .. } | Self::NotTaken(_) | Self::Backup(_) | Self::NotExported => {
+                Exit::Refused
+            }
             Self::Call(_) | Self::Print(_) | Self::Broken { .. } | Self::NotWhole => Exit::Refused,
             Self::Lines { .. } | Self::Halfway { .. } => Exit::Refused,
         }

@@ -3,6 +3,7 @@
 //! Knows no record of anybody: the stores ask for their trees by name. In a directory that is refused, nothing but the
 //! `lock` file is touched.
 
+mod migrate;
 mod sled;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -10,15 +11,18 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+pub use self::migrate::store_in;
+use self::migrate::{FORMATS, Formats};
 pub use self::sled::{Database, Failure};
 
 /// The format that this version writes.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// An open data directory; the lock is held until it is dropped.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
+    format: u32,
     database: Database,
     _lock: File,
 }
@@ -50,13 +54,41 @@ pub enum Error {
     },
     /// A later version wrote it.
     #[error(
-        "data directory {path} has format {found}, and this portico knows formats up to {FORMAT}; use a newer portico or choose another `data.directory`"
+        "data directory {path} has format {found}, and this portico knows formats up to {current}; use a newer portico or choose another `data.directory`"
     )]
     Newer {
         /// The directory.
         path: PathBuf,
         /// Its format.
         found: u32,
+        /// The newest that is known.
+        current: u32,
+    },
+    /// A version wrote it that is too old.
+    #[error(
+        "data directory {path} has format {found}, and this portico brings only later ones to format {current}; start a portico in between first"
+    )]
+    Older {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one that it would have to have.
+        current: u32,
+    },
+    /// It could not be brought to the present format.
+    #[error(
+        "data directory {path} cannot be brought from format {found} to {current}; make room for a copy of its store, and start again"
+    )]
+    Unmigrated {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one that it would have had.
+        current: u32,
+        /// Why it failed.
+        source: io::Error,
     },
     /// It holds something, and what it says about its format makes no sense.
     #[error(
@@ -80,7 +112,13 @@ pub enum Error {
 
 impl DataDirectory {
     /// Opens the directory, making it (mode 0700) where it is missing.
+    ///
+    /// One of an earlier format is brought to the present one: see [`DataDirectory::serves`].
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_as(path, &FORMATS)
+    }
+
+    fn open_as(path: &Path, formats: &Formats) -> Result<Self, Error> {
         let unusable = |action, what| move |source| Error::Unusable { path: path.to_owned(), action, what, source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable("create", "it"))?;
         let mode = fs::metadata(path).map_err(unusable("read", "it"))?.permissions().mode();
@@ -89,21 +127,21 @@ impl DataDirectory {
                 "other users can look into the data directory; `chmod 700` it");
         }
         let lock = lock(path)?;
-        let store = path.join("store");
+        let current = formats.current;
         match format(path)? {
-            Some(FORMAT) => {}
-            Some(found) if found > FORMAT => {
-                return Err(Error::Newer { path: path.to_owned(), found });
-            }
+            Some(found) if found == current => {}
+            Some(0) => return Err(Error::Foreign { path: path.to_owned() }),
+            Some(found) if found > current => return Err(Error::Newer { path: path.to_owned(), found, current }),
+            Some(found) => migrate::migrate(path, found, formats)?,
             // A store without a format was not written here, or was written by half.
-            None if !store.exists() => {
-                write_private(&path.join("format"), format!("{FORMAT}\n").as_bytes())
-                    .map_err(unusable("write", "its `format` file"))?;
+            None if !(1..=current).any(|format| store_in(path, format).exists()) => {
+                write_format(path, current).map_err(unusable("write", "its `format` file"))?;
             }
-            _ => return Err(Error::Foreign { path: path.to_owned() }),
+            None => return Err(Error::Foreign { path: path.to_owned() }),
         }
-        let database = Database::open(&store).map_err(|source| Error::Database { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), database, _lock: lock })
+        let database = Database::open(&store_in(path, current));
+        let database = database.map_err(|source| Error::Database { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), format: current, database, _lock: lock })
     }
 
     /// Whether there is one at this path already.
@@ -161,6 +199,17 @@ fn format(path: &Path) -> Result<Option<u32>, Error> {
             Err(Error::Unusable { path: path.to_owned(), action: "read", what: "its `format` file", source })
         }
     }
+}
+
+/// Whether a process has the data directory at this path open.
+pub fn is_locked(path: &Path) -> bool {
+    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(path.join("lock")).is_ok_and(held)
+}
+
+/// Says which format a data directory has; durable when it returns.
+pub fn write_format(path: &Path, format: u32) -> io::Result<()> {
+    write_private(&path.join("format"), format!("{format}\n").as_bytes())
 }
 
 /// Writes a file of mode 0600 that is there as a whole or not at all, also after a loss of power.

@@ -6,6 +6,7 @@
 //! sums; what is beyond the mark is added at the next start. `docs/adr/0022-the-journal.md` says why that is exact.
 
 mod calls;
+mod copy;
 mod files;
 mod keeper;
 mod lane;
@@ -37,6 +38,7 @@ use segment::Segment;
 use thread::{Clerk, Commits};
 
 pub use calls::Ticket;
+pub use copy::{Hold, put_records, whole_records};
 pub use list::{Listed, list};
 pub use record::Call;
 pub use writer::{Full, Writer};
@@ -82,11 +84,13 @@ pub struct Earlier {
 /// The journal of a running gateway.
 #[derive(Debug)]
 pub struct Journal {
+    directory: PathBuf,
     epoch: u64,
     when_full: WhenFull,
     lanes: Vec<Arc<Lane>>,
     commits: Arc<Commits>,
     clerk: Mutex<Option<Clerk>>,
+    held: Mutex<copy::Held>,
 }
 
 /// What is told of a running journal.
@@ -195,11 +199,10 @@ impl Earlier {
         names: &Arc<Names>,
     ) -> Result<(Journal, Vec<Writer>), Unwritable> {
         let (journal, shelves, writers) = self.open(workers, settings, names)?;
-        let Journal { epoch, when_full, lanes, commits, .. } = journal;
         let (files, shelves) = shelves;
-        let clerk = Clerk::start(files, shelves, commits.clone(), settings.commit_interval)
+        let clerk = Clerk::start(files, shelves, journal.commits.clone(), settings.commit_interval)
             .map_err(|source| Unwritable { path: PathBuf::from(DIRECTORY), source })?;
-        Ok((Journal { epoch, when_full, lanes, commits, clerk: Mutex::new(Some(clerk)) }, writers))
+        Ok((Journal { clerk: Mutex::new(Some(clerk)), ..journal }, writers))
     }
 
     /// As [`Self::begin`], but for the thread.
@@ -241,7 +244,8 @@ impl Earlier {
             let _ = files.remove(&segment.path);
         }
         let commits = Arc::default();
-        let journal = Journal { epoch, when_full: settings.when_full, lanes: all, commits, clerk: Mutex::default() };
+        let (clerk, held) = Default::default();
+        let journal = Journal { directory, epoch, when_full: settings.when_full, lanes: all, commits, clerk, held };
         Ok((journal, (files, shelves), writers))
     }
 }
@@ -256,6 +260,13 @@ impl Journal {
 
     /// The usage store has made this mark durable.
     pub fn kept(&self, mark: &Mark) {
+        let mut held = self.held();
+        if !held.keeps(mark) {
+            self.free(mark);
+        }
+    }
+
+    fn free(&self, mark: &Mark) {
         if let Some(lane) = self.lanes.get(mark.lane as usize).filter(|_| mark.epoch == self.epoch) {
             lane.kept.fetch_max(mark.floor, Ordering::Release);
         }

@@ -4,6 +4,7 @@ pub mod address;
 pub mod api;
 pub mod assertion;
 pub mod audit;
+pub mod backup;
 pub mod body;
 pub mod chain;
 pub mod cli;

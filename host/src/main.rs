@@ -27,10 +27,14 @@ enum Command {
     /// Print what the journal says of calls, as JSON lines
     #[command(subcommand)]
     Journal(Journal),
-    /// Make, list, show and rename orgs
+    /// Make, list, show, rename and export orgs
     Org(cli::org::OrgArgs),
     /// Make, list and revoke tokens of the admin API
     Token(cli::token::TokenArgs),
+    /// Take a backup of a running gateway: all of its state at one moment
+    Backup(cli::backup::BackupArgs),
+    /// Check a backup, or put it back into a data directory of its own
+    Restore(cli::backup::RestoreArgs),
     /// Read the audit log, and verify that it is whole
     Audit(cli::audit::AuditArgs),
     /// List finished requests
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Command::Key(arguments) => cli::key::run(&arguments),
         Command::Org(arguments) => cli::org::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),
+        Command::Backup(arguments) => cli::backup::run(&arguments),
+        Command::Restore(arguments) => cli::backup::restore(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),

@@ -5,6 +5,7 @@
 use crate::api::{self, AdminState, Desks, PublicState};
 use crate::assertion::Signer;
 use crate::audit::{AuditStore, SledAudit};
+use crate::backup;
 use crate::clock::Clock;
 use crate::config::{self, Config, Problem, Problems};
 use crate::credential::{Issuer, Keyring, PepperDesk};
@@ -290,8 +291,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
     let own_end = own.abort_handle();
-    let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
-    let open = background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log));
+    let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock.clone()));
+    let open =
+        background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log.clone()));
+    let open = open.merge(api::export_routes(state.clone(), usage.clone(), log));
+    let signet = backup::Signet::new(&vault.derive(backup::PURPOSE));
+    let source = backup::Source::new(&data, journal.clone(), signet, clock.clone());
+    let whole = whole.merge(api::backup_routes(source, desks.audit.clone(), clock, stopped.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
@@ -309,6 +315,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     }
     change::note_shipped(&changes, &outcomes, gateway.clock.now());
     changes.priming.hand_in(&gateway.live.load(), &outcomes);
+    data.serves();
     let running = Running {
         public: public_address,
         admin: admin_address,

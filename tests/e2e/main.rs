@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod backups;
 mod bodies;
 mod chain;
 mod code_cache;
@@ -13,6 +14,7 @@ mod compiling;
 mod data_path;
 mod disorder;
 mod ending;
+mod exports;
 mod hostile;
 mod keys;
 mod killed;

@@ -5,7 +5,9 @@
 
 mod attempts;
 mod audit;
+mod backup;
 pub(super) mod deliveries;
+mod export;
 mod import;
 pub(super) mod keys;
 pub(super) mod life;
@@ -13,6 +15,7 @@ pub(super) mod order;
 mod orgs;
 mod peppers;
 mod plugins;
+mod stream;
 mod tokens;
 pub(super) mod webhooks;
 
@@ -28,6 +31,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 
 use self::attempts::{Attempts, NOWHERE};
+pub use self::backup::routes as backup_routes;
+pub use self::export::routes as export_routes;
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};
 use super::rights::Action;

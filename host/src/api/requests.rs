@@ -40,7 +40,7 @@ pub(super) struct RequestList {
 /// A finished request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Request)]
-struct RequestShown {
+pub(super) struct RequestShown {
     /// Its id, as in `x-request-id`.
     #[schema(example = "req_01m5k3v0q8f7c2d9x4e6t1r5yc")]
     id: String,
@@ -99,7 +99,7 @@ struct RequestShown {
 }
 
 impl RequestShown {
-    fn of(entry: &Entry<'_>) -> Self {
+    pub(super) fn of(entry: &Entry<'_>) -> Self {
         let record = &entry.record;
         let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
         let field = |(name, value): (&str, &[u8])| (name.to_owned(), String::from_utf8_lossy(value).into_owned());

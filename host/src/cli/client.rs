@@ -128,7 +128,45 @@ impl Client {
         Ok(all)
     }
 
+    /// Makes a call whose answer has no bound, and gives it on as it comes; no pause in it is longer than 30 seconds. What the
+    /// sink answers ends it.
+    pub(super) fn stream<E>(
+        &self,
+        method: Method,
+        path: &str,
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, CallError> {
+        let address = self.address;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CallError::Runtime)?;
+        let timed_out = |_| CallError::TimedOut { address };
+        runtime.block_on(async {
+            let response = tokio::time::timeout(PATIENCE, self.ask(method, path, None)).await.map_err(timed_out)??;
+            if !response.status().is_success() {
+                let refused = tokio::time::timeout(PATIENCE, self.document(response)).await.map_err(timed_out)?;
+                return Err(refused.err().unwrap_or(CallError::NotAGateway { address }));
+            }
+            let mut body = response.into_body();
+            while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(timed_out)? {
+                let frame = frame.map_err(|error| CallError::Broken { address, source: error.into() })?;
+                if let Err(error) = frame.data_ref().map_or(Ok(()), |data| sink(data)) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        let response = self.ask(method, path, body).await?;
+        self.document(response).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<http::Response<hyper::body::Incoming>, CallError> {
         let address = self.address;
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| CallError::Broken { address, source };
         let stream = TcpStream::connect(address).await.map_err(|source| CallError::Unreachable { address, source })?;
@@ -147,7 +185,13 @@ impl Client {
         }
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|error| broken(error.into()))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+        sender.send_request(request).await.map_err(|error| broken(error.into()))
+    }
+
+    /// The document that was answered, or the refusal.
+    async fn document(&self, response: http::Response<hyper::body::Incoming>) -> Result<Value, CallError> {
+        let address = self.address;
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| CallError::Broken { address, source };
         let status = response.status();
         let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(broken)?;
         let document: Value =

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::client::Client;
 use super::{Exit, Failure, Target, encoded, given_token, text, write_table};
 
-/// Make, list, show and rename orgs of a running gateway
+/// Make, list, show, rename and export orgs of a running gateway
 #[derive(Debug, Args)]
 pub struct OrgArgs {
     /// Which gateway, and how the answer is shown.
@@ -35,6 +35,11 @@ pub enum OrgCommand {
     List,
     /// Show one org
     Show {
+        /// Its slug or id
+        org: String,
+    },
+    /// Print all that is kept of an org, as JSON lines
+    Export {
         /// Its slug or id
         org: String,
     },
@@ -64,6 +69,7 @@ pub(super) fn run_with(args: &OrgArgs, token: Option<String>, out: &mut dyn Writ
         }
         OrgCommand::List => list(&client, target.json, out),
         OrgCommand::Show { org } => one(&client, Method::GET, &place(org), None, target.json, out),
+        OrgCommand::Export { org } => export(&client, org, out),
         OrgCommand::Rename { org, slug, name } => {
             one(&client, Method::PATCH, &place(org), named(slug.as_ref(), name.as_ref()), target.json, out)
         }
@@ -106,6 +112,27 @@ fn list(client: &Client, json: bool, out: &mut dyn Write) -> Result<(), Failure>
         write_rows(&orgs, out)?;
     }
     Ok(())
+}
+
+/// Passes on what comes, line by line; the last of a whole one says so.
+fn export(client: &Client, org: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    const END: &[u8] = b"{\"kind\":\"end\"";
+    let mut line = Vec::new();
+    let mut last_begins = Vec::new();
+    client.stream(Method::POST, &format!("{}/export", place(org)), |bytes| {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if line.ends_with(b"\n") {
+                out.write_all(&line)?;
+                line.truncate(END.len());
+                last_begins.clone_from(&line);
+                line.clear();
+            }
+        }
+        io::Result::Ok(())
+    })??;
+    out.flush()?;
+    if last_begins == END { Ok(()) } else { Err(Failure::NotExported) }
 }
 
 fn write_rows<'a>(orgs: impl IntoIterator<Item = &'a Value>, out: &mut dyn Write) -> io::Result<()> {

@@ -7,6 +7,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::migrate::Row;
+
 const CACHE_BYTES: u64 = 16 << 20;
 /// What is not flushed before it is acknowledged is on disk this soon, in milliseconds.
 const FLUSH: Option<u64> = Some(500);
@@ -30,10 +32,10 @@ impl fmt::Debug for Database {
 
 impl Database {
     /// Opens the database in this directory, making it where it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(FLUSH);
         // A database that this process has just closed may still be letting go of its files.
-        for _ in 0..40 {
+        for _ in 0..200 {
             match config.open() {
                 Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(50));
@@ -47,6 +49,40 @@ impl Database {
     /// The tree with this name, made where it is missing. Only for the files named `sled.rs`.
     pub(crate) fn tree(&self, name: &str) -> Result<sled::Tree, Failure> {
         Ok(self.0.open_tree(name)?)
+    }
+
+    /// The names of all trees, in order.
+    pub(crate) fn names(&self) -> Vec<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = self.0.tree_names().iter().map(|name| name.to_vec()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// As [`Self::tree`], for names that need not be text.
+    pub(crate) fn tree_named(&self, name: &[u8]) -> Result<sled::Tree, Failure> {
+        Ok(self.0.open_tree(name)?)
+    }
+
+    /// Makes everything durable that was written until now.
+    pub(crate) fn flush(&self) -> Result<(), Failure> {
+        self.0.flush()?;
+        Ok(())
+    }
+
+    /// Puts what becomes of each row into another database; how many there were. Nobody else may write to either.
+    pub(super) fn copy_into(&self, into: &Self, mut change: impl FnMut(Row) -> Vec<Row>) -> Result<u64, Failure> {
+        let mut rows = 0;
+        for tree in self.names() {
+            into.tree_named(&tree)?;
+            for row in self.tree_named(&tree)?.iter() {
+                let (key, value) = row?;
+                rows += 1;
+                for row in change(Row { tree: tree.clone(), key: key.to_vec(), value: value.to_vec() }) {
+                    into.tree_named(&row.tree)?.insert(row.key, row.value)?;
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// What is sealed under this name.

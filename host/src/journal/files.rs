@@ -178,7 +178,7 @@ impl File for OnDisk {
         }
         // SAFETY: the bytes must not change under the mapping. The file is in a directory of mode 0700 that is locked by
         // this process; it is mapped once at a time, is not shortened while it is, and is read nowhere else meanwhile but
-        // by `portico journal list`, in a process of its own and through a descriptor of its own.
+        // by `portico journal list` and by backups, which have the system read it through a descriptor of their own.
         #[allow(unsafe_code, reason = "a file mapping, as argued above")]
         let mapped = unsafe { MmapMut::map_mut(&self.file)? };
         Ok(Box::new(Mapped(mapped)))

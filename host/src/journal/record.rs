@@ -174,6 +174,11 @@ pub(super) fn encode(
     buffer[..4].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// The length of the whole record that these bytes begin with.
+pub(super) fn length(bytes: &[u8]) -> usize {
+    bytes.get(4..6).map_or(0, |length| usize::from(u16::from_le_bytes(array(length))))
+}
+
 /// The record that these bytes begin with, and its length; `None` where no whole one is there.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
     let head = bytes.get(..HEAD)?;

@@ -84,7 +84,7 @@ impl Segment {
             file.write_at(piece, at as u64)?;
             at += piece.len();
         }
-        file.write_at(&head(size, named(lane)), 0)?;
+        file.write_at(&head_of(size, lane), 0)?;
         file.sync()?;
         Ok(file)
     }
@@ -113,6 +113,11 @@ pub(super) fn lane(name: &str) -> Option<u32> {
 /// A lane as heads name it: 0 stands in those that were made before they did.
 fn named(lane: u32) -> u32 {
     lane.saturating_add(1)
+}
+
+/// The head of a segment of this size, with all that it holds.
+pub(super) fn head_of(size: usize, lane: u32) -> [u8; HEAD] {
+    head(size, named(lane))
 }
 
 fn head(size: usize, named: u32) -> [u8; HEAD] {

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["meter"],
     &["snapshot", "respond", "effect", "landing"],
-    &["chain", "route", "upstream", "inner", "credential", "principal"],
+    &["chain", "route", "upstream", "inner", "credential", "principal", "backup"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "requests", "billing", "assertion", "webhook"],
     &["audit", "kv", "outbound", "outbox"],
     &["config", "denial", "problem", "data", "seal", "telemetry", "head", "body"],

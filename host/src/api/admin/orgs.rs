@@ -100,7 +100,12 @@ pub(super) async fn rename(
     Ok(Json(document(&renamed.map_err(refused)?.ok_or_else(unknown)?)))
 }
 
-async fn find(state: &AdminState, actor: &Actor, org: Result<Path<String>, PathRejection>) -> Result<Org, Refusal> {
+/// The org with this slug or id, where it is there for whoever asks.
+pub(super) async fn find(
+    state: &AdminState,
+    actor: &Actor,
+    org: Result<Path<String>, PathRejection>,
+) -> Result<Org, Refusal> {
     let Ok(Path(named)) = org else { return Err(unknown()) };
     state.org(actor, &named).await?.ok_or_else(unknown)
 }
@@ -127,6 +132,7 @@ fn unknown() -> Refusal {
     Refusal::new(404, "not_found", "Not found", "There is no such org; `GET /v1/orgs` lists all.")
 }
 
-fn document(org: &Org) -> Value {
+/// All of an org.
+pub(super) fn document(org: &Org) -> Value {
     json!({"id": org.id, "slug": org.slug, "name": org.name, "created_at": org.created})
 }

@@ -138,7 +138,7 @@ async fn described(state: &AdminState, actor: &Actor, token: &Token) -> Result<J
 }
 
 /// All of a token but its secret.
-fn document(token: &Token, orgs: &[Org], state: &AdminState) -> Value {
+pub(super) fn document(token: &Token, orgs: &[Org], state: &AdminState) -> Value {
     let slug = |id| orgs.iter().find(|org| org.id == id).map(|org| org.slug.as_str());
     let status = match token.revoked() {
         Some(_) => "revoked",
