@@ -13,6 +13,7 @@ pub mod plugin;
 pub mod requests;
 pub mod serve;
 pub mod token;
+pub mod usage;
 pub mod webhook;
 
 use std::error::Error;

@@ -33,6 +33,8 @@ enum Command {
     Token(cli::token::TokenArgs),
     /// Read the audit log, and verify that it is whole
     Audit(cli::audit::AuditArgs),
+    /// Show what an org used, by pillar, key, route and day
+    Usage(cli::usage::UsageArgs),
     /// List finished requests
     Requests(cli::requests::RequestsArgs),
     /// Make, list, change, test and delete webhooks, and see what came of their messages
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Org(arguments) => cli::org::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
+        Command::Usage(arguments) => cli::usage::run(&arguments),
         Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::Webhook(arguments) => cli::webhook::run(&arguments),

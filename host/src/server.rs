@@ -242,7 +242,6 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         tokens: Arc::new(tokens),
         peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
         audit,
-        webhooks: hooks.clone(),
     };
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
@@ -278,6 +277,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         components: kept.components.clone(),
         requests: requests.clone(),
         names: kept.names.clone(),
+        webhooks: hooks.clone(),
         started: clock.now(),
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
@@ -289,6 +289,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let own_end = own.abort_handle();
     let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock));
     let open = background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log));
+    let open = open.merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);

@@ -37,6 +37,7 @@ mod schema;
 mod shipped;
 mod trust;
 mod uncounted;
+mod usage;
 mod waiting;
 mod walk;
 mod webhooks;
