@@ -242,6 +242,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         tokens: Arc::new(tokens),
         peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
         audit,
+        webhooks: hooks.clone(),
     };
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
