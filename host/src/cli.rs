@@ -6,6 +6,7 @@ pub mod audit;
 pub mod check;
 mod client;
 pub mod compile;
+pub mod completions;
 pub mod journal;
 pub mod key;
 pub mod org;

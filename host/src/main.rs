@@ -1,6 +1,6 @@
 //! The `portico` program: arguments in, exit code out.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use portico::cli::{self, Exit};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +41,8 @@ enum Command {
     Webhook(cli::webhook::WebhookArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
+    /// Print what makes a shell complete these commands
+    Completions(cli::completions::CompletionsArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
     #[command(hide = true)]
     CompileOne(cli::compile::Bounds),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Token(arguments) => cli::token::run(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Usage(arguments) => cli::usage::run(&arguments),
+        Command::Completions(arguments) => cli::completions::run(&arguments, Arguments::command()),
         Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::Webhook(arguments) => cli::webhook::run(&arguments),

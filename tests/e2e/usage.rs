@@ -204,3 +204,21 @@ fn the_program_shows_usage_as_a_table_and_as_json() {
     assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
     assert!(told(&refused).contains("from: This is no day"), "{}", told(&refused));
 }
+
+#[test]
+fn shells_learn_the_commands() {
+    let place = tempfile::tempdir().expect("a directory");
+    let script = |shell: &str| {
+        let made = output(place.path(), &["completions", shell]);
+        assert!(made.status.success(), "{}", told(&made));
+        String::from_utf8(made.stdout).expect("text")
+    };
+    assert!(script("zsh").starts_with("#compdef portico"));
+    assert!(script("fish").contains("complete -c portico"));
+    assert_eq!(output(place.path(), &["completions", "cmd"]).status.code(), Some(2));
+    // Asked as bash asks when somebody presses the key.
+    std::fs::write(place.path().join("script"), script("bash")).expect("written");
+    let ask = "source ./script; COMP_WORDS=(portico usage --b); COMP_CWORD=2; _portico portico --b usage; echo \"${COMPREPLY[@]}\"";
+    let answer = std::process::Command::new("bash").args(["-c", ask]).current_dir(place.path()).output().expect("bash");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "--by", "{}", told(&answer));
+}
