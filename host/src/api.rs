@@ -14,6 +14,7 @@ mod refusal;
 mod requests;
 mod rights;
 mod shapes;
+mod usage;
 
 use std::future::Future;
 use std::io;
@@ -38,8 +39,12 @@ pub use self::reads::Reads;
 pub use self::refusal::Refusal;
 pub use self::requests::routes as request_routes;
 pub use self::rights::{Action, Extent};
+pub use self::usage::routes as usage_routes;
 use crate::id::RequestId;
 use crate::problem::{MEDIA_TYPE, Problem};
+
+/// What costs are in.
+const CURRENCY: &str = "USD";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -14,7 +14,9 @@ use crate::plugin::contract::{
     Scheme, Standing,
 };
 use crate::plugin::{Action, Caller, Decision, Failure, Fields, Instances, Pass, Policy, Slot};
+use crate::requests::{Call, Calls, Phase, Verdict};
 use crate::upstream::{Health, Upstream};
+use crate::usage;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
@@ -23,6 +25,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 mod after;
 mod body;
@@ -42,6 +45,8 @@ pub struct Chain {
 pub struct Step {
     /// The policy.
     pub policy: Arc<Policy>,
+    /// Its number in usage.
+    pub number: usage::Policy,
     /// Which use of it.
     pub slot: u32,
     /// Limits, as in its plan.
@@ -82,8 +87,8 @@ pub struct Passed {
     pub decisions: Vec<(usize, Decision)>,
     /// How it ended.
     pub end: End,
-    /// Fuel that all calls used.
-    pub fuel: u64,
+    /// The calls, save those about bodies.
+    pub calls: Calls,
     /// What comes of the bodies, where any policy follows them.
     pub bodies: Option<Rc<Tab>>,
     /// Whose calls these are, for quarantine.
@@ -107,16 +112,20 @@ impl Chain {
         let caller = facts.caller();
         let bodies = self.follows_bodies().then(|| Rc::new(Tab::new(facts.request_id, caller, facts.clock, facts.now)));
         let decisions = Vec::with_capacity(self.steps.len());
-        let mut passed = Passed { decisions, end: End::Through, fuel: 0, bodies, caller };
+        let mut passed = Passed { decisions, end: End::Through, calls: Calls::new(), bodies, caller };
+        // One look at the clock for each policy: its end is the beginning of the next one.
+        let mut begun = Instant::now();
         for (position, step) in self.steps.iter().enumerate() {
             let asked = match step.policy.component.waits() {
                 false => step.ask(instances, facts, self, &passed.decisions),
                 // In a box, so that requests which nobody makes wait carry no room for it.
                 true => Box::pin(step.ask_and_wait(instances, facts, self, &passed.decisions)).await,
             };
+            let now = Instant::now();
+            let took = now - std::mem::replace(&mut begun, now);
             match asked {
                 Ok((decision, fuel)) => {
-                    passed.fuel = passed.fuel.saturating_add(fuel);
+                    passed.calls.push(step.call(Phase::Request, verdict(&decision.action), took, fuel));
                     let early = matches!(decision.action, Action::Deny(_) | Action::Respond(_));
                     passed.decisions.push((position, decision));
                     if early {
@@ -127,6 +136,9 @@ impl Chain {
                 Err(failure) => {
                     // Its fuel is lost to the count: the store went with the instance.
                     step.failed(&failure, facts.request_id);
+                    if failure.did_run() {
+                        passed.calls.push(step.call(Phase::Request, Verdict::Failed, took, 0));
+                    }
                     if step.policy.failure == config::Failure::Closed {
                         passed.end = End::Failed(position, failure.retry_after(facts.clock.now()));
                         break;
@@ -161,6 +173,10 @@ impl Facts<'_> {
 impl Step {
     fn slot(&self) -> &Slot {
         &self.policy.slots[self.slot as usize]
+    }
+
+    fn call(&self, phase: Phase, verdict: Verdict, took: Duration, fuel: u64) -> Call {
+        Call { policy: self.number, phase, verdict, took, fuel }
     }
 
     fn failed(&self, failure: &Failure, request: &str) {
@@ -250,6 +266,15 @@ impl Step {
             other_fields: declared.reads.others.then_some(&others[..]),
             notes: wants(Wanted::NOTES).then_some(&notes[..]),
         }
+    }
+}
+
+fn verdict(action: &Action) -> Verdict {
+    match action {
+        Action::Next => Verdict::Next,
+        Action::Forward(_) => Verdict::Forward,
+        Action::Deny(_) => Verdict::Deny,
+        Action::Respond(_) => Verdict::Respond,
     }
 }
 

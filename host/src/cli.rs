@@ -7,6 +7,7 @@ pub mod backup;
 pub mod check;
 mod client;
 pub mod compile;
+pub mod completions;
 pub mod journal;
 pub mod key;
 pub mod org;
@@ -14,6 +15,7 @@ pub mod plugin;
 pub mod requests;
 pub mod serve;
 pub mod token;
+pub mod usage;
 pub mod webhook;
 
 use std::error::Error;

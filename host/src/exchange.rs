@@ -18,7 +18,7 @@ use crate::meter::{self, Meter};
 use crate::plugin::contract::Source;
 use crate::plugin::{Action, Reply};
 use crate::principal::Principal;
-use crate::requests::Trace;
+use crate::requests::{self, Trace};
 use crate::respond;
 use crate::snapshot::{Pillar, Snapshot, Target};
 use crate::upstream::{self, Upstream};
@@ -163,12 +163,12 @@ impl Exchange<'_> {
         let caller = meter::caller(&routed.credential);
         let mut trace = self.trace.take();
         trace.iter_mut().for_each(|trace| trace.found(caller, pillar.number, rule.number));
-        let begun = Instant::now();
         let mut passed = chain.run(&self.worker.instances, &facts).await;
-        trace.iter_mut().for_each(|trace| trace.policies(begun.elapsed()));
+        trace.iter_mut().for_each(|trace| trace.policies(requests::time(&passed.calls)));
         let books = &self.worker.books;
         let call = Call { request: self.request.number(), caller: caller.0, at: self.now };
         let mut meter = Meter::open(books, call, pillar, routed.target, trace);
+        meter.called(&mut passed.calls);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
             Err(denial) => {

@@ -1,6 +1,6 @@
 //! The `portico` program: arguments in, exit code out.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use portico::cli::{self, Exit};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,12 +37,16 @@ enum Command {
     Restore(cli::backup::RestoreArgs),
     /// Read the audit log, and verify that it is whole
     Audit(cli::audit::AuditArgs),
+    /// Show what an org used, by pillar, key, route and day
+    Usage(cli::usage::UsageArgs),
     /// List finished requests
     Requests(cli::requests::RequestsArgs),
     /// Make, list, change, test and delete webhooks, and see what came of their messages
     Webhook(cli::webhook::WebhookArgs),
     /// List, reload, disable, enable and roll back plugins
     Plugin(cli::plugin::PluginArgs),
+    /// Print what makes a shell complete these commands
+    Completions(cli::completions::CompletionsArgs),
     /// What the gateway starts to have a component compiled: reads it, and writes machine code
     #[command(hide = true)]
     CompileOne(cli::compile::Bounds),
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => cli::backup::run(&arguments),
         Command::Restore(arguments) => cli::backup::restore(&arguments),
         Command::Audit(arguments) => cli::audit::run(&arguments),
+        Command::Usage(arguments) => cli::usage::run(&arguments),
+        Command::Completions(arguments) => cli::completions::run(&arguments, Arguments::command()),
         Command::Requests(arguments) => cli::requests::run(&arguments),
         Command::Plugin(arguments) => cli::plugin::run(&arguments),
         Command::Webhook(arguments) => cli::webhook::run(&arguments),

@@ -12,7 +12,7 @@ use crate::head;
 use crate::journal::{Call, Ticket};
 use crate::key::Mode;
 use crate::plugin::contract::Charge;
-use crate::requests::Trace;
+use crate::requests::{self, Calls, Trace};
 use crate::snapshot::{Pillar, Target};
 use crate::upstream::Lease;
 use crate::usage::{self, Caller, Usage};
@@ -43,7 +43,8 @@ struct Open {
     upstream_failed: bool,
     denied: Option<Cow<'static, str>>,
     units: u64,
-    fuel: u64,
+    upstream: Duration,
+    calls: Calls,
     charges: Charges,
     free: bool,
     upload: Option<Rc<Progress>>,
@@ -75,7 +76,8 @@ impl Meter {
             upstream_failed: false,
             denied: None,
             units: 0,
-            fuel: 0,
+            upstream: Duration::ZERO,
+            calls: Calls::new(),
             charges: Charges::default(),
             // The gateway's own API costs nothing, whoever answers in its place.
             free: pillar.is_own,
@@ -91,7 +93,11 @@ impl Meter {
     /// # Errors
     /// The refusal, where it must not.
     pub fn admit(&self) -> Result<(), Denial> {
-        let admitted = self.0.as_ref().is_none_or(|open| open.books.admit(open.pillar, open.route).is_ok());
+        let admit = |open: &Open| {
+            let policies = requests::burnt(&open.calls);
+            open.books.admit(open.pillar, open.route, policies.by_policy()).is_ok()
+        };
+        let admitted = self.0.as_ref().is_none_or(|open| admit(open));
         if admitted { Ok(()) } else { Err(Denial::MeteringUnavailable) }
     }
 
@@ -101,7 +107,8 @@ impl Meter {
     /// The refusal, where that failed, and no call may go on without a record.
     pub fn begin(&mut self) -> Result<(), Denial> {
         let Some(open) = &mut self.0 else { return Ok(()) };
-        let begun = open.books.begin(&open.call, open.pillar, open.route);
+        let policies = requests::burnt(&open.calls);
+        let begun = open.books.begin(&open.call, open.pillar, open.route, policies.by_policy());
         open.ticket = begun.map_err(|_| Denial::MeteringUnavailable)?;
         Ok(())
     }
@@ -171,7 +178,10 @@ impl Meter {
 
     /// This upstream was asked, and answered after so long, or failed in this way.
     pub fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
-        self.with(|open| open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure)));
+        self.with(|open| {
+            open.upstream += took;
+            open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure));
+        });
     }
 
     /// The gateway's own API answered.
@@ -179,9 +189,10 @@ impl Meter {
         self.with(|open| open.status = status.as_u16());
     }
 
-    /// Fuel that the chain used. Has to be told before the body ends, or it is not counted.
-    pub fn fuel(&mut self, fuel: u64) {
-        self.with(|open| open.fuel = fuel);
+    /// Takes over calls of policies. Those of the response phase have to be told before the body ends, or they are not counted;
+    /// they are of policies that were told before.
+    pub fn called(&mut self, calls: &mut Calls) {
+        self.with(|open| open.calls.append(calls));
     }
 }
 
@@ -234,12 +245,13 @@ impl Ending for Open {
 impl Open {
     fn book(mut self: Box<Self>, bytes: u64, how: End, answered: bool) {
         if let Some(bodies) = self.bodies.take() {
-            self.fuel = self.fuel.saturating_add(bodies.fuel());
+            self.calls.extend(bodies.calls());
             self.charges.extend(&bodies.charges());
         }
         // Success is 2xx, of the upstream too where it was asked, not broken off by it, and not refused by anybody.
         let success = answered && !self.upstream_failed && matches!(self.status, 200..=299) && self.denied.is_none();
         let charged = success && !self.free;
+        let fuel = requests::burnt(&self.calls);
         let usage = Usage {
             caller: self.call.caller,
             pillar: self.pillar,
@@ -250,9 +262,12 @@ impl Open {
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: bytes,
             gas: if charged { Gas::from_millionths(self.charges.sum(self.units, bytes)) } else { Gas::ZERO },
-            fuel: self.fuel,
+            units: if success { self.units } else { 0 },
+            upstream_us: requests::micros(self.upstream),
+            fuel: fuel.total(),
+            fuel_by_policy: fuel.by_policy(),
         };
         self.books.book(self.ticket.take(), &self.call, &usage);
-        self.trace.iter_mut().for_each(|trace| trace.finish(&usage, how));
+        self.trace.iter_mut().for_each(|trace| trace.finish(&usage, &self.calls, how));
     }
 }

@@ -4,6 +4,7 @@
 //! subject is another file below and one line in [`Metrics::of`]. Every label comes from a bounded set: names of the
 //! configuration, what a plugin declares, kinds of the code. Nothing that a client sends becomes one.
 
+mod calls;
 mod components;
 mod family;
 mod format;
@@ -11,6 +12,7 @@ mod journal;
 mod policies;
 mod process;
 mod requests;
+mod webhooks;
 
 pub use self::components::Components;
 use self::family::Family;
@@ -19,6 +21,7 @@ use crate::clock::Millis;
 use crate::plugin::{Catalog, Outside};
 use crate::requests::Requests;
 use crate::usage::Names;
+use crate::webhook::Webhooks;
 use crate::worker::Gateway;
 use axum::Router;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
@@ -43,8 +46,10 @@ pub struct Sources {
     pub components: Arc<Components>,
     /// Finished requests.
     pub requests: Arc<Requests>,
-    /// The names of pillars.
+    /// The names of pillars and policies.
     pub names: Arc<Names>,
+    /// Who is told of what happens.
+    pub webhooks: Arc<Webhooks>,
     /// When the gateway was started.
     pub started: Millis,
 }
@@ -57,7 +62,7 @@ pub struct Metrics {
 impl Metrics {
     /// Everything that is told of a gateway.
     pub fn of(sources: Sources) -> Self {
-        let Sources { gateway, catalog, outside, components, requests, names, started } = sources;
+        let Sources { gateway, catalog, outside, components, requests, names, webhooks, started } = sources;
         let mut metrics = Self { registry: Registry::default() };
         metrics.add({
             let gateway = gateway.clone();
@@ -68,9 +73,14 @@ impl Metrics {
             move |family| journal::tell(family, &gateway.journal)
         });
         metrics.add({
-            let gateway = gateway.clone();
+            let (gateway, requests, names) = (gateway.clone(), requests.clone(), names.clone());
             move |family| requests::tell(family, &requests, &names, &gateway)
         });
+        metrics.add({
+            let gateway = gateway.clone();
+            move |family| calls::tell(family, &requests, &names, &gateway)
+        });
+        metrics.add(move |family| webhooks::tell(family, &webhooks));
         metrics.add(move |family| components.tell(family));
         metrics.add(move |family| policies::tell(family, &gateway, &outside));
         metrics

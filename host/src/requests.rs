@@ -4,6 +4,7 @@
 //! and hands it to those who write files and rows. Whoever of them is too slow loses records, and that is counted.
 
 mod access;
+mod calls;
 mod figures;
 mod keeper;
 mod lane;
@@ -21,7 +22,8 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use self::figures::{BOUNDS, Figures, Histogram, OfPillar, OfUpstream};
+pub use self::calls::{Call, Calls, Phase, Verdict, burnt, time};
+pub use self::figures::{BOUNDS, FINE_BOUNDS, Figures, Histogram, OfPhase, OfPillar, OfUpstream};
 pub use self::lane::Recorder;
 pub use self::line::{ended, micros};
 pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};

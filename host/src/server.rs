@@ -281,6 +281,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         components: kept.components.clone(),
         requests: requests.clone(),
         names: kept.names.clone(),
+        webhooks: hooks.clone(),
         started: clock.now(),
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
@@ -298,6 +299,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let signet = backup::Signet::new(&vault.derive(backup::PURPOSE));
     let source = backup::Source::new(&data, journal.clone(), signet, clock.clone());
     let whole = whole.merge(api::backup_routes(source, desks.audit.clone(), clock, stopped.clone()));
+    let open = open.merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);

@@ -107,7 +107,7 @@ pub struct Ingredients<'a> {
     pub catalog: &'a Catalog,
     /// Buckets.
     pub limits: &'a Local,
-    /// Numbers of pillars and rules in usage.
+    /// Numbers of pillars, rules and policies in usage.
     pub names: &'a usage::Names,
     /// Worker threads.
     pub workers: usize,

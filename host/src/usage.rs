@@ -4,10 +4,13 @@
 //! store. Four times a second the control runtime takes the rows and merges them into a [`UsageStore`], together with a [`Mark`] that says
 //! how much of the journal they stand for. Never decides anything: no request waits for what is counted here.
 
+mod detail;
+mod fuel;
 mod mark;
 mod memory;
 mod month;
 mod names;
+mod row;
 mod sled;
 mod tally;
 #[cfg(test)]
@@ -23,16 +26,21 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::Millis;
 use crate::gas::Gas;
+use names::OTHER;
 
+pub use self::detail::{By, Detail, Group, Page};
+pub use self::fuel::{Fuel, MOST_POLICIES};
 pub use self::mark::Mark;
 pub use self::memory::MemoryUsage;
-pub use self::month::{Day, Month, NotAMonth};
-pub use self::names::{Names, Pillar, Route};
+pub use self::month::{Day, Month, NotADay, NotAMonth};
+pub use self::names::{Names, Pillar, Policy, Route};
 pub use self::sled::SledUsage;
 pub use self::tally::{Batch, Tally};
 
 /// Different denial codes that one row tells apart; what is beyond is counted as `other`.
 const MAX_CODES: usize = 64;
+/// Different policies that one row tells apart; the fuel of those beyond is counted as that of `other`.
+const MAX_POLICIES: usize = 64;
 
 /// Who called. Numbers are those of the ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -64,8 +72,14 @@ pub struct Usage<'a> {
     pub bytes_out: u64,
     /// What was charged.
     pub gas: Gas,
+    /// Units that the upstream reported, where the call was a success.
+    pub units: u64,
+    /// Microseconds until the upstream had begun its answer; 0 where none was asked.
+    pub upstream_us: u64,
     /// Units of fuel that policies burnt.
     pub fuel: u64,
+    /// The same by policy, each once.
+    pub fuel_by_policy: &'a [(Policy, u64)],
 }
 
 /// Sums over exchanges. All of them stop at the largest number rather than wrap.
@@ -84,8 +98,15 @@ pub struct Counts {
     pub bytes_out: u64,
     /// What was charged.
     pub gas: Gas,
+    /// Units that upstreams reported with successful answers.
+    pub units: u64,
+    /// Microseconds that upstreams took until they had begun their answers.
+    pub upstream_us: u64,
     /// Units of fuel that policies burnt.
     pub fuel: u64,
+    /// The same by policy, in the order of their names. What was counted by earlier versions is in `fuel` only.
+    #[serde(serialize_with = "codes")]
+    pub fuel_by_policy: Vec<(Box<str>, u64)>,
 }
 
 /// Answers by class of status.
@@ -173,6 +194,9 @@ pub trait UsageStore: Send + Sync + fmt::Debug {
     /// One org's month; without an org, that of the anonymous callers.
     fn month(&self, org: Option<u128>, month: Month) -> Pending<'_, Summary>;
 
+    /// One page of the sums of an org by day, key, pillar and rule.
+    fn detail(&self, question: Detail) -> Pending<'_, Page>;
+
     /// The calls of a month that were let through, for each caller and pillar: to seed limits at start.
     fn monthly_counts(&self, month: Month) -> Pending<'_, Vec<MonthlyCount>>;
 
@@ -186,7 +210,7 @@ impl Caller {
 }
 
 impl Counts {
-    /// Adds one exchange.
+    /// Adds one exchange; all but the names of the policies, which its numbers do not tell.
     pub(crate) fn count(&mut self, usage: &Usage<'_>) {
         self.calls = self.calls.saturating_add(1);
         let statuses = &mut self.statuses;
@@ -207,6 +231,8 @@ impl Counts {
         self.bytes_in = self.bytes_in.saturating_add(usage.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(usage.bytes_out);
         self.gas = self.gas.saturating_add(usage.gas);
+        self.units = self.units.saturating_add(usage.units);
+        self.upstream_us = self.upstream_us.saturating_add(usage.upstream_us);
         self.fuel = self.fuel.saturating_add(usage.fuel);
     }
 
@@ -222,12 +248,29 @@ impl Counts {
             (&mut mine.failed, theirs.failed),
             (&mut self.bytes_in, other.bytes_in),
             (&mut self.bytes_out, other.bytes_out),
+            (&mut self.units, other.units),
+            (&mut self.upstream_us, other.upstream_us),
             (&mut self.fuel, other.fuel),
         ] {
             *sum = sum.saturating_add(more);
         }
         self.gas = self.gas.saturating_add(other.gas);
         other.denied.iter().for_each(|(code, times)| self.deny(code, *times));
+        other.fuel_by_policy.iter().for_each(|(policy, fuel)| self.burn(policy, *fuel));
+    }
+
+    /// Adds fuel of a policy, which is in the sum of all fuel already.
+    pub(crate) fn burn(&mut self, policy: &str, fuel: u64) {
+        let find = |of: &[(Box<str>, u64)], policy: &str| of.binary_search_by(|(known, _)| (**known).cmp(policy));
+        let place = find(&self.fuel_by_policy, policy);
+        let (policy, place) = match place {
+            Err(_) if self.fuel_by_policy.len() + 1 >= MAX_POLICIES => (OTHER, find(&self.fuel_by_policy, OTHER)),
+            place => (policy, place),
+        };
+        match place {
+            Ok(at) => self.fuel_by_policy[at].1 = self.fuel_by_policy[at].1.saturating_add(fuel),
+            Err(at) => self.fuel_by_policy.insert(at, (policy.into(), fuel)),
+        }
     }
 
     /// Calls that were not denied.

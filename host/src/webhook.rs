@@ -14,6 +14,7 @@ mod schedule;
 mod secret;
 mod sled;
 mod store;
+mod tally;
 
 pub use self::address::{Refused, check};
 pub use self::attempt::{Attempt, Failed, Outcome};
@@ -24,6 +25,7 @@ pub use self::record::{State, Webhook};
 pub use self::secret::Secret;
 pub use self::sled::SledWebhooks;
 pub use self::store::{Answer, Changed, Letter, StoreError, Waiting, WebhookStore};
+pub use self::tally::Figures;
 
 /// The most webhooks of one org.
 pub const MOST_OF_ORG: usize = 50;

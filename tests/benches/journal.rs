@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let mut writer = writers.remove(0);
     let at = Millis(1_800_000_000_000);
     let caller = Caller { org: Some(7), key: Some(8) };
+    let policies = ["rate-limit", "key-auth", "gas"].map(|policy| (names.policy(policy), 300));
     let usage = Usage {
         caller,
         pillar,
@@ -45,7 +46,10 @@ fn main() -> ExitCode {
         bytes_in: 10,
         bytes_out: 1000,
         gas: Gas::ZERO,
+        units: 3,
+        upstream_us: 300,
         fuel: 900,
+        fuel_by_policy: &policies,
     };
     let mut rounds = [0.0; ROUNDS];
     let mut request = 0;
@@ -63,8 +67,8 @@ fn main() -> ExitCode {
             }
             request += 1;
             let call = Call { request, caller, at };
-            writer.admit(pillar, route).expect("there is room");
-            tickets[slot] = Some((call, writer.open(&call, pillar, route).expect("there is room")));
+            writer.admit(pillar, route, &policies).expect("there is room");
+            tickets[slot] = Some((call, writer.open(&call, pillar, route, &policies).expect("there is room")));
         }
         for (call, ticket) in tickets.into_iter().flatten() {
             writer.close(ticket, &call, &usage);

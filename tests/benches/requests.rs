@@ -9,7 +9,7 @@ use portico::clock::{Clock, Millis};
 use portico::config::{self, Telemetry};
 use portico::gas::Gas;
 use portico::id::RequestId;
-use portico::requests::{Requests, Trace};
+use portico::requests::{Call, Phase, Requests, Trace, Verdict};
 use portico::usage::{Caller, Names, Usage};
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     let names = Arc::<Names>::default();
     let pillar = names.pillar("connect");
     let route = names.route(pillar, "rooms.show");
+    let policies = ["rate-limit", "key-auth", "gas"].map(|policy| names.policy(policy));
     let begun = Requests::start(1, &settings(place.path()), Some(Arc::new(log)), names, Clock::system());
     let (requests, mut recorders) = begun.expect("threads");
     let recorder = Rc::new(recorders.remove(0));
@@ -58,8 +59,18 @@ fn main() -> ExitCode {
         bytes_in: 10,
         bytes_out: 1000,
         gas: Gas::ZERO,
+        units: 3,
+        upstream_us: 300,
         fuel: 900,
+        fuel_by_policy: &[],
     };
+    let calls = policies.map(|policy| Call {
+        policy,
+        phase: Phase::Request,
+        verdict: Verdict::Next,
+        took: Duration::from_micros(2),
+        fuel: 300,
+    });
     let mut rounds = [0.0; ROUNDS];
     let mut request = u128::from(at.0) << 80;
     for round in &mut rounds {
@@ -70,7 +81,7 @@ fn main() -> ExitCode {
             trace.found((caller, false), pillar, route);
             trace.policies(Duration::from_micros(9));
             trace.upstream("connect", Duration::from_micros(300), None);
-            trace.finish(&usage, End::Complete);
+            trace.finish(&usage, &calls, End::Complete);
         }
         *round = (now() - begun) / f64::from(CALLS);
         // Until it is taken out: a round has room as a whole.

@@ -2,6 +2,7 @@
 
 use crate::harness::{DEFAULT, request, until};
 use crate::program::{Serving, Stand, output, told};
+use crate::usage;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -114,6 +115,13 @@ struct Sums {
 impl Sums {
     fn of(stand: &Stand, serving: &Serving, org: &str) -> Self {
         let total = admin(stand, serving, "GET", &format!("/v1/usage?org={org}"), "")["total"].clone();
+        // What replay adds is told apart as what was added at the time, and no part of it is lost.
+        let rows = usage::all_rows(|path| admin(stand, serving, "GET", path, ""), &format!("org={org}&limit=1"));
+        let whole = usage::numbers(&total);
+        assert_eq!(usage::added_up(&rows), whole);
+        let policies: u64 =
+            whole.iter().filter(|(name, _)| name.starts_with("fuel_by_policy/")).map(|(_, fuel)| fuel).sum();
+        assert_eq!(policies, whole["fuel"], "{total}");
         let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{total}")) as usize;
         Self {
             calls: number(&total["calls"]),

@@ -40,6 +40,7 @@ mod shipped;
 mod trust;
 mod uncounted;
 mod unshown;
+mod usage;
 mod waiting;
 mod walk;
 mod webhooks;

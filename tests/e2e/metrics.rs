@@ -78,6 +78,43 @@ fn a_policy_that_overruns_shows_up() {
     assert_eq!(of(&whole, "portico_policy_quarantines_total", &[("of", "with_key")]), 0.0);
 }
 
+#[test]
+fn policies_tell_how_long_they_took_and_what_they_said_by_phase() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin, HOSTILE, "\"hostile\""));
+    for (behaviour, status) in [("none", 200), ("none", 200), ("unreachable", 503)] {
+        assert_eq!(gateway.get("/v1/connect/x").field("x-behaviour", behaviour).send().status, status);
+    }
+    let of = |gateway: &Gateway, policy: &str, phase: &str, name: &str, labels: &[(&str, &str)]| {
+        let labels = [&[("policy", policy), ("phase", phase)], labels].concat();
+        value(&scrape(gateway), &format!("portico_policy_{name}"), &labels)
+    };
+    // Told when a request has ended, which its client knows before.
+    let hostile = |name, labels: &[_]| of(&gateway, "hostile", "request", name, labels);
+    until("all have ended", || hostile("duration_seconds_count", &[]) == 3.0);
+    let said = |verdict| hostile("verdicts_total", &[("verdict", verdict)]);
+    assert_eq!(["next", "deny", "failed"].map(said), [2.0, 0.0, 1.0]);
+    assert!(hostile("fuel_total", &[]) > 0.0 && hostile("duration_seconds_sum", &[]) > 0.0);
+    assert_eq!(hostile("duration_seconds_bucket", &[("le", "+Inf")]), 3.0);
+    let bucket = |sample: &Sample| sample.name == "portico_policy_duration_seconds_bucket";
+    let bounds =
+        scrape(&gateway).into_iter().filter(bucket).map(|sample| sample.labels["le"].parse().expect("a bound"));
+    let bounds: Vec<f64> = bounds.collect();
+    assert_eq!((bounds.len(), bounds[0], bounds[11], bounds[13]), (15, 1e-6, 0.02, 1.0), "{bounds:?}");
+
+    let link = Link::new("c", json!({ "request_body": "inspect" }), json!({ "request": { "keep": true } }));
+    let gateway = bodies::gateway(origin.address, &[link], "");
+    assert_eq!(bodies::post(&gateway, vec![b'x'; 256 << 10]).status, 200);
+    until("it has ended", || {
+        let told = scrape(&gateway).into_iter().any(|sample| sample.name == "portico_policy_duration_seconds_count");
+        told && of(&gateway, "c", "request", "duration_seconds_count", &[]) == 1.0
+    });
+    // However many chunks it had.
+    assert_eq!(of(&gateway, "c", "request_body", "duration_seconds_count", &[]), 1.0);
+    assert_eq!(of(&gateway, "c", "request_body", "verdicts_total", &[("verdict", "next")]), 1.0);
+    assert!(of(&gateway, "c", "request_body", "fuel_total", &[]) > 0.0);
+}
+
 /// In each of the three places where instances are kept: without a new one in time, calls would fail. Each call keeps 64 KiB more, of
 /// which there are three megabytes or less.
 #[test]

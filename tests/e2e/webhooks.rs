@@ -57,6 +57,13 @@ fn what_happens_to_keys_is_told_signed_and_again_until_it_is_taken() {
     assert_eq!(told, [(Some(3), Some(204)), (Some(2), Some(302)), (Some(1), Some(500))]);
     assert!(attempts[2]["next_attempt_at"].is_string() && attempts[0]["next_attempt_at"].is_null(), "{attempts:?}");
     assert_eq!((&attempts[0]["type"], &attempts[0]["error"]), (&json!("key.created"), &Value::Null));
+    let counted = |sample: &str| gateway.admin("GET", "/metrics").send().text().lines().any(|line| line == sample);
+    for sample in
+        ["attempts_total{outcome=\"taken\"} 1", "attempts_total{outcome=\"refused\"} 2", "messages_waiting 0.0"]
+    {
+        until("it is told", || counted(&format!("portico_webhook_{sample}")));
+    }
+    assert!(counted("portico_webhooks{state=\"enabled\"} 1.0") && counted("portico_webhook_given_up_total 0"));
     for message in &messages {
         assert_eq!(message.head, "POST /hook?token=geheim HTTP/1.1");
         assert_eq!((message.field("content-type"), message.signatures_by(&secret)), ("application/json", 1));

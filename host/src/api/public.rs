@@ -29,7 +29,7 @@ use self::document::Rendered;
 pub use self::document::fingerprint;
 use self::months::Months;
 use super::admin::{AdminState, deliveries, keys, life, webhooks};
-use super::{Actor, By, Refusal, requests, worded};
+use super::{Actor, By, Refusal, requests, usage as detail, worded};
 use crate::clock::Clock;
 use crate::id::RequestId;
 use crate::inner::{self, Ask, Asker};
@@ -49,6 +49,7 @@ pub struct PublicState {
     admin: AdminState,
     months: Arc<Months>,
     log: requests::Log,
+    details: detail::Details,
     gateway: Arc<Gateway>,
     rendered: Arc<Rendered>,
 }
@@ -61,8 +62,9 @@ impl PublicState {
         log: Option<Arc<dyn RequestLog>>,
         gateway: Arc<Gateway>,
     ) -> Self {
+        let details = detail::Details::new(usage.clone(), admin.clock.clone());
         let months = Arc::new(Months::new(usage, admin.clock.clone()));
-        Self { admin, months, log: requests::Log(log), gateway, rendered: Arc::default() }
+        Self { admin, months, log: requests::Log(log), details, gateway, rendered: Arc::default() }
     }
 }
 
@@ -75,6 +77,12 @@ impl FromRef<PublicState> for AdminState {
 impl FromRef<PublicState> for requests::Log {
     fn from_ref(state: &PublicState) -> Self {
         state.log.clone()
+    }
+}
+
+impl FromRef<PublicState> for detail::Details {
+    fn from_ref(state: &PublicState) -> Self {
+        state.details.clone()
     }
 }
 
@@ -91,6 +99,7 @@ fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         get(me::me),
         by_key(get(usage::month), clock),
         by_key(get(usage::history), clock),
+        by_key(get(detail::list), clock),
         by_key(get(requests::list), clock),
         by_key(get(keys::list), clock),
         by_key(post(keys::issue), clock),

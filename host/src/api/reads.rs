@@ -18,6 +18,11 @@ impl Reads {
         Self(Arc::new(Semaphore::new(most)))
     }
 
+    /// Whether nothing is being read.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Reads, to the end.
     ///
     /// # Errors
@@ -33,7 +38,8 @@ impl Reads {
     }
 }
 
-fn busy() -> Refusal {
+/// 503: as much is read as may be.
+pub(super) fn busy() -> Refusal {
     let detail = "As much of this is being read as may be at once; ask again when that is done.";
     Refusal::new(503, "busy", "Busy", detail).retry_after(1)
 }

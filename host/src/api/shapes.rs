@@ -1,5 +1,6 @@
 //! What keys and orgs look like over HTTP, on both listeners. Never a secret, save in the one answer that it is handed out with.
 
+pub(super) mod usage;
 pub(super) mod webhook;
 
 use serde::Serialize;

@@ -5,10 +5,12 @@ use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::plugin::contract::{After, Response, Source};
 use crate::plugin::{Afterthought, Answer, Caller, Decision, Failure, Instances, Pass};
+use crate::requests::{Calls, Phase, Verdict};
 use http::HeaderMap;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The head of a response, before any edit.
 pub struct Head<'a> {
@@ -49,9 +51,10 @@ impl Chain {
         instances: &RefCell<Instances>,
         head: &Head<'_>,
         decisions: &[(usize, Decision)],
-        fuel: &mut u64,
+        calls: &mut Calls,
     ) -> Result<SmallVec<[(usize, Afterthought); 4]>, (usize, u32)> {
         let mut after = SmallVec::new();
+        let mut begun = Instant::now();
         for (position, decision) in decisions.iter().rev() {
             let step = &self.steps[*position];
             if !step.has_response_phase() {
@@ -61,14 +64,20 @@ impl Chain {
                 false => step.ask_response(instances, head, decision),
                 true => Box::pin(step.ask_response_and_wait(instances, head, decision)).await,
             };
+            let now = Instant::now();
+            let took = now - std::mem::replace(&mut begun, now);
             match asked {
-                Ok(Some((thought, used))) => {
-                    *fuel = fuel.saturating_add(used);
+                Ok(Some((thought, fuel))) => {
+                    let verdict = if thought.reply.is_some() { Verdict::Respond } else { Verdict::Next };
+                    calls.push(step.call(Phase::Response, verdict, took, fuel));
                     after.push((*position, thought));
                 }
                 Ok(None) => {}
                 Err(failure) => {
                     step.failed(&failure, head.request_id);
+                    if failure.did_run() {
+                        calls.push(step.call(Phase::Response, Verdict::Failed, took, 0));
+                    }
                     if step.policy.failure == config::Failure::Closed {
                         return Err((*position, failure.retry_after(head.clock.now())));
                     }

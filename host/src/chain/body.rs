@@ -8,13 +8,16 @@ use crate::body::Refused;
 use crate::clock::Millis;
 use crate::plugin::contract::{self, BodyMode};
 use crate::plugin::{Answer, Decision, Direction, Failure, Lease, Leases};
+use crate::requests::{Phase, Verdict};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 mod follower;
 mod tab;
 
 use follower::{Seat, failed};
+use tab::Whose;
 
 pub use follower::Followers;
 pub use tab::{Refusal, Side, Tab};
@@ -147,9 +150,17 @@ impl Step {
     ) -> Result<Option<Seat>, Refused> {
         let Some(mode) = self.mode(direction) else { return Ok(None) };
         self.policy.record.calls.fetch_add(1, Ordering::Relaxed);
+        let phase = match direction {
+            Direction::Request => Phase::RequestBody,
+            Direction::Response => Phase::ResponseBody,
+        };
+        let whose = Whose { position, policy: self.number, phase };
         let began = self.policy.admit_later(tab.caller, &tab.clock, tab.began, Some(&tab.voice)).and_then(|pass| {
             let begun = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
-                let follows = tab.used(begin(&mut lease)?);
+                let begun = Instant::now();
+                let answer = begin(&mut lease);
+                tab.took(whose, begun.elapsed());
+                let follows = tab.used(whose, answer?);
                 Ok((lease, follows))
             });
             pass.saw(begun)
@@ -157,13 +168,14 @@ impl Step {
         match began {
             Ok((lease, true)) => {
                 tab.begin(position, decision);
-                Ok(Some(Seat::new(position, self.policy.clone(), self.slot, direction, mode, lease)))
+                Ok(Some(Seat::new(whose, self.policy.clone(), self.slot, direction, mode, lease)))
             }
             Ok((lease, false)) => {
                 lease.give_back();
                 Ok(None)
             }
             Err(failure) => {
+                tab.said(whose, Verdict::Failed);
                 failed(&self.policy, &failure, tab, direction)?;
                 Ok(None)
             }

@@ -49,7 +49,7 @@ impl Exchange<'_> {
                 effect::edit(response.headers_mut(), &decision.response_edits);
             }
         }
-        meter.fuel(passed.fuel);
+        meter.called(&mut passed.calls);
         let flow = match incoming {
             Some(origin) if source == Source::Upstream => {
                 self.download(course, &mut response, &mut source, origin, passed, &mut meter).await
@@ -75,7 +75,7 @@ impl Exchange<'_> {
         passed: &mut Passed,
         meter: &mut Meter,
     ) {
-        let Passed { decisions, fuel, bodies, caller, .. } = passed;
+        let Passed { decisions, calls, bodies, caller, .. } = passed;
         let head = Head {
             status: response.status().as_u16(),
             source: *source,
@@ -88,7 +88,7 @@ impl Exchange<'_> {
             clock: &self.worker.gateway.clock,
             bodies: bodies.as_deref(),
         };
-        match chain.run_response(&self.worker.instances, &head, decisions, fuel).await {
+        match chain.run_response(&self.worker.instances, &head, decisions, calls).await {
             Ok(mut thoughts) => {
                 // The first policy of the chain speaks last, and so has the last word on the whole answer.
                 let reply = thoughts.iter_mut().rev().find_map(|(_, thought)| thought.reply.take());

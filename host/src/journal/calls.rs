@@ -19,6 +19,8 @@ pub(super) struct Pending {
     pub(super) call: Call,
     /// Position of its names.
     pub(super) label: u32,
+    /// Bytes that its end has to say about policies, at most.
+    pub(super) burnt: u32,
     /// Number of the last record that says that it is under way.
     pub(super) sequence: u64,
     before: u32,
@@ -42,8 +44,8 @@ impl Default for Calls {
 
 impl Calls {
     /// A call began with the newest record.
-    pub(super) fn begin(&mut self, call: Call, label: u32, sequence: u64) -> Ticket {
-        let pending = Pending { call, label, sequence, before: NONE, after: NONE };
+    pub(super) fn begin(&mut self, call: Call, label: u32, burnt: u32, sequence: u64) -> Ticket {
+        let pending = Pending { call, label, burnt, sequence, before: NONE, after: NONE };
         let slot = match self.vacant.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = pending;
@@ -138,7 +140,7 @@ mod tests {
                     }
                     _ => {
                         let call = Call { request: sequence.into(), caller: Caller::ANONYMOUS, at: Millis(0) };
-                        model.push_back((sequence, calls.begin(call, 0, sequence)));
+                        model.push_back((sequence, calls.begin(call, 0, 0, sequence)));
                     }
                 }
                 prop_assert_eq!(calls.oldest().map(|oldest| oldest.sequence), model.front().map(|(sequence, _)| *sequence));

@@ -2,6 +2,7 @@
 //!
 //! Reads only, also beside a running gateway; knows nothing of marks, so it shows what was kept long ago, too.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -54,8 +55,14 @@ pub struct End<'a> {
     pub bytes_out: u64,
     /// What was charged.
     pub gas: Gas,
+    /// Units that the upstream reported.
+    pub units: u64,
+    /// Microseconds until the upstream had begun its answer.
+    pub upstream_us: u64,
     /// Units of fuel.
     pub fuel: u64,
+    /// The same by policy.
+    pub fuel_by_policy: BTreeMap<&'a str, u64>,
 }
 
 /// Calls back with each record of a journal, worker by worker, segment by segment.
@@ -103,7 +110,10 @@ fn shown<'a>(lane: u32, entry: &Entry<'a>) -> Listed<'a> {
             bytes_in: end.bytes_in,
             bytes_out: end.bytes_out,
             gas: end.gas,
+            units: end.units,
+            upstream_us: end.upstream_us,
             fuel: end.fuel,
+            fuel_by_policy: end.burnt.iter().collect(),
         }),
     }
 }

@@ -13,10 +13,10 @@ use rustc_hash::FxBuildHasher;
 
 use super::calls::{Calls, Ticket};
 use super::lane::{Left, Sheet, WorkerEnds};
-use super::record::{self, Call, Ended, Label};
+use super::record::{self, Burnt, Call, Ended, Label};
 use super::{lane, segment};
 use crate::config::WhenFull;
-use crate::usage::{Mark, Names, Pillar, Route, Usage};
+use crate::usage::{Mark, Names, Pillar, Policy, Route, Usage};
 
 /// Calls that are written down once more in one go, at most: it takes a tenth of a microsecond each.
 const CARRIED: usize = 20_000;
@@ -48,7 +48,11 @@ pub struct Writer {
     names: Arc<Names>,
     labels: Vec<Label>,
     numbers: HashMap<(Pillar, Route), u32, FxBuildHasher>,
+    /// The names of policies, by their numbers.
+    policies: Vec<Option<Arc<str>>>,
     buffer: Vec<u8>,
+    /// What is said about policies, before it is part of a record.
+    burnt: Vec<u8>,
     marked: (u64, u64),
 }
 
@@ -78,18 +82,21 @@ impl Writer {
             names,
             labels: Vec::new(),
             numbers: HashMap::default(),
+            policies: Vec::new(),
             buffer: Vec::with_capacity(512),
+            burnt: Vec::with_capacity(256),
             marked: (0, 0),
         }
     }
 
-    /// Whether a call may go on to its upstream. What is written down next has room, if nothing else is between.
+    /// Whether a call that has passed these policies may go on to its upstream. What is written down next has room, if nothing else
+    /// is between.
     ///
     /// # Errors
     /// When it must not, since it could not be written down.
-    pub fn admit(&mut self, pillar: Pillar, route: Route) -> Result<(), Full> {
+    pub fn admit(&mut self, pillar: Pillar, route: Route, policies: &[(Policy, u64)]) -> Result<(), Full> {
         let label = self.label(pillar, route);
-        let size = self.size_of(label);
+        let size = self.size_of(label, policies).1;
         let fits = self.fits(size);
         self.tell_full(!fits);
         let lane = &self.ends.lane;
@@ -97,38 +104,60 @@ impl Writer {
         self.unless_refused((fits && !fails).then_some(())).map(drop)
     }
 
-    /// A call begins. `None` where that could not be written down, and need not be.
+    /// A call begins, which has passed these policies; its end names no others. `None` where that could not be written down, and
+    /// need not be.
     ///
     /// # Errors
     /// When the call must not go on, since its beginning could not be written down.
-    pub fn open(&mut self, call: &Call, pillar: Pillar, route: Route) -> Result<Option<Ticket>, Full> {
+    pub fn open(
+        &mut self,
+        call: &Call,
+        pillar: Pillar,
+        route: Route,
+        policies: &[(Policy, u64)],
+    ) -> Result<Option<Ticket>, Full> {
         let label = self.label(pillar, route);
-        let size = self.size_of(label);
+        let (burnt, size) = self.size_of(label, policies);
         if !self.fits(size) || !self.put(call, label, None) {
             return self.unless_refused(None);
         }
         let names = &self.labels[label as usize];
-        self.owed += names.close_size();
+        self.owed += names.close_size(burnt);
         self.again += names.open_size();
-        Ok(Some(self.calls.begin(*call, label, self.sequence)))
+        // At most some hundreds.
+        let burnt = u32::try_from(burnt).unwrap_or_default();
+        Ok(Some(self.calls.begin(*call, label, burnt, self.sequence)))
     }
 
     /// A call ended; without a ticket, one whose beginning was not written down.
     pub fn close(&mut self, ticket: Option<Ticket>, call: &Call, usage: &Usage<'_>) {
         let label = self.label(usage.pillar, usage.route);
+        let mut burnt = std::mem::take(&mut self.burnt);
+        burnt.clear();
+        for (policy, fuel) in usage.fuel_by_policy {
+            Burnt::write(&mut burnt, self.policy(*policy), *fuel);
+        }
         let has_room = match ticket {
             Some(ticket) => {
                 let begun = self.calls.end(ticket);
                 let label = &self.labels[begun.label as usize];
-                self.owed -= label.close_size();
+                self.owed -= label.close_size(begun.burnt as usize);
                 self.again -= label.open_size();
+                // No other policies than those that it began with.
+                debug_assert!(burnt.len() <= begun.burnt as usize);
                 true
             }
-            None => self.fits(self.labels[label as usize].close_size()),
+            None => {
+                let size = self.labels[label as usize].close_size(burnt.len());
+                self.longest = self.longest.max(size);
+                self.fits(size)
+            }
         };
-        if !has_room || !self.put(call, label, Some(&Ended::of(usage))) {
+        let end = Ended::of(usage, Burnt::of(usage.fuel_by_policy.len(), &burnt));
+        if !has_room || !self.put(call, label, Some(&end)) {
             self.ends.lane.unwritten.fetch_add(1, Ordering::Relaxed);
         }
+        self.burnt = burnt;
     }
 
     /// How far it has come; `None` where that is as before. Belongs to the sums that were drained at this moment.
@@ -248,10 +277,22 @@ impl Writer {
         true
     }
 
-    /// The most bytes of one call, whose beginning may be written twice.
-    fn size_of(&self, label: u32) -> usize {
+    /// The most bytes of what is said about policies when a call ends, and of all of the call, whose beginning may be written twice.
+    fn size_of(&mut self, label: u32, policies: &[(Policy, u64)]) -> (usize, usize) {
+        let burnt = policies.iter().map(|(policy, _)| Burnt::size(self.policy(*policy))).sum();
         let label = &self.labels[label as usize];
-        2 * label.open_size() + label.close_size()
+        let close = label.close_size(burnt);
+        self.longest = self.longest.max(close);
+        (burnt, 2 * label.open_size() + close)
+    }
+
+    /// The name of a policy; asked for once.
+    fn policy(&mut self, policy: Policy) -> &str {
+        let number = usize::from(policy.number());
+        if number >= self.policies.len() {
+            self.policies.resize(number + 1, None);
+        }
+        self.policies[number].get_or_insert_with(|| self.names.policy_name(policy))
     }
 
     fn label(&mut self, pillar: Pillar, route: Route) -> u32 {
@@ -260,7 +301,7 @@ impl Writer {
         }
         let (pillar_name, route_name) = self.names.find(pillar, route);
         let label = Label::new(&pillar_name, &route_name);
-        self.longest = self.longest.max(label.close_size());
+        self.longest = self.longest.max(label.close_size(0));
         self.labels.push(label);
         // Two numbers of 16 bits each name them.
         let number = u32::try_from(self.labels.len() - 1).expect("there are at most 2^32 pairs of names");

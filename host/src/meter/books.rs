@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use crate::journal::{Call, Full, Ticket, Writer};
-use crate::usage::{Batch, Pillar, Route, Tally, Usage};
+use crate::usage::{Batch, Pillar, Policy, Route, Tally, Usage};
 
 /// A worker's books.
 #[derive(Debug)]
@@ -31,12 +31,18 @@ impl Books {
         batch
     }
 
-    pub(super) fn admit(&self, pillar: Pillar, route: Route) -> Result<(), Full> {
-        self.0.borrow_mut().journal.admit(pillar, route)
+    pub(super) fn admit(&self, pillar: Pillar, route: Route, policies: &[(Policy, u64)]) -> Result<(), Full> {
+        self.0.borrow_mut().journal.admit(pillar, route, policies)
     }
 
-    pub(super) fn begin(&self, call: &Call, pillar: Pillar, route: Route) -> Result<Option<Ticket>, Full> {
-        self.0.borrow_mut().journal.open(call, pillar, route)
+    pub(super) fn begin(
+        &self,
+        call: &Call,
+        pillar: Pillar,
+        route: Route,
+        policies: &[(Policy, u64)],
+    ) -> Result<Option<Ticket>, Full> {
+        self.0.borrow_mut().journal.open(call, pillar, route, policies)
     }
 
     pub(super) fn book(&self, ticket: Option<Ticket>, call: &Call, usage: &Usage<'_>) {

@@ -2,7 +2,7 @@
 //!
 //! Names follow Prometheus: `portico_` first, the unit last; counters are given without `_total`, which is added to them.
 
-use crate::requests::{BOUNDS, Histogram};
+use crate::requests::{BOUNDS, FINE_BOUNDS, Histogram};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -38,9 +38,29 @@ impl<'a> Family<'a> {
         help: &str,
         samples: impl IntoIterator<Item = (L, &'h Histogram)>,
     ) -> fmt::Result {
+        self.durations(name, help, BOUNDS.map(|micros| micros as f64 / 1e6), samples)
+    }
+
+    /// As [`Self::histogram`], of what takes microseconds.
+    pub(super) fn fine_histogram<'h, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, &'h Histogram)>,
+    ) -> fmt::Result {
+        self.durations(name, help, FINE_BOUNDS.map(|nanos| nanos as f64 / 1e9), samples)
+    }
+
+    fn durations<'h, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: [f64; BOUNDS.len()],
+        samples: impl IntoIterator<Item = (L, &'h Histogram)>,
+    ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (labels, histogram) in samples {
-            let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+            let bounds = bounds.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(histogram.buckets).collect();
             let count = histogram.buckets.iter().sum();
             let sum = histogram.sum.as_secs_f64();

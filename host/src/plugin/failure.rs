@@ -69,6 +69,11 @@ impl Failure {
         u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Whether the guest got to run.
+    pub fn did_run(&self) -> bool {
+        !matches!(self, Self::NoInstance(_) | Self::NoTurn | Self::Busy | Self::Quarantined { .. })
+    }
+
     /// Whether it took a worker's time, or a place to wait, until a bound stopped it: what leads to quarantine.
     pub fn is_overrun(&self) -> bool {
         matches!(self, Self::OutOfFuel | Self::OutOfBodyFuel | Self::PastDeadline | Self::WaitedTooLong)

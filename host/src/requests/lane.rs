@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BufMut;
 
+use super::calls::Call;
 use super::figures::Figures;
 use super::record::Record;
 use crate::config::{Access, AddressShown, Telemetry};
@@ -122,10 +123,11 @@ impl Recorder {
         step(&self.lane.begun, Ordering::Relaxed);
     }
 
-    pub(super) fn ended(&self, record: &Record<'_>, usage: &Usage<'_>, took: Duration) {
+    pub(super) fn ended(&self, record: &Record<'_>, usage: &Usage<'_>, calls: &[Call], took: Duration) {
         step(&self.lane.ended, Ordering::Release);
         let written = self.with(|held| {
             held.figures.count(usage, took);
+            calls.iter().for_each(|call| held.figures.count_call(call));
             !self.kept || held.write(record, usage)
         });
         if !written {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 use smallvec::SmallVec;
 
+use super::calls::Call;
 use super::lane::Recorder;
 use super::record::{Fields, Named, Record, minor};
 use crate::body::End;
@@ -111,11 +112,11 @@ impl Trace {
     /// It was answered before it found a pillar.
     pub fn answered(mut self, status: u16, denied: Option<&str>, bytes_out: u64) {
         let usage = Usage { status, denied, bytes_out, ..self.nothing() };
-        self.finish(&usage, End::Complete);
+        self.finish(&usage, &[], End::Complete);
     }
 
-    /// It is over. What is told a second time is not told.
-    pub fn finish(&mut self, usage: &Usage<'_>, end: End) {
+    /// It is over, after these calls of policies. What is told a second time is not told.
+    pub fn finish(&mut self, usage: &Usage<'_>, calls: &[Call], end: End) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
@@ -148,7 +149,7 @@ impl Trace {
             query: self.query.map(|_| text(query)),
             fields: Fields(fields),
         };
-        self.to.ended(&record, usage, took);
+        self.to.ended(&record, usage, calls, took);
     }
 
     fn nothing(&self) -> Usage<'static> {
@@ -162,7 +163,10 @@ impl Trace {
             bytes_in: 0,
             bytes_out: 0,
             gas: crate::gas::Gas::ZERO,
+            units: 0,
+            upstream_us: 0,
             fuel: 0,
+            fuel_by_policy: &[],
         }
     }
 }
@@ -172,7 +176,7 @@ impl Drop for Trace {
     fn drop(&mut self) {
         if !self.told {
             let usage = self.nothing();
-            self.finish(&usage, End::Left);
+            self.finish(&usage, &[], End::Left);
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::Ingredients;
 use crate::chain::Step;
 use crate::config::{self, Config, Problem};
-use crate::limit::{self, Limit, Local};
+use crate::limit::{self, Limit};
 use crate::plugin::{Catalog, Component, Offer, Order, Outside, Policy, RouteUse, SlotUse, contract};
 use crate::upstream::Upstream;
 use std::collections::{BTreeMap, HashMap};
@@ -157,7 +157,7 @@ fn attempt(
     let mut steps = Vec::new();
     for (number, user) in users.into_iter().enumerate() {
         let slot = u32::try_from(number).unwrap_or(u32::MAX);
-        match step(policy.clone(), slot, &user, upstreams, from.limits) {
+        match step(policy.clone(), slot, &user, upstreams, from) {
             Ok(step) => steps.push(((user.pillar.name.clone(), user.rule_name().map(str::to_owned)), step)),
             Err(more) => problems.extend(more),
         }
@@ -260,7 +260,7 @@ fn step(
     slot: u32,
     user: &User<'_>,
     upstreams: &[Arc<Upstream>],
-    limits: &Local,
+    from: &Ingredients<'_>,
 ) -> Result<Step, Vec<Problem>> {
     let at = &policy.slots[slot as usize];
     let mut problems = Vec::new();
@@ -269,7 +269,7 @@ fn step(
     };
     let mut found: Vec<Arc<Limit>> = Vec::new();
     for planned in &at.plan.limits {
-        match limits.limit(definition(planned, &policy.name, user.bucket())) {
+        match from.limits.limit(definition(planned, &policy.name, user.bucket())) {
             Ok(limit) => found.push(limit),
             Err(error) => problem(error.to_string()),
         }
@@ -281,7 +281,8 @@ fn step(
             None => problem(format!("the policy wants to forward to `{name}`, and there is no [upstreams.{name}]")),
         }
     }
-    if problems.is_empty() { Ok(Step { policy, slot, limits: found, targets }) } else { Err(problems) }
+    let number = from.names.policy(&policy.name);
+    if problems.is_empty() { Ok(Step { policy, number, slot, limits: found, targets }) } else { Err(problems) }
 }
 
 fn definition(planned: &contract::Limit, policy: &str, bucket: String) -> limit::Definition {

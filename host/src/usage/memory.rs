@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Summary, UsageStore};
+use super::{Caller, Counts, Day, Detail, Mark, Month, MonthlyCount, Page, Pending, Record, Summary, UsageStore};
 
 /// Rows in memory; gone with the process.
 #[derive(Debug, Default)]
@@ -56,6 +56,19 @@ impl UsageStore for MemoryUsage {
             }
         });
         Box::pin(async { Ok(summary) })
+    }
+
+    fn detail(&self, question: Detail) -> Pending<'_, Page> {
+        let mut gathering = question.gather();
+        let (rows, days) = (self.rows(), gathering.days());
+        for ((day, caller, pillar, route), counts) in rows.iter() {
+            let is_asked = days.is_some_and(|(first, last)| (first..=last).contains(day));
+            if is_asked && caller.org == question.org && !gathering.see(*day, *caller, pillar, route, counts) {
+                break;
+            }
+        }
+        let page = gathering.finish();
+        Box::pin(async { Ok(page) })
     }
 
     fn monthly_counts(&self, month: Month) -> Pending<'_, Vec<MonthlyCount>> {

@@ -28,6 +28,33 @@ impl Day {
     }
 }
 
+/// A text that is not a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a day; write year, month and day, for example 2026-11-22")]
+pub struct NotADay;
+
+impl FromStr for Day {
+    type Err = NotADay;
+
+    fn from_str(text: &str) -> Result<Self, NotADay> {
+        let (month, day) = text.split_at_checked(7).ok_or(NotADay)?;
+        let month: Month = month.parse().map_err(|_| NotADay)?;
+        let digits =
+            day.strip_prefix('-').filter(|day| day.len() == 2 && day.bytes().all(|byte| byte.is_ascii_digit()));
+        let day: u32 = digits.ok_or(NotADay)?.parse().map_err(|_| NotADay)?;
+        let first = month.first_day().0;
+        let day = Self(first.checked_add(day).and_then(|next| next.checked_sub(1)).ok_or(NotADay)?);
+        (month.first_day()..month.next().first_day()).contains(&day).then_some(day).ok_or(NotADay)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instant = jiff::Timestamp::from_second(i64::from(self.0) * 86_400).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{}", jiff::tz::TimeZone::UTC.to_datetime(instant).date())
+    }
+}
+
 impl Month {
     /// The month that an instant lies in.
     pub fn of(at: Millis) -> Self {

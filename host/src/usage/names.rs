@@ -1,4 +1,4 @@
-//! Small numbers for the names of pillars and rules, so that counting needs no text.
+//! Small numbers for the names of pillars, rules and policies, so that counting needs no text.
 //!
 //! Invariant: a number means the same name for as long as the process lives, whatever configuration comes and goes; so
 //! rows may outlive the snapshot that they were counted under.
@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What rows are called whose pillar or rule has no number.
-const OTHER: &str = "other";
+/// What is called so has no number, or is beyond what is told apart.
+pub(super) const OTHER: &str = "other";
 
 /// The number of a pillar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,10 @@ pub struct Pillar(u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(u16);
 
+/// The number of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Policy(u16);
+
 /// All names that were ever numbered. Locks: at snapshot time, and when rows are drained.
 #[derive(Debug, Default)]
 pub struct Names(Mutex<Register>);
@@ -24,6 +28,7 @@ pub struct Names(Mutex<Register>);
 #[derive(Debug, Default)]
 struct Register {
     pillars: List,
+    policies: List,
     /// The rules of each pillar, by its number.
     routes: HashMap<u16, List>,
     /// The paths of rules, by the numbers of pillar and rule.
@@ -67,6 +72,16 @@ impl Route {
     }
 }
 
+impl Policy {
+    /// For those beyond what is told apart.
+    pub const NONE: Self = Self(0);
+
+    /// As a number.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+}
+
 impl Names {
     /// The number of a pillar. After 65,535 of them, further ones are counted together as `other`.
     pub fn pillar(&self, name: &str) -> Pillar {
@@ -76,6 +91,16 @@ impl Names {
     /// The number of a rule of a pillar. After 65,535 rules of one pillar, further ones are counted together as `other`.
     pub fn route(&self, pillar: Pillar, name: &str) -> Route {
         Route(self.register().routes.entry(pillar.0).or_default().number(name))
+    }
+
+    /// The number of a policy. After 65,535 of them, further ones are counted together as `other`.
+    pub fn policy(&self, name: &str) -> Policy {
+        Policy(self.register().policies.number(name))
+    }
+
+    /// The name of a policy.
+    pub(crate) fn policy_name(&self, policy: Policy) -> Arc<str> {
+        self.register().policies.name(policy.0)
     }
 
     /// The names of a pillar and of a rule in it.

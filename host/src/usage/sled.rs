@@ -1,7 +1,7 @@
 //! Usage in one tree of sled.
 //!
-//! A key is org, day, key, pillar and rule, numbers most significant byte first: so one org's month is one range. Sums
-//! are read, added to and written back by one writer at a time, in one atomic batch; they are durable after a flush.
+//! One org's days are one range. Sums are read, added to and written back by one writer at a time, in one atomic batch; they are
+//! durable after a flush.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,18 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf, BufMut};
 use sled::{IVec, Tree};
 
-use super::{
-    Caller, Counts, Day, Mark, Month, MonthlyCount, Pending, Record, Statuses, StoreError, Summary, UsageStore,
-};
+use super::row::{MARKS, Place, counts, key_of, mark, number, place, put_number, row_of, start_of, value_of};
+use super::{Counts, Day, Detail, Mark, Month, MonthlyCount, Page, Pending, Record, StoreError, Summary, UsageStore};
 use crate::data::{Database, Failure};
-use crate::gas::Gas;
 use crate::id::OrgId;
-
-/// How values are written. Another one needs another number, and a way to read this one.
-const VERSION: u8 = 1;
-
-/// What keys of marks begin with: after those of all rows, which begin with 0 or 1.
-const MARKS: u8 = 2;
 
 /// Rows that one batch removes, so that forgetting does not keep the store busy for long.
 const SLICE: usize = 1_000;
@@ -33,13 +25,6 @@ pub struct SledUsage {
     aside: Tree,
     /// Held while sums are read and written back.
     writer: Arc<Mutex<()>>,
-}
-
-/// What a key says.
-struct Place {
-    caller: Caller,
-    day: Day,
-    pillar: Arc<str>,
 }
 
 impl SledUsage {
@@ -112,14 +97,31 @@ impl SledUsage {
         rows: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
         mut see: impl FnMut(Place, Counts),
     ) -> Result<(), StoreError> {
+        let see = |place, counts| {
+            see(place, counts);
+            true
+        };
+        self.each_while(rows, see).map(drop)
+    }
+
+    /// As [`Self::each`], until whoever is called back has seen enough; whether it has not.
+    fn each_while(
+        &self,
+        rows: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
+        mut see: impl FnMut(Place, Counts) -> bool,
+    ) -> Result<bool, StoreError> {
         for row in rows {
             let (key, value) = row.map_err(unavailable)?;
             match place(&key).zip(counts(&value)) {
-                Some((place, counts)) => see(place, counts),
+                Some((place, counts)) => {
+                    if !see(place, counts) {
+                        return Ok(false);
+                    }
+                }
                 None => self.set_aside(&key, &value)?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Moves a damaged row out of the way, and says so. It is there twice before it is there once.
@@ -179,6 +181,39 @@ impl UsageStore for SledUsage {
         })
     }
 
+    fn detail(&self, question: Detail) -> Pending<'_, Page> {
+        self.pending(move |store| {
+            let mut gathering = question.gather();
+            let Some((first, last)) = gathering.days() else { return Ok(gathering.finish()) };
+            // Rows of a day are in the order of their keys.
+            let ranges: Vec<(Vec<u8>, Option<Vec<u8>>)> = match question.key {
+                None => {
+                    vec![(start_of(question.org, first), Some(start_of(question.org, Day(last.0.saturating_add(1)))))]
+                }
+                Some(key) => (first.0..=last.0)
+                    .map(|day| {
+                        let mut prefix = start_of(question.org, Day(day));
+                        put_number(&mut prefix, Some(key));
+                        (prefix, None)
+                    })
+                    .collect(),
+            };
+            for (start, end) in ranges {
+                let rows = match end {
+                    Some(end) => store.tree.range(start..end),
+                    None => store.tree.scan_prefix(start),
+                };
+                let more = store.each_while(rows, |Place { caller, day, pillar, route }, counts| {
+                    gathering.see(day, caller, &pillar, &route, &counts)
+                })?;
+                if !more {
+                    break;
+                }
+            }
+            Ok(gathering.finish())
+        })
+    }
+
     fn monthly_counts(&self, month: Month) -> Pending<'_, Vec<MonthlyCount>> {
         self.pending(move |store| {
             let (first, end) = (month.first_day(), month.next().first_day());
@@ -224,111 +259,10 @@ fn unavailable(error: sled::Error) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }
 
-/// Where the rows of an org begin that are of this day or later.
-fn start_of(org: Option<u128>, day: Day) -> Vec<u8> {
-    let mut key = Vec::with_capacity(64);
-    put_number(&mut key, org);
-    key.put_u32(day.0);
-    key
-}
-
-fn key_of(record: &Record) -> Vec<u8> {
-    let mut key = start_of(record.caller.org, record.day);
-    put_number(&mut key, record.caller.key);
-    put_text(&mut key, &record.pillar);
-    put_text(&mut key, &record.route);
-    key
-}
-
-fn place(mut key: &[u8]) -> Option<Place> {
-    let org = number(&mut key)?;
-    let day = Day(key.try_get_u32().ok()?);
-    let caller = Caller { org, key: number(&mut key)? };
-    Some(Place { caller, day, pillar: text(&mut key)?.into() })
-}
-
-fn row_of(mark: &Mark) -> (Vec<u8>, Vec<u8>) {
-    let (mut key, mut value) = (vec![MARKS], vec![VERSION]);
-    key.put_u32(mark.lane);
-    [mark.epoch, mark.sequence, mark.floor].into_iter().for_each(|number| value.put_u64(number));
-    (key, value)
-}
-
-fn mark(mut key: &[u8], mut value: &[u8]) -> Option<Mark> {
-    if key.try_get_u8().ok()? != MARKS || value.try_get_u8().ok()? != VERSION {
-        return None;
-    }
-    let lane = key.try_get_u32().ok()?;
-    let mut number = || value.try_get_u64().ok();
-    Some(Mark { lane, epoch: number()?, sequence: number()?, floor: number()? })
-}
-
-/// As one byte, and sixteen more where there is a number.
-fn put_number(into: &mut Vec<u8>, number: Option<u128>) {
-    into.put_u8(number.is_some().into());
-    if let Some(number) = number {
-        into.put_u128(number);
-    }
-}
-
-fn number(from: &mut &[u8]) -> Option<Option<u128>> {
-    match from.try_get_u8().ok()? {
-        0 => Some(None),
-        1 => from.try_get_u128().ok().map(Some),
-        _ => None,
-    }
-}
-
-/// As two bytes of length, and the text: names and codes are bounded far below that.
-fn put_text(into: &mut Vec<u8>, text: &str) {
-    let fits = text.floor_char_boundary(text.len().min(u16::MAX.into()));
-    let text = text.get(..fits).unwrap_or_default();
-    into.put_u16(u16::try_from(text.len()).unwrap_or_default());
-    into.put_slice(text.as_bytes());
-}
-
-fn text<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
-    let length = from.try_get_u16().ok()?;
-    let (text, rest) = from.split_at_checked(length.into())?;
-    *from = rest;
-    std::str::from_utf8(text).ok()
-}
-
-fn value_of(counts: &Counts) -> Vec<u8> {
-    let Statuses { switched, succeeded, redirected, refused, failed } = counts.statuses;
-    let Counts { calls, bytes_in, bytes_out, gas, fuel, .. } = *counts;
-    let mut value = Vec::with_capacity(128);
-    value.put_u8(VERSION);
-    for number in [calls, switched, succeeded, redirected, refused, failed, bytes_in, bytes_out, gas.millionths(), fuel]
-    {
-        value.put_u64(number);
-    }
-    for (code, times) in &counts.denied {
-        put_text(&mut value, code);
-        value.put_u64(*times);
-    }
-    value
-}
-
-fn counts(mut value: &[u8]) -> Option<Counts> {
-    if value.try_get_u8().ok()? != VERSION {
-        return None;
-    }
-    let mut numbers = [0; 10];
-    for number in &mut numbers {
-        *number = value.try_get_u64().ok()?;
-    }
-    let [calls, switched, succeeded, redirected, refused, failed, bytes_in, bytes_out, gas, fuel] = numbers;
-    let mut denied = Vec::new();
-    while value.has_remaining() {
-        denied.push((text(&mut value)?.into(), value.try_get_u64().ok()?));
-    }
-    let statuses = Statuses { switched, succeeded, redirected, refused, failed };
-    Some(Counts { calls, statuses, denied, bytes_in, bytes_out, gas: Gas::from_millionths(gas), fuel })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Statuses;
+    use super::super::row::{FIRST, VERSION, put_text};
     use super::super::tests::{START, records};
     use super::*;
 
@@ -347,6 +281,38 @@ mod tests {
             };
             Self::new(database.open_tree("usage").unwrap(), database.open_tree("usage-damaged").unwrap())
         }
+    }
+
+    /// As the version before wrote it: to the end of the row codes of denials, and no more.
+    #[tokio::test]
+    async fn rows_of_earlier_versions_are_read_and_added_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SledUsage::open_at(directory.path());
+        store.add(records()).await.unwrap();
+        let whole = store.month(Some(1), Month::of(START)).await.unwrap().total;
+        let rows: Vec<_> = store.tree.range(..[MARKS]).collect::<Result<_, _>>().unwrap();
+        for (key, value) in rows {
+            let Counts { calls, statuses, bytes_in, bytes_out, gas, fuel, denied, .. } = counts(&value).unwrap();
+            let Statuses { switched, succeeded, redirected, refused, failed } = statuses;
+            let mut earlier = vec![FIRST];
+            for number in [calls, switched, succeeded, redirected, refused, failed, bytes_in, bytes_out] {
+                earlier.put_u64(number);
+            }
+            earlier.put_u64(gas.millionths());
+            earlier.put_u64(fuel);
+            for (code, times) in denied {
+                put_text(&mut earlier, &code);
+                earlier.put_u64(times);
+            }
+            store.tree.insert(key, earlier).unwrap();
+        }
+        let mut expected = Counts { units: 0, upstream_us: 0, fuel_by_policy: Vec::new(), ..whole.clone() };
+        assert_eq!(store.month(Some(1), Month::of(START)).await.unwrap().total, expected);
+        store.add(records()).await.unwrap();
+        expected.merge(&whole);
+        assert_eq!(store.month(Some(1), Month::of(START)).await.unwrap().total, expected);
+        assert_eq!(store.aside.len(), 0);
+        assert_eq!(expected.fuel_by_policy.len(), 2);
     }
 
     #[tokio::test]

@@ -6,21 +6,30 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::mem;
 
-use super::{Caller, Counts, Day, Mark, Names, Pillar, Record, Route, Usage};
+use smallvec::SmallVec;
+
+use super::{Caller, Counts, Day, MAX_POLICIES, Mark, Names, Pillar, Policy, Record, Route, Usage, fuel};
 
 /// A worker's rows, at most so many between two drains.
 #[derive(Debug)]
 pub struct Tally {
-    rows: HashMap<Row, Counts>,
+    rows: HashMap<Row, Sums>,
     max_rows: usize,
 }
 
 /// What a worker counted between two drains.
 #[derive(Debug, Default)]
 pub struct Batch {
-    rows: HashMap<Row, Counts>,
+    rows: HashMap<Row, Sums>,
     /// How far the worker's journal is in the sums with this batch; `None` where that is as before.
     pub mark: Option<Mark>,
+}
+
+/// Sums of a row, before policies have names.
+#[derive(Debug, Default)]
+struct Sums {
+    counts: Counts,
+    fuel: SmallVec<[(Policy, u64); 4]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,15 @@ impl Hash for Row {
     }
 }
 
+impl Sums {
+    fn count(&mut self, usage: &Usage<'_>) {
+        self.counts.count(usage);
+        for (policy, burnt) in usage.fuel_by_policy {
+            fuel::add(&mut self.fuel, MAX_POLICIES, *policy, *burnt);
+        }
+    }
+}
+
 impl Tally {
     /// Without any row. What comes beyond `max_rows` (between two drains) is counted in one row for each day, without caller,
     /// pillar and rule: nothing is lost from the totals, but it can no longer be attributed. 65,536 is more than a worker fills in a
@@ -51,8 +69,8 @@ impl Tally {
     pub fn add(&mut self, usage: &Usage<'_>) {
         let day = Day::of(usage.at);
         let row = Row { caller: usage.caller, pillar: usage.pillar, route: usage.route, day };
-        if let Some(counts) = self.rows.get_mut(&row) {
-            counts.count(usage);
+        if let Some(sums) = self.rows.get_mut(&row) {
+            sums.count(usage);
             return;
         }
         let unattributed = Row { caller: Caller::ANONYMOUS, pillar: Pillar::NONE, route: Route::NONE, day };
@@ -76,8 +94,9 @@ impl Batch {
 
     /// The rows by name, for the store.
     pub fn resolve(self, names: &Names) -> Vec<Record> {
-        let resolve = |(row, counts): (Row, Counts)| {
+        let resolve = |(row, Sums { mut counts, fuel }): (Row, Sums)| {
             let (pillar, route) = names.find(row.pillar, row.route);
+            fuel.iter().for_each(|(policy, fuel)| counts.burn(&names.policy_name(*policy), *fuel));
             Record { caller: row.caller, pillar, route, day: row.day, counts }
         };
         self.rows.into_iter().map(resolve).collect()

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod detail;
+
 /// 2026-11-22T00:00:00Z
 pub(super) const START: Millis = Millis(1_795_305_600_000);
 const DAY: u64 = 86_400_000;
@@ -24,21 +26,27 @@ fn usage(caller: Caller, at: Millis) -> Usage<'static> {
         bytes_in: 10,
         bytes_out: 1_000,
         gas: Gas::from_millionths(250_000),
+        units: 2,
+        upstream_us: 40,
         fuel: 3_000,
+        fuel_by_policy: &[],
     }
 }
 
-/// Sixty calls of two keys on two pillars over two months, one in ten denied; and one anonymous one.
+/// Sixty calls of three keys on two pillars over two months, one in ten denied; and one anonymous one.
 pub(super) fn records() -> Vec<Record> {
     let (names, mut tally) = (Names::default(), Tally::new(1_000));
     let pillars = ["connect", "knowledge"].map(|name| names.pillar(name));
+    let fuel = [(names.policy("key-auth"), 2_000), (names.policy("gas"), 1_000)];
     for number in 0..60u64 {
         let pillar = pillars[usize::try_from(number).unwrap() % 2];
         let denied = (number % 10 == 9).then_some("rate_limited");
         let status = if denied.is_some() { 429 } else { 200 };
         let at = START.plus(std::time::Duration::from_millis(number % 20 * DAY));
         let caller = caller(1, u128::from(number % 3 + 1));
-        tally.add(&Usage { pillar, route: names.route(pillar, "list"), status, denied, ..usage(caller, at) });
+        let fuel_by_policy = &fuel[..if number % 4 == 0 { 1 } else { 2 }];
+        let route = names.route(pillar, ["list", "show"][usize::from(number % 5 == 0)]);
+        tally.add(&Usage { pillar, route, status, denied, fuel_by_policy, ..usage(caller, at) });
     }
     tally.add(&usage(Caller::ANONYMOUS, START));
     let records = tally.drain().resolve(&names);
@@ -66,6 +74,9 @@ async fn a_month_is_told_by_pillar_and_in_total() {
         assert_eq!((connect.calls, connect.gas.to_string().as_str(), connect.fuel), (30, "7.5", 90_000));
         assert_eq!(december.total.denied, [("rate_limited".into(), 12)]);
         assert_eq!((december.total.statuses.refused, december.total.statuses.succeeded), (12, 54));
+        let fuel = [("gas".into(), 2 * 27_000), ("key-auth".into(), 2 * 66_000)];
+        assert_eq!(december.total.fuel_by_policy, fuel);
+        assert_eq!((december.total.units, december.total.upstream_us), (2 * 2 * 33, 2 * 40 * 33));
         assert_eq!((december.total.bytes_in, december.total.bytes_out), (660, 66_000));
         let anonymous = store.month(None, Month::of(START)).await.unwrap();
         assert_eq!((anonymous.total.calls, anonymous.by_pillar.len()), (2, 1));
@@ -150,13 +161,36 @@ fn a_row_tells_a_bounded_number_of_codes_apart() {
 }
 
 #[test]
+fn a_row_tells_a_bounded_number_of_policies_apart() {
+    let mut counts = Counts::default();
+    (0..1_000).for_each(|number| counts.burn(&format!("policy-{:03}", number % 500), 1));
+    assert_eq!(counts.fuel_by_policy.len(), MAX_POLICIES);
+    assert_eq!(counts.fuel_by_policy.iter().map(|(_, fuel)| fuel).sum::<u64>(), 1_000);
+    assert!(counts.fuel_by_policy.is_sorted() && counts.fuel_by_policy[0].0 == "other".into());
+}
+
+#[test]
+fn days_are_read_and_written() {
+    for text in ["1970-01-01", "2024-02-29", "2026-11-22", "9998-12-31"] {
+        assert_eq!(text.parse::<Day>().map(|day| day.to_string()).as_deref(), Ok(text));
+    }
+    assert_eq!("2026-11-22".parse(), Ok(Day::of(START)));
+    for text in
+        ["", "2026-11", "2026-02-29", "2026-11-31", "2026-11-00", "2026-1-22", "2026-11-2", "20261122", "é026-11-22"]
+    {
+        assert_eq!(text.parse::<Day>(), Err(NotADay), "{text}");
+    }
+}
+
+#[test]
 fn json_shows_classes_codes_and_tokens() {
     let mut counts = Counts::default();
     counts.count(&Usage { status: 402, denied: Some("insufficient_gas"), ..usage(Caller::ANONYMOUS, START) });
     assert_eq!(
         serde_json::to_string(&counts).unwrap(),
         "{\"calls\":1,\"statuses\":{\"1xx\":0,\"2xx\":0,\"3xx\":0,\"4xx\":1,\"5xx\":0},\
-         \"denied\":{\"insufficient_gas\":1},\"bytes_in\":10,\"bytes_out\":1000,\"gas\":\"0.25\",\"fuel\":3000}"
+         \"denied\":{\"insufficient_gas\":1},\"bytes_in\":10,\"bytes_out\":1000,\"gas\":\"0.25\",\"units\":2,\"upstream_us\":40,\"fuel\":3000,\
+         \"fuel_by_policy\":{}}"
     );
 }
 

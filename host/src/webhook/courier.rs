@@ -51,6 +51,7 @@ pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::R
             let task = under_way.spawn(async move { courier.attempt(webhook, event).await });
             places.insert(task.id(), (webhook, event));
         }
+        desk.tally.wait(lines.len());
         let due = lines.next().map_or(FORGET, |due| due.since(desk.clock.now()));
         let wait = if spread { due } else { due.min(AGAIN) };
         tokio::select! {
@@ -149,6 +150,7 @@ impl Courier {
         };
         let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tell(&to, event, number, outcome, next);
+        self.desk.tally.tried(outcome, next);
         let attempt = Attempt { at, event, kind: letter.event.kind, number, outcome, took, next };
         if let Err(error) = store.settle(webhook, attempt).await {
             failed(&error);

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::secret::Sealed;
 use super::store::{Changed, StoreError, WebhookStore};
+use super::tally::{Figures, Tally};
 use super::{Change, Edit, MOST_OF_ORG, Secret, State, Webhook};
 use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
@@ -34,6 +35,7 @@ pub struct Now {
 pub struct Webhooks {
     pub(super) store: Arc<dyn WebhookStore>,
     pub(super) clock: Clock,
+    pub(super) tally: Tally,
     vault: Arc<Vault>,
     now: ArcSwap<Now>,
     known: RwLock<BTreeMap<WebhookId, Arc<Webhook>>>,
@@ -97,7 +99,12 @@ impl Webhooks {
     ) -> Result<Self, StoreError> {
         let known = store.all().await?.into_iter().map(|webhook| (webhook.id, Arc::new(webhook))).collect();
         let (known, changing) = (RwLock::new(known), tokio::sync::Mutex::default());
-        Ok(Self { store, clock, vault, now: ArcSwap::from_pointee(now), known, changing })
+        Ok(Self { store, clock, tally: Tally::default(), vault, now: ArcSwap::from_pointee(now), known, changing })
+    }
+
+    /// What was done for webhooks since the start.
+    pub fn figures(&self) -> Figures {
+        self.tally.read()
     }
 
     /// What the configuration says now.

@@ -36,6 +36,11 @@ impl Lines {
         self.lines.entry(webhook).or_default().due.insert((due, event));
     }
 
+    /// How many letters wait or are under way.
+    pub(super) fn len(&self) -> usize {
+        self.lines.values().map(|line| line.due.len() + line.under_way).sum()
+    }
+
     /// Whether there is room for another letter.
     pub(super) fn has_room(&self, webhook: WebhookId) -> bool {
         self.lines.get(&webhook).is_none_or(|line| line.due.len() + line.under_way < LONGEST)

@@ -15,14 +15,14 @@ use utoipa::OpenApi;
 
 use super::{PublicState, errors, me, usage, yaml};
 use crate::api::admin::{deliveries, keys, life, webhooks};
-use crate::api::{requests, shapes};
+use crate::api::{requests, shapes, usage as detail};
 use crate::snapshot::Snapshot;
 use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
 
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        me::me, usage::month, usage::history, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
+        me::me, usage::month, usage::history, detail::list, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
         webhooks::list, webhooks::create, webhooks::show, webhooks::change, webhooks::delete,
         deliveries::rotate, deliveries::test, deliveries::deliveries,
         self::json, self::yaml,

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::key_needed;
 use crate::api::actor::lapsed;
 use crate::api::admin::{keys, life, webhooks};
-use crate::api::{Refusal, body, requests};
+use crate::api::usage as detail;
+use crate::api::{Refusal, body, reads, requests};
 use crate::body::Body;
 use crate::clock::Millis;
 use crate::denial::{Denial, Throttle};
@@ -118,6 +119,10 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
         "requests" => {
             told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")])));
             told.push(refused(&requests::not_kept()));
+        }
+        "usage.detail" => {
+            told.push(refused(&Refusal::invalid(vec![Fault::of("group_by", detail::NO_GROUP)])));
+            told.push(refused(&reads::busy()));
         }
         "usage" => told.push(refused(&Refusal::invalid(vec![Fault::of("month", "Give a month such as 2026-11.")]))),
         _ => {}

@@ -95,7 +95,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::usage::{Day, Mark, MonthlyCount, Pending, Record};
+    use crate::usage::{Day, Detail, Mark, MonthlyCount, Page, Pending, Record};
 
     #[derive(Debug, Default)]
     struct Slow {
@@ -122,6 +122,10 @@ mod tests {
                 self.go.notified().await;
                 Ok(Summary::default())
             })
+        }
+
+        fn detail(&self, _: Detail) -> Pending<'_, Page> {
+            Box::pin(async { Ok(Page::default()) })
         }
 
         fn monthly_counts(&self, _: Month) -> Pending<'_, Vec<MonthlyCount>> {

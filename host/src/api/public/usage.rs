@@ -9,15 +9,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::PublicState;
-use crate::api::{Action, Actor, Refusal};
+use crate::api::shapes::usage::Used;
+use crate::api::{Action, Actor, CURRENCY, Refusal};
 use crate::clock::Millis;
-use crate::gas::Rate;
 use crate::problem::Fault;
-use crate::usage::{Counts, Month, Summary};
+use crate::usage::{Month, Summary};
 
 /// Months in the history, this one included.
 const MONTHS: usize = 12;
-const CURRENCY: &str = "USD";
 const DAY_MILLIS: u64 = 86_400_000;
 
 /// What one org used in one month (UTC).
@@ -60,65 +59,6 @@ pub(super) struct MonthUsed {
     total: Used,
 }
 
-/// Sums over calls.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Used {
-    /// Calls, however they ended.
-    calls: u64,
-    statuses: Statuses,
-    /// Calls that the gateway refused, by code.
-    denied: BTreeMap<String, u64>,
-    /// Bytes of request bodies.
-    bytes_in: u64,
-    /// Bytes of response bodies.
-    bytes_out: u64,
-    /// What was charged, in tokens.
-    #[schema(example = "12.5", pattern = "^[0-9]+(\\.[0-9]+)?$")]
-    gas: String,
-    /// The same at the list price of 0.01 a token.
-    #[schema(example = "0.125", pattern = "^[0-9]+(\\.[0-9]+)?$")]
-    cost: String,
-    /// Units of work that policies did.
-    fuel: u64,
-}
-
-/// Answers by class of status.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Statuses {
-    #[serde(rename = "1xx")]
-    switched: u64,
-    #[serde(rename = "2xx")]
-    succeeded: u64,
-    #[serde(rename = "3xx")]
-    redirected: u64,
-    #[serde(rename = "4xx")]
-    refused: u64,
-    #[serde(rename = "5xx")]
-    failed: u64,
-}
-
-impl From<&Counts> for Used {
-    fn from(counts: &Counts) -> Self {
-        let statuses = &counts.statuses;
-        Self {
-            calls: counts.calls,
-            statuses: Statuses {
-                switched: statuses.switched,
-                succeeded: statuses.succeeded,
-                redirected: statuses.redirected,
-                refused: statuses.refused,
-                failed: statuses.failed,
-            },
-            denied: counts.denied.iter().map(|(code, times)| (code.to_string(), *times)).collect(),
-            bytes_in: counts.bytes_in,
-            bytes_out: counts.bytes_out,
-            gas: counts.gas.to_string(),
-            cost: counts.gas.cost(Rate::LIST).to_string(),
-            fuel: counts.fuel,
-        }
-    }
-}
-
 impl MonthUsed {
     fn of(month: Month, summary: &Summary) -> Self {
         let by_pillar = summary.by_pillar.iter().map(|(pillar, counts)| (pillar.clone(), counts.into())).collect();
@@ -139,11 +79,13 @@ impl MonthUsed {
         "period": "2026-11",
         "by_pillar": {"connect": {
             "calls": 40, "statuses": {"1xx": 0, "2xx": 38, "3xx": 0, "4xx": 2, "5xx": 0}, "denied": {"rate_limited": 2},
-            "bytes_in": 0, "bytes_out": 12800, "gas": "19", "cost": "0.19", "fuel": 240000
+            "bytes_in": 0, "bytes_out": 12800, "upstream_us": 71600, "units": 0, "gas": "19", "cost": "0.19", "fuel": 240000,
+            "fuel_by_policy": {"gas": 60000, "key-auth": 90000, "rate-limit": 90000}
         }},
         "total": {
             "calls": 40, "statuses": {"1xx": 0, "2xx": 38, "3xx": 0, "4xx": 2, "5xx": 0}, "denied": {"rate_limited": 2},
-            "bytes_in": 0, "bytes_out": 12800, "gas": "19", "cost": "0.19", "fuel": 240000
+            "bytes_in": 0, "bytes_out": 12800, "upstream_us": 71600, "units": 0, "gas": "19", "cost": "0.19", "fuel": 240000,
+            "fuel_by_policy": {"gas": 60000, "key-auth": 90000, "rate-limit": 90000}
         },
         "currency": "USD", "plan": null, "next_invoice_date": null, "computed_at": "2026-11-22T10:00:00Z"
     }))),
@@ -192,7 +134,8 @@ pub(super) async fn month(
             "by_pillar": {},
             "total": {
                 "calls": 0, "statuses": {"1xx": 0, "2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0}, "denied": {},
-                "bytes_in": 0, "bytes_out": 0, "gas": "0", "cost": "0", "fuel": 0
+                "bytes_in": 0, "bytes_out": 0, "upstream_us": 0, "units": 0, "gas": "0", "cost": "0", "fuel": 0,
+                "fuel_by_policy": {}
             }
         }],
         "currency": "USD", "computed_at": "2026-11-22T10:00:00Z"

@@ -2,15 +2,18 @@
 //!
 //! A policy that fails open is passed over from then on; only one that inspects can, so nothing of the body is lost.
 
-use super::{Refusal, Tab};
+use super::{Refusal, Tab, Whose};
 use crate::body::{Filter, LARGEST_CHUNK, Refused};
+use crate::chain::verdict;
 use crate::config;
 use crate::plugin::contract::BodyMode;
 use crate::plugin::{Action, Direction, Failure, Lease, Piece, Policy};
+use crate::requests::Verdict;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Policies that a body passes, in this order; the last one may have it held.
 pub struct Followers {
@@ -21,7 +24,7 @@ pub struct Followers {
 }
 
 pub(super) struct Seat {
-    position: usize,
+    whose: Whose,
     policy: Arc<Policy>,
     slot: u32,
     direction: Direction,
@@ -61,7 +64,7 @@ pub(super) fn failed(policy: &Policy, failure: &Failure, tab: &Tab, direction: D
 
 impl Seat {
     pub(super) fn new(
-        position: usize,
+        whose: Whose,
         policy: Arc<Policy>,
         slot: u32,
         direction: Direction,
@@ -69,7 +72,7 @@ impl Seat {
         lease: Lease,
     ) -> Self {
         let (held, held_bytes, seen) = (Vec::new(), 0, 0);
-        Self { position, policy, slot, direction, mode, lease: Some(lease), spent: None, seen, held, held_bytes }
+        Self { whose, policy, slot, direction, mode, lease: Some(lease), spent: None, seen, held, held_bytes }
     }
 
     /// Whether it changes what goes on while the body streams.
@@ -121,6 +124,7 @@ impl Followers {
     fn failed(&mut self, at: usize, failure: &Failure) -> Result<(), Refused> {
         let seat = &mut self.seats[at];
         seat.lease = None;
+        self.tab.said(seat.whose, Verdict::Failed);
         // A call on the way counts for quarantine as any other; whoever waits since this body began is not let through.
         if failure.is_overrun()
             && let Ok(pass) =
@@ -150,22 +154,31 @@ impl Followers {
     fn ask(&mut self, at: usize, part: Bytes) -> Result<Bytes, Refused> {
         let seat = &mut self.seats[at];
         let Some(lease) = &mut seat.lease else { return Ok(part) };
-        let (tab, side) = (&self.tab, self.tab.side(seat.direction));
+        let (tab, side, whose) = (&self.tab, self.tab.side(seat.direction), seat.whose);
         seat.seen += part.len() as u64;
         if let BodyMode::Buffered(bound) = seat.mode
             && seat.seen > u64::from(bound)
         {
             return Err(side.refuse(Refusal::TooLarge(bound)));
         }
-        let piece = lease.chunk(&part).and_then(|answer| seat.policy.accept_piece(seat.mode, tab.used(answer)));
+        let begun = Instant::now();
+        let answer = lease.chunk(&part);
+        tab.took(whose, begun.elapsed());
+        let piece = answer.and_then(|answer| seat.policy.accept_piece(seat.mode, tab.used(whose, answer)));
         match piece {
             Ok(Piece::Keep) => Ok(part),
             Ok(Piece::Replace(bytes)) => {
                 side.changed();
                 Ok(bytes.into())
             }
-            Ok(Piece::Refuse(denial)) => Err(side.refuse(Refusal::Denied(denial))),
-            Ok(Piece::Stop) => Err(side.refuse(Refusal::Stopped(seat.policy.name.clone()))),
+            Ok(Piece::Refuse(denial)) => {
+                tab.said(whose, Verdict::Deny);
+                Err(side.refuse(Refusal::Denied(denial)))
+            }
+            Ok(Piece::Stop) => {
+                tab.said(whose, Verdict::Deny);
+                Err(side.refuse(Refusal::Stopped(seat.policy.name.clone())))
+            }
             Err(failure) => self.failed(at, &failure).map(|()| part),
         }
     }
@@ -206,25 +219,34 @@ impl Followers {
 }
 
 fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>, Refused>, Failure> {
-    let Seat { policy, slot, position, mode, .. } = seat;
-    let charged = tab.charged_by(*position);
+    let Seat { policy, slot, whose, mode, .. } = seat;
+    let (position, charged) = (whose.position, tab.charged_by(whose.position));
     let side = tab.side(seat.direction);
+    let begun = Instant::now();
     if seat.direction == Direction::Response {
-        let Some(end) = tab.used(lease.end_response()?) else { return Ok(Ok(Vec::new())) };
+        let answer = lease.end_response();
+        tab.took(*whose, begun.elapsed());
+        let Some(end) = tab.used(*whose, answer?) else { return Ok(Ok(Vec::new())) };
         let word = policy.accept_response_end(*slot, *mode, end, charged)?;
-        tab.charge(*position, &word.decided.charges);
-        tab.thoughts.borrow_mut().push((*position, word.decided));
+        tab.charge(position, &word.decided.charges);
+        if word.decided.reply.is_some() {
+            tab.said(*whose, Verdict::Respond);
+        }
+        tab.thoughts.borrow_mut().push((position, word.decided));
         return Ok(Ok(word.more));
     }
-    let Some(end) = tab.used(lease.end_request()?) else { return Ok(Ok(Vec::new())) };
+    let answer = lease.end_request();
+    tab.took(*whose, begun.elapsed());
+    let Some(end) = tab.used(*whose, answer?) else { return Ok(Ok(Vec::new())) };
     let mut word = policy.accept_request_end(*slot, *mode, end, charged)?;
-    tab.charge(*position, &word.decided.charges);
+    tab.charge(position, &word.decided.charges);
+    tab.said(*whose, verdict(&word.decided.action));
     match std::mem::replace(&mut word.decided.action, Action::Next) {
         Action::Deny(denial) => return Ok(Err(side.refuse(Refusal::Denied(*denial)))),
         Action::Respond(reply) => return Ok(Err(side.refuse(Refusal::Answered(*reply)))),
         action => word.decided.action = action,
     }
-    tab.decisions.borrow_mut().push((*position, word.decided));
+    tab.decisions.borrow_mut().push((position, word.decided));
     Ok(Ok(word.more))
 }
 

@@ -8,9 +8,12 @@ use crate::chain::Passed;
 use crate::clock::{Clock, Millis};
 use crate::plugin::contract::{self, Charge};
 use crate::plugin::{Action, Afterthought, Answer, Caller, Decision, Direction, Reply, Voice};
+use crate::requests::{Call, Phase, Verdict};
+use crate::usage::Policy;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What came of the bodies of one exchange; goes on to be written while they stream.
 pub struct Tab {
@@ -21,7 +24,8 @@ pub struct Tab {
     pub(super) began: Millis,
     /// What was said of policies, for quarantine.
     pub(in crate::chain) voice: Voice,
-    fuel: Cell<u64>,
+    /// What each policy did about each body, with its position.
+    calls: RefCell<SmallVec<[(usize, Call); 2]>>,
     charges: RefCell<SmallVec<[Charge; 2]>>,
     /// The most that each policy charged so far, by position.
     charged: RefCell<SmallVec<[(usize, u64); 2]>>,
@@ -29,6 +33,17 @@ pub struct Tab {
     response: Side,
     pub(super) decisions: RefCell<Vec<(usize, Decision)>>,
     pub(super) thoughts: RefCell<Vec<(usize, Afterthought)>>,
+}
+
+/// Which policy is at which body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose {
+    /// Its position in the chain.
+    pub(super) position: usize,
+    /// Its number in usage.
+    pub(super) policy: Policy,
+    /// Which body.
+    pub(super) phase: Phase,
 }
 
 /// What came of the body in one direction. Both can be on their way at once.
@@ -88,7 +103,7 @@ impl Tab {
             clock: clock.clone(),
             began,
             voice: Voice::default(),
-            fuel: Cell::default(),
+            calls: RefCell::default(),
             charges: RefCell::default(),
             charged: RefCell::default(),
             request: Side::default(),
@@ -98,9 +113,9 @@ impl Tab {
         }
     }
 
-    /// Fuel that all calls used so far.
-    pub fn fuel(&self) -> u64 {
-        self.fuel.get()
+    /// What policies did so far: all that one did about one body is one call.
+    pub fn calls(&self) -> SmallVec<[Call; 2]> {
+        self.calls.borrow().iter().map(|(_, call)| *call).collect()
     }
 
     /// What was charged so far.
@@ -160,9 +175,37 @@ impl Tab {
         self.charges.borrow_mut().extend(charges.iter().copied());
     }
 
-    pub(super) fn used<T>(&self, answer: Answer<T>) -> T {
-        self.fuel.set(self.fuel.get().saturating_add(answer.fuel));
+    /// A policy was asked, and came back after so long.
+    pub(super) fn took(&self, whose: Whose, took: Duration) {
+        let mut calls = self.calls.borrow_mut();
+        let same = |(position, call): &&mut (usize, Call)| (*position, call.phase) == (whose.position, whose.phase);
+        match calls.iter_mut().find(same) {
+            Some((_, call)) => call.took += took,
+            None => {
+                let Whose { position, policy, phase } = whose;
+                calls.push((position, Call { policy, phase, verdict: Verdict::Next, took, fuel: 0 }));
+            }
+        }
+    }
+
+    /// What it answered, and the fuel that this took.
+    pub(super) fn used<T>(&self, whose: Whose, answer: Answer<T>) -> T {
+        self.with(whose, |call| call.fuel = call.fuel.saturating_add(answer.fuel));
         answer.value
+    }
+
+    /// What came of it in the end.
+    pub(super) fn said(&self, whose: Whose, verdict: Verdict) {
+        self.with(whose, |call| call.verdict = verdict);
+    }
+
+    /// Nothing, where it did not get to run.
+    fn with(&self, whose: Whose, change: impl FnOnce(&mut Call)) {
+        let mut calls = self.calls.borrow_mut();
+        let same = |(position, call): &&mut (usize, Call)| (*position, call.phase) == (whose.position, whose.phase);
+        if let Some((_, call)) = calls.iter_mut().find(same) {
+            change(call);
+        }
     }
 }
 

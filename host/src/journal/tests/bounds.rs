@@ -236,7 +236,7 @@ fn what_a_failed_sync_may_have_lost_is_written_again_before_it_counts_as_durable
 #[test]
 fn long_calls_do_not_keep_a_full_journal_full() {
     for long in [1, 5, 10] {
-        let mut machine = Machine::sized(4096, 3);
+        let mut machine = Machine::sized(4608, 3);
         for number in 1..=long {
             assert!(machine.begin(0, number));
         }

@@ -76,7 +76,7 @@ fn a_copy_of_a_directory_counts_nothing_twice() {
 
 #[test]
 fn what_was_not_written_over_is_a_hole_and_nothing_strange() {
-    let mut machine = Machine::sized(4096, 3);
+    let mut machine = Machine::sized(4608, 3);
     let calls = |machine: &mut Machine, from: u128, count: u128| {
         for number in from..from + count {
             assert!(machine.begin(0, number));
@@ -94,7 +94,7 @@ fn what_was_not_written_over_is_a_hole_and_nothing_strange() {
     let mut holes = 0;
     for (path, old) in machine.segments().iter().zip(&old) {
         let new = machine.files.read(path).unwrap();
-        if new[512..2048] != old[512..2048] && old[512..2048].iter().any(|byte| *byte != 0) {
+        if new[1024..1536] != old[1024..1536] && old[512..2048].iter().any(|byte| *byte != 0) {
             machine.files.change(path, |bytes| bytes[1024..1536].copy_from_slice(&old[1024..1536]));
             holes += 1;
         }

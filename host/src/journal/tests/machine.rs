@@ -12,10 +12,10 @@ use super::recording::{Crashed, Op, Recording};
 use crate::clock::Millis;
 use crate::config::{Journal as Settings, WhenFull};
 use crate::gas::Gas;
-use crate::usage::{Caller, Counts, Mark, Names, Record, Tally, Usage};
+use crate::usage::{Caller, Counts, Mark, Names, Policy, Record, Tally, Usage};
 
 pub(super) const SETTINGS: Settings = Settings {
-    segment_size: 1024,
+    segment_size: 1160,
     segments: 4,
     commit_interval: Duration::from_millis(10),
     when_full: WhenFull::Refuse,
@@ -92,6 +92,9 @@ pub(super) fn replay(files: &Recording, store: &mut Store) -> Earlier {
     earlier
 }
 
+/// What policies burn: also where records of a test are counted in bytes.
+static FUEL: [(Policy, u64); 1] = [(Policy::NONE, 3)];
+
 /// What a call consumed: told from all others by its bytes.
 pub(super) fn usage(names: &Names, number: u128) -> (Call, Usage<'static>) {
     let pillar = names.pillar("connect");
@@ -102,13 +105,32 @@ pub(super) fn usage(names: &Names, number: u128) -> (Call, Usage<'static>) {
     let denied = number.is_multiple_of(5).then_some("rate_limited");
     let (bytes_in, bytes_out) = (number as u64, number as u64 * 1000);
     let gas = Gas::from_millionths(number as u64);
-    (call, Usage { caller, pillar, route, at, status: 200, denied, bytes_in, bytes_out, gas, fuel: 3 })
+    let (units, upstream_us) = (number as u64 * 2, number as u64 * 3);
+    let fuel_by_policy = &FUEL;
+    let usage = Usage {
+        caller,
+        pillar,
+        route,
+        at,
+        status: 200,
+        denied,
+        bytes_in,
+        bytes_out,
+        gas,
+        units,
+        upstream_us,
+        fuel: 3,
+        fuel_by_policy,
+    };
+    (call, usage)
 }
 
 /// The sums of a call that ended.
 pub(super) fn whole(names: &Names, number: u128) -> Counts {
     let mut counts = Counts::default();
-    counts.count(&usage(names, number).1);
+    let (_, usage) = usage(names, number);
+    counts.count(&usage);
+    usage.fuel_by_policy.iter().for_each(|(policy, fuel)| counts.burn(&names.policy_name(*policy), *fuel));
     counts
 }
 
@@ -170,10 +192,12 @@ impl Machine {
     pub(super) fn begin(&mut self, worker: usize, number: u128) -> bool {
         let (call, usage) = usage(&self.names, number);
         let Worker { writer, under_way, .. } = &mut self.workers[worker];
-        if writer.admit(usage.pillar, usage.route).is_err() {
+        if writer.admit(usage.pillar, usage.route, usage.fuel_by_policy).is_err() {
             return false;
         }
-        let Ok(Some(ticket)) = writer.open(&call, usage.pillar, usage.route) else { return false };
+        let Ok(Some(ticket)) = writer.open(&call, usage.pillar, usage.route, usage.fuel_by_policy) else {
+            return false;
+        };
         under_way.push((number, ticket));
         self.facts.insert(number, Fact { begun: Some(self.files.length() - 1), ended: None });
         true
@@ -215,7 +239,7 @@ impl Machine {
     }
 
     pub(super) fn admit(&mut self, worker: usize, usage: &Usage<'_>) -> Result<(), Full> {
-        self.workers[worker].writer.admit(usage.pillar, usage.route)
+        self.workers[worker].writer.admit(usage.pillar, usage.route, usage.fuel_by_policy)
     }
 
     pub(super) fn under_way(&self) -> usize {

@@ -27,11 +27,11 @@ fn call(writer: &mut Writer, names: &Names, number: u128, ends: bool) {
     let (call, usage) = usage(names, number);
     let begun = Instant::now();
     // The next segment comes when the thread has looked.
-    while writer.admit(usage.pillar, usage.route).is_err() {
+    while writer.admit(usage.pillar, usage.route, usage.fuel_by_policy).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(20), "never any room");
         std::thread::yield_now();
     }
-    let ticket = writer.open(&call, usage.pillar, usage.route).unwrap();
+    let ticket = writer.open(&call, usage.pillar, usage.route, usage.fuel_by_policy).unwrap();
     if ends {
         writer.close(ticket, &call, &usage);
     }

@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::config::WhenFull;
 use crate::gas::Gas;
 use crate::journal::{ByHand, Call, by_hand};
-use crate::usage::{MemoryUsage, Month, MonthlyCount, Pending, StoreError, Summary, Tally, Usage};
+use crate::usage::{Detail, MemoryUsage, Month, MonthlyCount, Page, Pending, StoreError, Summary, Tally, Usage};
 
 const QUICK: Pace = Pace {
     gather: Duration::from_millis(5),
@@ -55,6 +55,10 @@ impl UsageStore for Strict {
 
     fn month(&self, org: Option<u128>, month: Month) -> Pending<'_, Summary> {
         self.inner.month(org, month)
+    }
+
+    fn detail(&self, question: Detail) -> Pending<'_, Page> {
+        self.inner.detail(question)
     }
 
     fn monthly_counts(&self, month: Month) -> Pending<'_, Vec<MonthlyCount>> {
@@ -109,9 +113,12 @@ impl Scene {
             bytes_in: 0,
             bytes_out: 0,
             gas: Gas::ZERO,
+            units: 0,
+            upstream_us: 0,
             fuel: 0,
+            fuel_by_policy: &[],
         };
-        let ticket = self.writer.open(&call, pillar, route).unwrap();
+        let ticket = self.writer.open(&call, pillar, route, &[]).unwrap();
         self.writer.close(ticket, &call, &usage);
         let mut tally = Tally::new(10);
         tally.add(&usage);
