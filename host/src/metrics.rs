@@ -4,6 +4,7 @@
 //! subject is another file below and one line in [`Metrics::of`]. Every label comes from a bounded set: names of the
 //! configuration, what a plugin declares, kinds of the code. Nothing that a client sends becomes one.
 
+mod audit;
 mod components;
 mod family;
 mod format;
@@ -30,6 +31,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the subjects read.
 pub struct Sources {
@@ -41,6 +43,8 @@ pub struct Sources {
     pub outside: Arc<Outside>,
     /// What became of components.
     pub components: Arc<Components>,
+    /// Entries of the audit log that could not be written.
+    pub unwritten_entries: Arc<AtomicU64>,
     /// Finished requests.
     pub requests: Arc<Requests>,
     /// The names of pillars.
@@ -57,7 +61,7 @@ pub struct Metrics {
 impl Metrics {
     /// Everything that is told of a gateway.
     pub fn of(sources: Sources) -> Self {
-        let Sources { gateway, catalog, outside, components, requests, names, started } = sources;
+        let Sources { gateway, catalog, outside, components, unwritten_entries, requests, names, started } = sources;
         let mut metrics = Self { registry: Registry::default() };
         metrics.add({
             let gateway = gateway.clone();
@@ -72,6 +76,7 @@ impl Metrics {
             move |family| requests::tell(family, &requests, &names, &gateway)
         });
         metrics.add(move |family| components.tell(family));
+        metrics.add(move |family| audit::tell(family, &unwritten_entries));
         metrics.add(move |family| policies::tell(family, &gateway, &outside));
         metrics
     }

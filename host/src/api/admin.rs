@@ -5,10 +5,12 @@
 
 mod attempts;
 mod audit;
+mod configuration;
 pub(super) mod deliveries;
 mod import;
 pub(super) mod keys;
 pub(super) mod life;
+mod limits;
 pub(super) mod order;
 mod orgs;
 mod peppers;
@@ -28,6 +30,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 
 use self::attempts::{Attempts, NOWHERE};
+pub use self::configuration::{Applied, ConfigControl, ConfigError, routes as config_routes};
+pub use self::limits::routes as limit_routes;
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};
 use super::rights::Action;
