@@ -38,6 +38,7 @@ mod background;
 mod booking;
 mod change;
 mod configuration;
+mod forgiven;
 mod namesakes;
 mod noting;
 mod plugins;
@@ -47,6 +48,7 @@ mod recording;
 mod telling;
 
 use change::Changes;
+use forgiven::{Forgiven, TakenOff};
 use namesakes::Namesakes;
 use noting::{Cause, Noting, Way};
 use telling::Telling;
@@ -263,7 +265,9 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
     let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
-    background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
+    let taken_off = TakenOff::read(&outbox, clock.now()).map_err(|error| cannot(&error))?;
+    let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
+    seed.await.map_err(|error| cannot(&error))?;
     let recording::Begun { log, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
@@ -303,10 +307,11 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
     let own_end = own.abort_handle();
+    let forgiven = Arc::new(Forgiven::new(outbox.clone(), usage.clone()));
     let whole = metrics::routes(metrics)
         .merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock.clone()))
         .merge(api::config_routes(changes.clone(), desks.audit.clone(), clock))
-        .merge(api::limit_routes(gateway.clone(), desks.clone()));
+        .merge(api::limit_routes(gateway.clone(), desks.clone(), forgiven));
     let open = background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];

@@ -1,6 +1,6 @@
 //! Limits are exact, told to clients, and undone for what did not happen.
 
-use crate::harness::{DEFAULT, Gateway, Origin, request};
+use crate::harness::{DEFAULT, Gateway, Origin, request, until};
 use serde_json::json;
 
 fn limited(quota: u32, more: &str) -> String {
@@ -208,4 +208,22 @@ fn limits_by_address_and_for_everyone_are_seen_and_filled() {
     let call = gateway.admin("POST", "/v1/limits/reset").field("content-type", "application/json");
     assert_eq!(call.body(json!({ "address": "127.0.0.1" }).to_string()).send().status, 200);
     assert_eq!(attempt(), "invalid_api_key");
+}
+
+#[test]
+fn a_month_that_was_filled_anew_stays_so_after_a_restart() {
+    let origin = Origin::echo();
+    let monthly = limited(50, "").replace("per = \"1h\"", "per = \"month\"").replace("quota = 50", "quota = 3");
+    let gateway = Gateway::with(&origin, &monthly);
+    let (id, key) = gateway.issue(json!({ "name": "k", "mode": "live", "scopes": ["connect"] }));
+    let ask = |gateway: &Gateway| gateway.get("/v1/connect/x").key(&key).send().status;
+    assert_eq!([ask(&gateway), ask(&gateway), ask(&gateway), ask(&gateway)], [200, 200, 200, 429]);
+    let org = gateway.admin("GET", "/v1/orgs/default").send().json()["id"].as_str().expect("an id").to_owned();
+    let calls = || gateway.admin("GET", &format!("/v1/usage?org={org}")).send().json()["total"]["calls"].as_u64();
+    until("all of it is counted", || calls() == Some(4));
+    let call = gateway.admin("POST", "/v1/limits/reset").field("content-type", "application/json");
+    assert_eq!(call.body(json!({ "key": id }).to_string()).send().status, 200);
+    assert_eq!(ask(&gateway), 200);
+    let gateway = gateway.restart();
+    assert_eq!([ask(&gateway), ask(&gateway), ask(&gateway)], [200, 200, 429], "one was taken before the restart");
 }

@@ -31,7 +31,7 @@ use axum::routing::{delete, get, patch, post};
 
 use self::attempts::{Attempts, NOWHERE};
 pub use self::configuration::{Applied, ConfigControl, ConfigError, routes as config_routes};
-pub use self::limits::routes as limit_routes;
+pub use self::limits::{KeepReset, Kept, routes as limit_routes};
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};
 use super::rights::Action;

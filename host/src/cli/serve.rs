@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::plugin::Compiler;
 use crate::{config, server, telemetry};
+use std::io::IsTerminal;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -70,8 +71,11 @@ async fn until_told(config: config::Config) -> Exit {
     loop {
         tokio::select! {
             () = told(&mut terminate, &mut interrupt) => break,
-            // Without a terminal's end it is a wish; the file is looked at whether it was saved or not.
-            _ = hangup.recv() => running.look_at_file(),
+            // At a terminal it says that the terminal is gone.
+            _ = hangup.recv() => match std::io::stderr().is_terminal() {
+                true => break,
+                false => running.look_at_file(),
+            },
         }
     }
     tracing::info!("ending: no new connections, running requests are finished");

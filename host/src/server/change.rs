@@ -175,9 +175,12 @@ impl Changes {
             let changed = self.note_configuration((&earlier, &next.config), generation, cause, now);
             return Ok(Applied { generation, refused, changed });
         }
-        if let Err(error) = self.control.block_on(background::seed_limits(&next, Some(&earlier), &*self.usage, now)) {
-            return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
-        }
+        let uncounted = |error: &dyn std::error::Error| {
+            StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(error)))
+        };
+        let taken_off = self.noting.taken_off(now).map_err(|error| uncounted(&error))?;
+        let seed = background::seed_limits(&next, Some(&earlier), &*self.usage, &taken_off, now);
+        self.control.block_on(seed).map_err(|error| uncounted(&error))?;
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
         commit()?;

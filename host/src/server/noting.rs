@@ -3,10 +3,12 @@
 //! Never stops a change and never hides one: what cannot be noted is in the log file and counted, and what happened stands. Of a
 //! configuration digests and key paths are noted, never a value.
 
+use super::forgiven::TakenOff;
 use super::{StartError, sentence};
 use crate::audit::{AuditStore, Note, Who};
 use crate::clock::Millis;
 use crate::config::{Config, Described, Problem, Source};
+use crate::data::Failure;
 use crate::outbox::SledOutbox;
 use crate::plugin::shelf::Shelf;
 use crate::snapshot::Outcome;
@@ -86,6 +88,11 @@ impl Noting {
                 tracing::error!(%action, on, "this happened, and cannot be noted in the audit log: {}", sentence(&error));
             }
         }
+    }
+
+    /// What resets have taken off months; blocks.
+    pub(super) fn taken_off(&self, now: Millis) -> Result<TakenOff, Failure> {
+        TakenOff::read(&self.outbox, now)
     }
 
     /// Remembers for the next start which configuration runs.

@@ -3,7 +3,9 @@
 //! Looks at the very buckets that workers take from, so what is shown holds for all of them, and so does a reset.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
@@ -30,16 +32,26 @@ const LONGEST_CUSTOM: usize = 1024;
 /// Questions that are answered at once.
 const READS: usize = 8;
 
+/// What comes of remembering a reset, in its own time.
+pub type Kept<'a> = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'a>>;
+
+/// Remembers resets of what is counted anew after a restart.
+pub trait KeepReset: Send + Sync {
+    /// That these limits are filled now for the key, the org or everyone with this number.
+    fn keep<'a>(&'a self, limits: &'a [Arc<Limit>], subject: u128, now: Millis) -> Kept<'a>;
+}
+
 #[derive(Clone)]
 struct Control {
     gateway: Arc<Gateway>,
     desks: Desks,
+    kept: Arc<dyn KeepReset>,
     reads: Reads,
 }
 
 /// The routes under `/v1/limits`. A reset is in the audit log: that it begins, and how it ended.
-pub fn routes(gateway: Arc<Gateway>, desks: Desks) -> Router {
-    let control = Control { gateway, desks, reads: Reads::most(READS) };
+pub fn routes(gateway: Arc<Gateway>, desks: Desks, kept: Arc<dyn KeepReset>) -> Router {
+    let control = Control { gateway, desks, kept, reads: Reads::most(READS) };
     Router::new().route("/v1/limits", get(show)).route("/v1/limits/reset", post(reset)).with_state(control)
 }
 
@@ -131,6 +143,16 @@ impl Wanted {
         }
     }
 
+    /// The number of a key, an org or everyone; none of what usage does not know.
+    fn number(&self) -> Option<u128> {
+        match self.whose {
+            Whose::Key(id) => Some(id.number()),
+            Whose::Org(id) => Some(id.number()),
+            Whose::Everyone => Some(0),
+            Whose::Address(_) | Whose::Custom(_) => None,
+        }
+    }
+
     /// Whether a limit is shown also where nothing was taken from it.
     fn is_at_home(&self, limit: &Limit) -> bool {
         match self.whose {
@@ -181,6 +203,12 @@ async fn reset(
         let note = Note::new(actor.who(), "limit.reset", clock.now()).org(org).on(wanted.named());
         let begun = audit::begin(log, note).await.map_err(|error| Refusal::failed(&error))?;
         let before = control.rows(&wanted);
+        if let Some(number) = wanted.number()
+            && let Err(error) = control.kept.keep(&control.limits(&wanted), number, clock.now()).await
+        {
+            begun.end(log, clock.now(), Err("it cannot be remembered".to_owned())).await;
+            return Err(Refusal::failed(&*error));
+        }
         let shared = control.refill(&wanted);
         let after = control.rows(&wanted);
         let outcome = match shared {
