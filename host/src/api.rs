@@ -32,6 +32,8 @@ pub use self::actor::{Actor, By};
 pub use self::admin::{
     Act, ActError, AdminState, Desks, KnownScopes, PluginControl, backup_routes, export_routes, plugin_routes,
 };
+pub use self::admin::{Applied, ConfigControl, ConfigError, KeepReset, Kept, config_routes, limit_routes};
+use self::body::toml_text;
 pub use self::body::{LIMIT, json_object, optional_json_object};
 use self::paging::Paging;
 pub use self::public::{PublicState, public_router};

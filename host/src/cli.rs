@@ -8,8 +8,10 @@ pub mod check;
 mod client;
 pub mod compile;
 pub mod completions;
+pub mod config;
 pub mod journal;
 pub mod key;
+pub mod limit;
 pub mod org;
 pub mod plugin;
 pub mod requests;
@@ -31,7 +33,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use self::client::{CallError, Client};
-use crate::config;
+use crate::config as configuration;
 use crate::org::{TOKEN_FILE, TOKEN_VARIABLE};
 
 /// How a command ended.
@@ -185,7 +187,7 @@ impl Target {
     /// A client for the gateway that is meant. `given` is the token of the environment, if there is one.
     fn client(&self, given: Option<String>) -> Result<Client, Failure> {
         // Read only where it is asked for something: the file of a gateway elsewhere is not here.
-        let config = || config::load(&self.config).map_err(|problems| Failure::Config(problems.to_string()));
+        let config = || configuration::load(&self.config).map_err(|problems| Failure::Config(problems.to_string()));
         let listen = match self.admin {
             Some(address) => address,
             None => config()?.admin.listen,

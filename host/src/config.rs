@@ -4,6 +4,7 @@
 //! (grants against powers, a policy's own configuration against its schema) is checked where components are loaded.
 
 mod api;
+mod described;
 mod file;
 mod form;
 mod journal;
@@ -12,6 +13,7 @@ mod keys;
 mod problem;
 mod read;
 mod resolve;
+mod source;
 pub(crate) mod suggest;
 mod telemetry;
 #[cfg(test)]
@@ -27,10 +29,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use api::{Api, OWN};
+pub use described::{Change, Described, HIDDEN};
+pub use file::{MAXIMUM, NotWritten, replace};
 pub use journal::{Journal, WhenFull};
 pub use keys::Keys;
 pub use problem::{Problem, Problems};
-pub use resolve::{load, parse};
+pub use resolve::{load, parse, read};
+pub use source::Source;
 pub use telemetry::{Access, AddressShown, RequestLog, Telemetry};
 pub use webhooks::{Reach, Webhooks};
 
@@ -42,6 +47,8 @@ pub const MANAGEMENT_SCOPES: [&str; 5] = ["keys:write", "keys:read", "usage:read
 pub struct Config {
     /// The file that it came from; relative paths in it are relative to its directory.
     pub path: PathBuf,
+    /// What it was read from.
+    pub source: Source,
     /// `[gateway]`
     pub gateway: Gateway,
     /// `[admin]`

@@ -22,11 +22,15 @@ enum Command {
     Serve(ConfigFile),
     /// Check a configuration, plugins included, without starting anything
     Check(ConfigFile),
+    /// Show the configuration of a running gateway; check, compare and apply another one
+    Config(cli::config::ConfigArgs),
     /// Issue, list, show, rotate, scope, revoke and import keys
     Key(cli::key::KeyArgs),
     /// Print what the journal says of calls, as JSON lines
     #[command(subcommand)]
     Journal(Journal),
+    /// Show how limits stand for somebody, and fill them anew
+    Limit(cli::limit::LimitArgs),
     /// Make, list, show, rename and export orgs
     Org(cli::org::OrgArgs),
     /// Make, list and revoke tokens of the admin API
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         Command::Serve(file) => cli::serve::run(&file.config),
         Command::Check(file) => cli::check::run(&file.config),
         Command::Journal(Journal::List(file)) => cli::journal::list(&file.config),
+        Command::Config(arguments) => cli::config::run(&arguments),
+        Command::Limit(arguments) => cli::limit::run(&arguments),
         Command::Key(arguments) => cli::key::run(&arguments),
         Command::Org(arguments) => cli::org::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),

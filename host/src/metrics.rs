@@ -5,6 +5,7 @@
 //! configuration, what a plugin declares, kinds of the code. Nothing that a client sends becomes one.
 
 mod calls;
+mod audit;
 mod components;
 mod family;
 mod format;
@@ -33,6 +34,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the subjects read.
 pub struct Sources {
@@ -44,6 +46,8 @@ pub struct Sources {
     pub outside: Arc<Outside>,
     /// What became of components.
     pub components: Arc<Components>,
+    /// Entries of the audit log that could not be written.
+    pub unwritten_entries: Arc<AtomicU64>,
     /// Finished requests.
     pub requests: Arc<Requests>,
     /// The names of pillars and policies.
@@ -62,7 +66,8 @@ pub struct Metrics {
 impl Metrics {
     /// Everything that is told of a gateway.
     pub fn of(sources: Sources) -> Self {
-        let Sources { gateway, catalog, outside, components, requests, names, webhooks, started } = sources;
+        let Sources { gateway, catalog, outside, components, unwritten_entries, requests, names, webhooks, started } =
+            sources;
         let mut metrics = Self { registry: Registry::default() };
         metrics.add({
             let gateway = gateway.clone();
@@ -82,6 +87,7 @@ impl Metrics {
         });
         metrics.add(move |family| webhooks::tell(family, &webhooks));
         metrics.add(move |family| components.tell(family));
+        metrics.add(move |family| audit::tell(family, &unwritten_entries));
         metrics.add(move |family| policies::tell(family, &gateway, &outside));
         metrics
     }

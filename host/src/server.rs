@@ -38,7 +38,10 @@ use tokio::sync::{mpsc, watch};
 mod background;
 mod booking;
 mod change;
+mod configuration;
+mod forgiven;
 mod namesakes;
+mod noting;
 mod plugins;
 mod priming;
 mod quotas;
@@ -46,7 +49,9 @@ mod recording;
 mod telling;
 
 use change::Changes;
+use forgiven::{Forgiven, TakenOff};
 use namesakes::Namesakes;
+use noting::{Cause, Noting, Way};
 use telling::Telling;
 
 /// How long each background task may take to end.
@@ -77,6 +82,15 @@ impl StartError {
             Self::Config(problems) => problems.list().iter().map(ToString::to_string).collect(),
             Self::Unfit(unfit) => unfit.problems.iter().map(ToString::to_string).collect(),
             Self::Cannot(sentence) => vec![sentence.clone()],
+        }
+    }
+
+    /// The problems that are told of it, and how many there are.
+    fn problems(&self) -> (Vec<Problem>, usize) {
+        match self {
+            Self::Config(problems) => (problems.list().to_vec(), problems.count()),
+            Self::Unfit(unfit) => (unfit.problems.clone(), unfit.problems.len()),
+            Self::Cannot(sentence) => (vec![Problem::at("", sentence.as_str())], 1),
         }
     }
 }
@@ -232,6 +246,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let hooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), telling::now(&snapshot)).await;
     let hooks = Arc::new(hooks.map_err(|error| cannot(&error))?);
     let telling = Arc::new(Telling::new(outbox.clone(), hooks.clone()));
+    let unwritten_entries = audit.unwritten();
     let keys =
         Arc::new(SledKeys::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?);
     let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
@@ -253,7 +268,9 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
 
     let usage: Arc<dyn UsageStore> = Arc::new(SledUsage::open(data.database()).map_err(|error| cannot(&error))?);
     let (journal, writers) = booking::begin(&data, &*usage, journal_settings, kept.workers, &kept.names).await?;
-    background::seed_limits(&snapshot, None, &*usage, clock.now()).await.map_err(|error| cannot(&error))?;
+    let taken_off = TakenOff::read(&outbox, clock.now()).map_err(|error| cannot(&error))?;
+    let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
+    seed.await.map_err(|error| cannot(&error))?;
     let recording::Begun { log, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
@@ -279,6 +296,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         catalog: kept.catalog.clone(),
         outside: kept.outside.clone(),
         components: kept.components.clone(),
+        unwritten_entries,
         requests: requests.clone(),
         names: kept.names.clone(),
         webhooks: hooks.clone(),
@@ -286,20 +304,25 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());
     let control = tokio::runtime::Handle::current();
-    let changes =
-        Arc::new(Changes::new(gateway.clone(), kept.clone(), usage.clone(), control.clone(), issuer, telling));
+    let noting = Noting::new(desks.audit.clone(), outbox.clone(), control.clone());
+    let changes = Changes::new(gateway.clone(), kept.clone(), usage.clone(), control.clone(), issuer, telling, noting);
+    let changes = Arc::new(changes);
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
     let own_end = own.abort_handle();
-    let whole = metrics::routes(metrics).merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock.clone()));
-    let open =
-        background::routes(gateway.clone(), usage.clone(), state.reads()).merge(api::request_routes(log.clone()));
-    let open = open.merge(api::export_routes(state.clone(), usage.clone(), log));
+    let forgiven = Arc::new(Forgiven::new(outbox.clone(), usage.clone()));
     let signet = backup::Signet::new(&vault.derive(backup::PURPOSE));
     let source = backup::Source::new(&data, journal.clone(), signet, clock.clone());
-    let whole = whole.merge(api::backup_routes(source, desks.audit.clone(), clock, stopped.clone()));
-    let open = open.merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
+    let whole = metrics::routes(metrics)
+        .merge(api::plugin_routes(changes.clone(), desks.audit.clone(), clock.clone()))
+        .merge(api::config_routes(changes.clone(), desks.audit.clone(), clock.clone()))
+        .merge(api::limit_routes(gateway.clone(), desks.clone(), forgiven))
+        .merge(api::backup_routes(source, desks.audit.clone(), clock, stopped.clone()));
+    let open = background::routes(gateway.clone(), usage.clone(), state.reads())
+        .merge(api::request_routes(log.clone()))
+        .merge(api::export_routes(state.clone(), usage.clone(), log))
+        .merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
@@ -310,7 +333,15 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
     change::tell_namesakes(&gateway.live.load(), None);
-    change::note_refusals(&changes, &outcomes, gateway.clock.now(), true);
+    let cause = Cause::gateway(Way::Start);
+    let (_, mut notes) = change::note_refusals(&changes, &outcomes, gateway.clock.now(), &cause);
+    notes.extend(noting::swapped(changes.shelf(), &outcomes, &cause, 1, gateway.clock.now()));
+    let noted = tokio::task::spawn_blocking({
+        let changes = changes.clone();
+        move || changes.note_start(notes)
+    });
+    // What cannot be noted has been said.
+    let _ = noted.await;
     kept.components.serve(&[], &gateway.live.load().policies);
     if let Err(error) = change::keep(changes.shelf(), &outcomes) {
         tracing::error!("what serves cannot be gone back to: {}", sentence(&error));
@@ -380,9 +411,18 @@ impl Running {
         }
     }
 
+    /// Looks at the configuration file again, also where nothing tells that it was saved. Says in the log how that went.
+    pub fn look_at_file(&self) {
+        let changes = self.changes.clone();
+        tokio::task::spawn_blocking(move || {
+            let file = changes.gateway.live.load().config.path.clone();
+            changes.configuration(&file, Way::Signal);
+        });
+    }
+
     fn watch(&self, path: &Path) {
         let (changes, file) = (self.changes.clone(), path.to_owned());
-        let changed = move || changes.configuration(&file);
+        let changed = move || changes.configuration(&file, Way::File);
         let again = changed.clone();
         match config::watch::watch(path, changed) {
             Ok(watch) => *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),

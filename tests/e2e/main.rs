@@ -11,6 +11,7 @@ mod bodies;
 mod chain;
 mod code_cache;
 mod compiling;
+mod configuration;
 mod data_path;
 mod disorder;
 mod ending;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 
@@ -29,6 +30,8 @@ pub struct SledAudit {
     seal: Arc<Seal>,
     /// A log was begun here: an empty tree is one that somebody emptied.
     begun: bool,
+    /// Entries that were to be appended on their own, and could not be.
+    unwritten: Arc<AtomicU64>,
 }
 
 impl SledAudit {
@@ -38,7 +41,7 @@ impl SledAudit {
     pub fn open(database: &Database, vault: &Vault, now: Millis) -> Result<Self, StoreError> {
         let seal = Arc::new(Seal::new(&vault.derive("audit-log")));
         let begun = vault.find(BEGUN)?.is_some();
-        let mut log = Self { tree: database.tree("audit")?, seal, begun };
+        let mut log = Self { tree: database.tree("audit")?, seal, begun, unwritten: Arc::default() };
         if log.tree.is_empty() && !begun {
             log.append_now(&Note::new(Who::gateway(), "audit.begun", now))?;
         } else if log.end()?.is_none() {
@@ -50,6 +53,12 @@ impl SledAudit {
             log.begun = true;
         }
         Ok(log)
+    }
+
+    /// How many entries could not be appended since the start; those of changes in the same database are not among them, since
+    /// these were not made.
+    pub fn unwritten(&self) -> Arc<AtomicU64> {
+        self.unwritten.clone()
     }
 
     /// The tree to put into a transaction, for [`Self::append_in`].
@@ -165,7 +174,11 @@ impl SledAudit {
 
 impl AuditStore for SledAudit {
     fn append(&self, note: Note) -> Answer<'_, u64> {
-        self.work(move |log| log.append_now(&note))
+        self.work(move |log| {
+            let appended = log.append_now(&note);
+            log.unwritten.fetch_add(u64::from(appended.is_err()), Ordering::Relaxed);
+            appended
+        })
     }
 
     fn page(&self, filter: Filter, before: Option<u64>, limit: usize) -> Answer<'_, Page> {

@@ -1,13 +1,14 @@
 //! One call to the admin API at a time, over HTTP/1.1.
 //!
-//! Speaks in the clear, so it is meant for the loopback or a tunnel. Every call ends: with an answer or in 30 seconds.
+//! Speaks in the clear, so it is meant for the loopback or a tunnel. Every call ends: with an answer, or in 30 seconds; in ten minutes
+//! where components may be compiled for it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -19,6 +20,8 @@ use zeroize::Zeroizing;
 use super::encoded;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For what may have components compiled.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// How many members of a list are asked for at once.
 const PAGE: usize = 200;
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -27,6 +30,14 @@ const LARGEST_ANSWER: usize = 16 << 20;
 pub(super) struct Client {
     address: SocketAddr,
     token: Zeroizing<String>,
+}
+
+/// What is sent.
+struct Body<'a> {
+    kind: &'static str,
+    bytes: Bytes,
+    /// The digest of what it was made from.
+    based_on: Option<&'a str>,
 }
 
 /// Why a call gave no answer.
@@ -41,10 +52,12 @@ pub enum CallError {
         source: std::io::Error,
     },
     /// It said nothing in time.
-    #[error("the gateway at {address} did not answer within 30 seconds")]
+    #[error("the gateway at {address} did not answer within {seconds} seconds")]
     TimedOut {
         /// Where it is.
         address: SocketAddr,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The call could not be made.
     #[error("this machine cannot make calls now")]
@@ -103,10 +116,22 @@ impl Client {
 
     /// Makes a call and waits for its answer. `path` is sent as it is.
     pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+        let body = body.map(|body| Body { kind: "application/json", bytes: body.to_string().into(), based_on: None });
+        self.send(method, path, body, PATIENCE)
+    }
+
+    /// Sends a configuration as it is written, and the digest of what it is based on. Components may have to be compiled for
+    /// the answer.
+    pub(super) fn send_toml(&self, path: &str, text: String, based_on: Option<&str>) -> Result<Value, CallError> {
+        let body = Body { kind: "application/toml", bytes: text.into(), based_on };
+        self.send(Method::POST, path, Some(body), LONG_PATIENCE)
+    }
+
+    fn send(&self, method: Method, path: &str, body: Option<Body<'_>>, patience: Duration) -> Result<Value, CallError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CallError::Runtime)?;
         runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await })
-            .map_err(|_| CallError::TimedOut { address: self.address })?
+            .block_on(async { tokio::time::timeout(patience, self.exchange(method, path, body)).await })
+            .map_err(|_| CallError::TimedOut { address: self.address, seconds: patience.as_secs() })?
     }
 
     /// The members of a list, page by page, `limit` at most. `path` is without `cursor` and `limit`.
@@ -156,7 +181,7 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+    async fn exchange(&self, method: Method, path: &str, body: Option<Body<'_>>) -> Result<Value, CallError> {
         let response = self.ask(method, path, body).await?;
         self.document(response).await
     }
@@ -165,7 +190,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Body<'_>>,
     ) -> Result<http::Response<hyper::body::Incoming>, CallError> {
         let address = self.address;
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| CallError::Broken { address, source };
@@ -180,10 +205,13 @@ impl Client {
         bearer.set_sensitive(true);
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, address.to_string()).header(AUTHORIZATION, bearer);
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(body) = &body {
+            request = request.header(CONTENT_TYPE, body.kind);
         }
-        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        if let Some(digest) = body.as_ref().and_then(|body| body.based_on) {
+            request = request.header(IF_MATCH, format!("\"{digest}\""));
+        }
+        let bytes = body.map(|body| body.bytes).unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|error| broken(error.into()))?;
         sender.send_request(request).await.map_err(|error| broken(error.into()))
     }

@@ -1,8 +1,9 @@
-//! `portico serve`: runs the gateway until it is told to stop.
+//! `portico serve`: runs the gateway until it is told to stop. SIGHUP has it look at its configuration file.
 
 use super::Exit;
 use crate::plugin::Compiler;
 use crate::{config, server, telemetry};
+use std::io::IsTerminal;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -40,9 +41,10 @@ pub fn run(path: &Path) -> Exit {
 
 async fn until_told(config: config::Config) -> Exit {
     // Before anything is started, so that an early signal is not lost.
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [mut terminate, mut interrupt, mut hangup] = match signals {
+        [Ok(terminate), Ok(interrupt), Ok(hangup)] => [terminate, interrupt, hangup],
+        [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
             eprintln!("portico cannot start: no signals: {error}");
             return Exit::Refused;
         }
@@ -66,7 +68,16 @@ async fn until_told(config: config::Config) -> Exit {
         }
     };
     tracing::info!(public = %running.public, admin = %running.admin, "portico is ready");
-    told(&mut terminate, &mut interrupt).await;
+    loop {
+        tokio::select! {
+            () = told(&mut terminate, &mut interrupt) => break,
+            // At a terminal it says that the terminal is gone.
+            _ = hangup.recv() => match std::io::stderr().is_terminal() {
+                true => break,
+                false => running.look_at_file(),
+            },
+        }
+    }
     tracing::info!("ending: no new connections, running requests are finished");
     running.stop().await;
     tracing::info!("ended");

@@ -1,13 +1,14 @@
-//! Brings the bytes of one configuration file into memory, or says in one sentence why not.
+//! Brings the bytes of one configuration file into memory, or says in one sentence why not; and puts others in their place.
 //!
 //! Knows nothing of TOML. Every read is bounded: a file that grows while it is read, a pipe or a device cannot fill the memory.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 /// The largest configuration file, in bytes.
-pub(super) const MAXIMUM: u64 = 4 * 1024 * 1024;
+pub const MAXIMUM: u64 = 4 * 1024 * 1024;
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,57 @@ pub(super) fn read(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|error| FileError::NotUtf8(error.utf8_error().valid_up_to()))
 }
 
+/// Why a file was not replaced; it is as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be written by this process, whose directory it writes a new file into first")]
+pub struct NotWritten {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Puts a text in the place of what a file says: whole or not at all, also after a loss of power. Links are followed; the file
+/// keeps its mode, and its owner where this process may give files away.
+///
+/// # Errors
+/// Where the file or its directory cannot be written, as on a mount that is read-only.
+pub fn replace(path: &Path, text: &str) -> Result<(), NotWritten> {
+    let not_written = |source| NotWritten { path: path.to_owned(), source };
+    let place = fs::canonicalize(path).map_err(not_written)?;
+    put(&place, text).map_err(not_written)?;
+    // It is there; only a loss of power within moments could bring the one before back.
+    let settled = place.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+    settled.unwrap_or_else(|error| tracing::warn!("{} may not survive a loss of power: {error}", place.display()));
+    Ok(())
+}
+
+fn put(place: &Path, text: &str) -> io::Result<()> {
+    let known = fs::metadata(place)?;
+    // Whoever takes the right to write it away means it, whatever the directory allows.
+    OpenOptions::new().append(true).open(place)?;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(place.file_name().unwrap_or_default());
+    name.push(".new");
+    let fresh = place.with_file_name(name);
+    // Left behind by a process that died.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        // Only root may do so for all owners; the group is often enough.
+        let _ = fchown(&file, Some(known.uid()), Some(known.gid())).or_else(|_| fchown(&file, None, Some(known.gid())));
+        file.set_permissions(known.permissions())?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, place)
+    };
+    // Half of it would only be in the way.
+    write().inspect_err(|_| drop(fs::remove_file(&fresh)))
+}
+
 fn because(error: io::Error) -> FileError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileError::Missing,
@@ -103,5 +155,23 @@ mod tests {
         bytes.push(b'#');
         std::fs::write(&path, &bytes).expect("written");
         assert!(refusal(&path).starts_with("the file is larger than 4 MiB"));
+    }
+
+    #[test]
+    fn a_file_is_replaced_behind_its_links_and_keeps_its_mode() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, link) = (directory.path().join("real.toml"), directory.path().join("link.toml"));
+        std::fs::write(&file, "one").expect("written");
+        std::fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its mode");
+        symlink("real.toml", &link).expect("a link");
+        std::fs::write(directory.path().join(".real.toml.new"), "left behind").expect("written");
+        replace(&link, "two").expect("replaced");
+        assert_eq!(read(&file).ok().as_deref(), Some("two"));
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+        assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 2, "nothing else stays");
+        let error = replace(&directory.path().join("none.toml"), "x").expect_err("there is no such file");
+        assert!(error.to_string().contains("none.toml"));
     }
 }

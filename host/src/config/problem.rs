@@ -138,9 +138,20 @@ pub(super) struct Report<'d> {
     lines: OnceCell<Vec<usize>>,
     list: RefCell<Vec<Problem>>,
     untold: Cell<usize>,
+    /// Keys that are not written, where somebody wants to know their defaults.
+    missing: Option<RefCell<Vec<Missing>>>,
     /// Every key that the reader asked for: what `reference.toml` is held against.
     #[cfg(test)]
     pub asked: RefCell<Vec<Asked>>,
+}
+
+/// A key that is not written, with what it has instead.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// Its path.
+    pub key: String,
+    /// As it would be written.
+    pub default: serde_json::Value,
 }
 
 /// One key that the reader asked for.
@@ -161,9 +172,28 @@ impl<'d> Report<'d> {
             lines: OnceCell::new(),
             list: RefCell::default(),
             untold: Cell::new(0),
+            missing: None,
             #[cfg(test)]
             asked: RefCell::default(),
         }
+    }
+
+    /// As [`Self::new`]; the defaults of keys that are not written are noted, too.
+    pub(super) fn noting_defaults(text: &'d str) -> Self {
+        Self { missing: Some(RefCell::default()), ..Self::new(text) }
+    }
+
+    /// Notes the default of a key that is not written, if anybody wants to know: a text `in_quotes`, or another value.
+    pub(super) fn note_default(&self, place: &Place, key: &str, default: &str, in_quotes: bool) {
+        let Some(missing) = &self.missing else { return };
+        let text = || serde_json::Value::String(default.to_owned());
+        let default = if in_quotes { text() } else { serde_json::from_str(default).unwrap_or_else(|_| text()) };
+        missing.borrow_mut().push(Missing { key: place.key(key, 0).path, default });
+    }
+
+    /// What was noted of defaults.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        self.missing.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
     /// Notes one problem.

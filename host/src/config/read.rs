@@ -36,21 +36,22 @@ impl<'d> Table<'d> {
 
     /// The value of a key, if it is there. From now on the key is a known one.
     pub(super) fn value(&mut self, key: &'static str, default: Option<&str>) -> Option<Value<'d>> {
-        self.note(key, default);
+        self.note(key, default, false);
         self.peek(key)
     }
 
-    /// Makes a key a known one.
-    fn note(&mut self, key: &'static str, default: Option<&str>) {
+    /// Makes a key a known one. Its default may be one that is written in quotes.
+    fn note(&mut self, key: &'static str, default: Option<&str>, in_quotes: bool) {
         self.asked.push(key);
+        if let Some(default) = default.filter(|_| !self.has(key)) {
+            self.report.note_default(&self.place, key, default, in_quotes);
+        }
         #[cfg(test)]
         self.report.asked.borrow_mut().push(super::problem::Asked {
             path: self.place.key(key, 0).path,
             default: default.map(str::to_owned),
             written: self.peek(key).map(|value| value.plain()),
         });
-        #[cfg(not(test))]
-        let _ = default;
     }
 
     fn peek(&self, key: &str) -> Option<Value<'d>> {
@@ -66,7 +67,8 @@ impl<'d> Table<'d> {
         default: &str,
         form: impl Fn(&str) -> Result<T, Fault>,
     ) -> Option<T> {
-        match self.value(key, Some(default)) {
+        self.note(key, Some(default), true);
+        match self.peek(key) {
             Some(value) => value.text_such_as(default, form),
             // A default that does not fit follows from another mistake (a policy's odd name), which has been told.
             None => form(default).ok(),
@@ -146,7 +148,7 @@ impl<'d> Table<'d> {
 
     /// A table within; an empty one where the key is missing, so that its own keys are known all the same.
     pub(super) fn table(&mut self, key: &'static str) -> Table<'d> {
-        self.note(key, None);
+        self.note(key, None, false);
         let nothing = Table::at(self.report, self.place.key(key, self.place.offset), None);
         self.within(key).unwrap_or(nothing)
     }
@@ -172,7 +174,7 @@ impl<'d> Table<'d> {
 
     /// The tables of a list of tables, as in `[[pillars.connect.routes]]`.
     pub(super) fn rows(&mut self, key: &'static str, most: usize) -> Vec<Table<'d>> {
-        self.note(key, None);
+        self.note(key, None, false);
         let Some(value) = self.peek(key) else { return Vec::new() };
         let items = value.items(most).unwrap_or_default();
         items.into_iter().filter_map(Value::into_table).collect()
@@ -199,7 +201,7 @@ impl<'d> Table<'d> {
 
     /// Marks a key as known without reading it.
     pub(super) fn known(&mut self, key: &'static str) {
-        self.note(key, None);
+        self.note(key, None, false);
     }
 
     /// Whether the key is there.

@@ -28,7 +28,7 @@ use super::problem::{Place, Problems, Report};
 use super::read::{Entry, Table};
 use super::suggest::{listed, nearest};
 use super::value::Value;
-use super::{Compile, Config, Data, Plugins, SecretSource, Secrets};
+use super::{Compile, Config, Data, Plugins, SecretSource, Secrets, Source};
 
 /// Processor time that compiling one component may be given; it is counted in seconds.
 const COMPILE_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
@@ -40,8 +40,19 @@ const COMPILE_MEMORY: RangeInclusive<u64> = 128 << 20..=64 << 30;
 /// # Errors
 /// All problems of the file at once; one, without a place, where the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let text = file::read(path).map_err(|error| Problems::of_file(path, error.to_string()))?;
-    parse(&text, path)
+    parse(&text_in(path)?, path)
+}
+
+/// What a file says, whatever it means.
+///
+/// # Errors
+/// One problem, where it cannot be read.
+pub fn read(path: &Path) -> Result<Source, Problems> {
+    text_in(path).map(|text| Source::of(&text))
+}
+
+fn text_in(path: &Path) -> Result<String, Problems> {
+    file::read(path).map_err(|error| Problems::of_file(path, error.to_string()))
 }
 
 /// Checks the text of a configuration as if it were in the file `path`, which need not exist.
@@ -65,7 +76,7 @@ pub(super) fn checked(report: &Report<'_>, text: &str, path: &Path) -> Option<Co
         return None;
     }
     match DeTable::parse(text) {
-        Ok(root) => whole(report, root.get_ref(), path),
+        Ok(root) => whole(report, root.get_ref(), text, path),
         Err(error) => {
             let offset = error.span().map_or(text.len(), |span| span.start);
             report.add(&Place::of_file(offset), not_toml(text, &error), None);
@@ -87,7 +98,7 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config> {
+fn whole(report: &Report<'_>, root: &DeTable<'_>, text: &str, path: &Path) -> Option<Config> {
     let mut root = Table::at(report, Place::of_file(0), Some(root));
     let base = path.parent().unwrap_or(Path::new(""));
 
@@ -114,6 +125,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, path: &Path) -> Option<Config>
 
     Some(Config {
         path: path.to_owned(),
+        source: Source::of(text),
         gateway: gateway?,
         admin: admin?,
         data: data?,

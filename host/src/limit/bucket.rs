@@ -101,6 +101,11 @@ impl Bucket {
             .is_some_and(|state| state.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok())
     }
 
+    /// Fills every window; false where the bucket is gone.
+    pub(super) fn refill(&self, rules: &[Rule], now: u64) -> bool {
+        rules.iter().enumerate().all(|(position, rule)| self.amend(position, |_| rule.full(now)))
+    }
+
     /// Whether every window is full.
     pub(super) fn idle(&self, rules: &[Rule], now: u64) -> bool {
         rules.iter().zip(&self.states).all(|(rule, state)| rule.idle(state.load(Ordering::Acquire), now))

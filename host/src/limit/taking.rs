@@ -122,6 +122,35 @@ impl Limit {
         })
     }
 
+    /// How the windows stand for a subject, in the order of [`Limit::windows`]. Changes nothing.
+    pub fn states(&self, subject: Subject, now: Millis) -> Vec<State> {
+        // A cost of 0 only looks.
+        let looked = self.take(subject, 0, now);
+        looked.as_ref().map_or_else(Refused::states, Taken::states).to_vec()
+    }
+
+    /// Fills every window of a subject; every worker sees it at once. What is given back afterwards of what was taken before may
+    /// be counted as room, too. False where the house is full, and the subject shares a bucket with others.
+    pub fn reset(&self, subject: Subject, now: Millis) -> bool {
+        let mark = self.track.timeline.tick(now);
+        let key = self.track.key(subject);
+        let shard = self.house.shard(key);
+        let mut attempts = 0..ATTEMPTS;
+        attempts.any(|_| match shard.get(&key) {
+            Some(entry) => {
+                let refilled = entry.bucket.refill(&self.rules, mark.millis());
+                if !refilled {
+                    // The sweep is about to remove it.
+                    std::thread::yield_now();
+                }
+                refilled
+            }
+            None if self.track.shared.idle(&self.rules, mark.millis()) => true,
+            // One that shares a bucket gets its own: that is what is wanted here.
+            None => self.house.add(&shard, key, (&self.track, &self.rules, self.definition.subject)).is_some(),
+        })
+    }
+
     /// The subject for a value that a policy named. Keyed at random: nobody can choose two values that meet.
     pub fn custom(&self, value: &str) -> Subject {
         Subject(self.house.digest(value))

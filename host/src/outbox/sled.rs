@@ -66,6 +66,15 @@ impl SledOutbox {
         Ok(self.marks.get(name)?.map(|value| value.to_vec()))
     }
 
+    /// The marks that begin so, with their values; blocks.
+    pub fn marks(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let mark = |found: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (name, value) = found?;
+            Ok((String::from_utf8_lossy(&name).into_owned(), value.to_vec()))
+        };
+        self.marks.scan_prefix(prefix).map(mark).collect()
+    }
+
     /// Forgets the marks that begin so and have another value; blocks.
     pub fn forget_marks(&self, prefix: &str, but: &[u8]) -> Result<(), Failure> {
         for found in self.marks.scan_prefix(prefix) {

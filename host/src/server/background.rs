@@ -3,6 +3,7 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
+use super::forgiven::TakenOff;
 use super::telling::Telling;
 use crate::api::{Action, Actor, Desks, Reads, Refusal};
 use crate::clock::Millis;
@@ -11,7 +12,7 @@ use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
 use crate::problem::Fault;
 use crate::snapshot::Snapshot;
 use crate::upstream;
-use crate::usage::{self, Day, Month, UsageStore};
+use crate::usage::{self, Day, Month, MonthlyCount, UsageStore};
 use crate::worker::Gateway;
 use axum::extract::{Query, State};
 use axum::routing::get;
@@ -214,6 +215,7 @@ pub(super) async fn seed_limits(
     snapshot: &Snapshot,
     earlier: Option<&Snapshot>,
     store: &dyn UsageStore,
+    taken_off: &TakenOff,
     now: Millis,
 ) -> Result<(), usage::StoreError> {
     let steps = || snapshot.pillars.iter().flat_map(|pillar| &pillar.chains).flat_map(|chain| &chain.steps);
@@ -227,26 +229,36 @@ pub(super) async fn seed_limits(
     let counts = store.monthly_counts(Month::of(now)).await?;
     for step in steps() {
         for limit in step.limits.iter().filter(|limit| monthly(limit)) {
-            // One of a rule's own starts anew: usage of a month is known by pillar.
-            let pillar = limit.definition().pillar.as_deref();
-            let mut sums: HashMap<u128, u64> = HashMap::new();
-            for count in counts.iter().filter(|count| pillar.is_none_or(|pillar| *count.pillar == *pillar)) {
-                let subject = match limit.kind() {
-                    SubjectKind::Key => count.caller.key,
-                    SubjectKind::Org => count.caller.org,
-                    SubjectKind::Everyone => Some(0),
-                    SubjectKind::Address | SubjectKind::Custom => None,
-                };
-                if let Some(subject) = subject {
-                    *sums.entry(subject).or_default() += count.calls;
-                }
-            }
+            let Counted(sums) = counted(limit, &counts);
             for (subject, calls) in sums {
+                let calls = taken_off.left(limit.definition(), subject, calls);
                 limit.seed(Subject::id(subject), calls, now);
             }
         }
     }
     Ok(())
+}
+
+/// Calls of a month, by the number of the subject that a limit counts for.
+pub(super) struct Counted(pub(super) HashMap<u128, u64>);
+
+/// What usage says of those for whom a limit counts.
+pub(super) fn counted(limit: &Limit, counts: &[MonthlyCount]) -> Counted {
+    // One of a rule's own starts anew: usage of a month is known by pillar.
+    let pillar = limit.definition().pillar.as_deref();
+    let mut sums: HashMap<u128, u64> = HashMap::new();
+    for count in counts.iter().filter(|count| pillar.is_none_or(|pillar| *count.pillar == *pillar)) {
+        let subject = match limit.kind() {
+            SubjectKind::Key => count.caller.key,
+            SubjectKind::Org => count.caller.org,
+            SubjectKind::Everyone => Some(0),
+            SubjectKind::Address | SubjectKind::Custom => None,
+        };
+        if let Some(subject) = subject {
+            *sums.entry(subject).or_default() += count.calls;
+        }
+    }
+    Counted(sums)
 }
 
 fn limits(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Limit>> {

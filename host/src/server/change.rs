@@ -2,19 +2,23 @@
 //!
 //! One at a time, on a thread that may wait, and all or nothing: what does not fit leaves everything as it was.
 
+use super::configuration::Standing;
 use super::namesakes::Namesakes;
+use super::noting::{self, Cause, Changed, Noting, Way};
 use super::priming::Priming;
 use super::telling::Telling;
 use super::{Kept, StartError, Unfit, background, sentence};
+use crate::audit::Note;
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
 use crate::credential::Issuer;
+use crate::limit::Local;
 use crate::plugin::CodeCache;
 use crate::plugin::shelf::{Shelf, ShelfError, Version};
 use crate::snapshot::{Outcome, Snapshot};
-use crate::usage::UsageStore;
+use crate::usage::{Names, UsageStore};
 use crate::worker::Gateway;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
@@ -28,11 +32,10 @@ pub(super) struct Changes {
     issuer: Arc<Issuer>,
     pub(super) priming: Priming,
     pub(super) telling: Arc<Telling>,
+    pub(super) noting: Noting,
     one_at_a_time: Mutex<()>,
-    /// What was read last and could not be applied, and why.
-    unapplied: Mutex<Option<(PathBuf, String)>>,
-    /// The configuration of which was said last what of it takes effect only after a restart.
-    looked_through: Mutex<Option<Config>>,
+    /// What is known of the configuration beyond what it says.
+    standing: Mutex<Standing>,
     plugins: Mutex<Option<config::watch::Watch>>,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Applied {
     pub(super) generation: u64,
     /// What should serve now and was refused: policies with all reasons.
     pub(super) refused: Vec<(String, Vec<Problem>)>,
+    /// In what the configuration differs, where it does.
+    pub(super) changed: Option<Changed>,
 }
 
 impl Changes {
@@ -51,85 +56,35 @@ impl Changes {
         control: Handle,
         issuer: Arc<Issuer>,
         telling: Arc<Telling>,
+        noting: Noting,
     ) -> Self {
         let priming = Priming::start(kept.clone());
-        let (one_at_a_time, unapplied, looked_through, plugins) = Default::default();
-        Self {
-            gateway,
-            kept,
-            usage,
-            control,
-            issuer,
-            priming,
-            telling,
-            one_at_a_time,
-            unapplied,
-            looked_through,
-            plugins,
-        }
+        let standing = Mutex::new(Standing::at(&gateway.live.load().config, gateway.clock.now()));
+        let (one_at_a_time, plugins) = Default::default();
+        Self { gateway, kept, usage, control, issuer, priming, telling, noting, one_at_a_time, standing, plugins }
     }
 
-    /// Applies what the file says now, and says in the log how that went.
-    pub(super) fn configuration(self: &Arc<Self>, file: &Path) {
-        self.unapplied().take();
-        self.apply_file(file);
-    }
-
-    /// As [`Self::configuration`]; what was said of it already is not said again.
-    fn apply_file(self: &Arc<Self>, file: &Path) {
-        let one = self.one_at_a_time();
-        let earlier = self.gateway.live.load_full();
-        let applied = config::load(file).map_err(StartError::from).and_then(|new| {
-            self.tell_restarts(&earlier.config, &new);
-            self.apply(new)
-        });
-        let unapplied = match applied {
-            Ok(Applied { generation, .. }) => {
-                tracing::info!(generation, "applied {}", file.display());
-                None
-            }
-            Err(error) => Some((file.to_owned(), error.to_string())),
-        };
-        let before = std::mem::replace(&mut *self.unapplied(), unapplied.clone());
-        drop(one);
-        if let Some((_, error)) = &unapplied
-            && before != unapplied
-        {
-            tracing::error!("{} was not applied, the running configuration stays:\n{error}", file.display());
-        }
-        if self.gateway.live.load().config.plugins.directory != earlier.config.plugins.directory {
-            self.watch_plugins();
-            // What was saved there before it was watched.
-            self.components();
-        }
-    }
-
-    /// Says what takes effect only after a restart; of a configuration that is tried again, nothing that was said already.
-    fn tell_restarts(&self, running: &Config, new: &Config) {
-        let mut looked_through = self.looked_through.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = looked_through.replace(new.clone());
-        let is_said = |key: &&str| before.as_ref().is_some_and(|before| !before.needs_restart(new).contains(key));
-        for key in running.needs_restart(new).into_iter().filter(|key| !is_said(key)) {
-            tracing::warn!("`{key}` has changed, and takes effect only after a restart");
-        }
+    /// Notes what the start led to.
+    pub(super) fn note_start(&self, notes: Vec<Note>) {
+        let snapshot = self.gateway.live.load_full();
+        self.noting.started(&snapshot.config, snapshot.generation, self.gateway.clock.now(), notes);
     }
 
     /// Looks at the components again, and says in the log what did not go well. A configuration that could not be applied may
     /// have waited for one of them.
     pub(super) fn components(self: &Arc<Self>) {
         self.components_that_serve();
-        let unapplied = self.unapplied().as_ref().map(|(file, _)| file.clone());
-        let Some(file) = unapplied else { return };
+        let Some(file) = self.standing().waits_for_components() else { return };
         let changes = self.clone();
         // Not here: what is applied may end the watch whose thread this is.
         let thread = std::thread::Builder::new().name("portico-retry".into());
-        let started = thread.spawn(move || changes.apply_file(&file));
+        let started = thread.spawn(move || changes.apply_file(&file, &Cause::gateway(Way::Plugins)));
         let _ = started.inspect_err(|error| tracing::warn!("the configuration is not tried again: {error}"));
     }
 
     fn components_that_serve(&self) {
         let _one = self.one_at_a_time();
-        if let Err(error) = self.look_again()
+        if let Err(error) = self.look_again(&Cause::gateway(Way::Plugins))
             && !self.kept.ending.load(Ordering::Relaxed)
         {
             tracing::error!("the components do not fit the running configuration, what serves goes on:\n{error}");
@@ -140,9 +95,10 @@ impl Changes {
     ///
     /// # Errors
     /// When nothing fits any more; then nothing has changed.
-    pub(super) fn look_again(&self) -> Result<Applied, StartError> {
-        let config = self.gateway.live.load().config.clone();
-        self.apply(config)
+    pub(super) fn look_again(&self, cause: &Cause) -> Result<Applied, StartError> {
+        let mut config = self.gateway.live.load().config.clone();
+        config.source = self.standing().source();
+        self.take_up(config, cause, || Ok(()))
     }
 
     /// Has components that are saved while it runs looked at.
@@ -173,8 +129,18 @@ impl Changes {
         self.priming.stop();
     }
 
-    fn apply(&self, config: Config) -> Result<Applied, StartError> {
-        let applied = self.swap(config);
+    /// Has a configuration run. `commit` is done when nothing else can go wrong any more, right before requests see it; where
+    /// that fails, everything stays as it was. For whoever holds [`Self::one_at_a_time`].
+    ///
+    /// # Errors
+    /// Everything that does not fit; then nothing has changed.
+    pub(super) fn take_up(
+        &self,
+        config: Config,
+        cause: &Cause,
+        commit: impl FnOnce() -> Result<(), StartError>,
+    ) -> Result<Applied, StartError> {
+        let applied = self.swap(config, cause, commit);
         // Until now it would have held up what is to serve.
         if let Some(cache) = self.kept.cache() {
             self.kept.catalog.keep_code(cache, std::iter::empty());
@@ -185,7 +151,12 @@ impl Changes {
         applied
     }
 
-    fn swap(&self, config: Config) -> Result<Applied, StartError> {
+    fn swap(
+        &self,
+        config: Config,
+        cause: &Cause,
+        commit: impl FnOnce() -> Result<(), StartError>,
+    ) -> Result<Applied, StartError> {
         let earlier = self.gateway.live.load_full();
         let (next, outcomes) = self.kept.build(config, Some(&earlier))?;
         if self.kept.ending.load(Ordering::Relaxed) {
@@ -193,20 +164,29 @@ impl Changes {
             return Err(StartError::Cannot("the gateway ends".into()));
         }
         let now = self.gateway.clock.now();
-        let refused = note_refusals(self, &outcomes, now, false);
+        let (refused, notes) = note_refusals(self, &outcomes, now, cause);
+        self.noting.tell(notes);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
             policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
         };
         if same(&earlier) {
+            commit()?;
             self.priming.hand_in(&earlier, &outcomes);
-            return Ok(Applied { generation: earlier.generation, refused });
+            // It means the same; it may be written in other words.
+            let generation = earlier.generation;
+            let changed = self.note_configuration((&earlier, &next.config), generation, cause, now);
+            return Ok(Applied { generation, refused, changed });
         }
-        if let Err(error) = self.control.block_on(background::seed_limits(&next, Some(&earlier), &*self.usage, now)) {
-            return Err(StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(&error))));
-        }
+        let uncounted = |error: &dyn std::error::Error| {
+            StartError::Cannot(format!("limits over a month cannot be counted: {}", sentence(error)))
+        };
+        let taken_off = self.noting.taken_off(now).map_err(|error| uncounted(&error))?;
+        let seed = background::seed_limits(&next, Some(&earlier), &*self.usage, &taken_off, now);
+        self.control.block_on(seed).map_err(|error| uncounted(&error))?;
         let generation = next.generation;
         keep(self.shelf(), &outcomes).map_err(|error| StartError::Cannot(sentence(&error)))?;
+        commit()?;
         tell_disabled(&next);
         tell_overdrawn(&next, Some(&earlier));
         tell_namesakes(&next, Some(&earlier));
@@ -218,11 +198,32 @@ impl Changes {
         if earlier.config != next.config {
             self.telling.look_at_document(&self.gateway);
         }
+        // Noted before the shelf knows: cut off in between, it is noted twice rather than never.
+        let changed = self.note_configuration((&earlier, &next.config), generation, cause, now);
+        self.noting.tell(noting::swapped(self.shelf(), &outcomes, cause, generation, now));
         note_shipped(self, &outcomes, now);
         self.kept.components.serve(&earlier.policies, &next.policies);
         self.kept.components.forget_others(|policy| next.config.policies.contains_key(policy));
         self.priming.hand_in(&next, &outcomes);
-        Ok(Applied { generation, refused })
+        Ok(Applied { generation, refused, changed })
+    }
+
+    /// Notes a configuration that runs now. One that somebody asked for is noted with what they asked.
+    fn note_configuration(
+        &self,
+        (earlier, config): (&Snapshot, &Config),
+        generation: u64,
+        cause: &Cause,
+        now: Millis,
+    ) -> Option<Changed> {
+        let before = self.standing().replace(&config.source, cause, now);
+        let old = (&before, &earlier.config, earlier.generation);
+        let changed = Changed::between(old, (config, generation), cause.way)?;
+        if cause.way != Way::Api {
+            self.noting.tell([changed.note(cause, now)]);
+        }
+        self.noting.remember(config);
+        Some(changed)
     }
 
     /// The shelf of a gateway that runs.
@@ -235,8 +236,10 @@ impl Changes {
         self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unapplied(&self) -> MutexGuard<'_, Option<(PathBuf, String)>> {
-        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Held for moments.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
+        // Each member is whole whatever its holder was interrupted in.
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> MutexGuard<'_, Option<config::watch::Watch>> {
@@ -280,15 +283,16 @@ pub(super) fn note_shipped(changes: &Changes, outcomes: &[Outcome], now: Millis)
     shelf.sweep();
 }
 
-/// Notes what was refused; says it in the log the first time, and at each start.
+/// Notes what was refused; says it in the log the first time, and at each start. What is news is for the audit log, too.
 pub(super) fn note_refusals(
     changes: &Changes,
     outcomes: &[Outcome],
     now: Millis,
-    starting: bool,
-) -> Vec<(String, Vec<Problem>)> {
+    cause: &Cause,
+) -> (Vec<(String, Vec<Problem>)>, Vec<Note>) {
     let (shelf, components) = (changes.shelf(), &changes.kept.components);
-    let mut all = Vec::new();
+    let starting = cause.way == Way::Start;
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
     for outcome in outcomes {
         if let Err(error) = shelf.saw(&outcome.policy, outcome.in_directory.as_deref()) {
             told(&outcome.policy, &error);
@@ -302,6 +306,7 @@ pub(super) fn note_refusals(
             Ok(first) => {
                 if first {
                     changes.telling.refused(outcome, digest.as_deref(), &lines, now);
+                    notes.push(noting::refused(outcome, digest.as_deref(), problems, cause, now));
                 }
                 components.refuse(&outcome.policy);
                 tracing::error!(
@@ -314,7 +319,7 @@ pub(super) fn note_refusals(
         }
         all.push((outcome.policy.clone(), problems.clone()));
     }
-    all
+    (all, notes)
 }
 
 /// Nothing in the configuration shows it.
@@ -351,11 +356,25 @@ impl Kept {
         config: Config,
         earlier: Option<&Snapshot>,
     ) -> Result<(Snapshot, Vec<Outcome>), StartError> {
+        self.build_with(config, earlier, (&self.limits, &self.names))
+    }
+
+    /// As [`Self::build`], for a snapshot that will not serve: no limit and no name stays behind.
+    pub(super) fn try_out(&self, config: Config, earlier: &Snapshot) -> Result<(Snapshot, Vec<Outcome>), StartError> {
+        self.build_with(config, Some(earlier), (&Local::new(0), &Names::default()))
+    }
+
+    fn build_with(
+        &self,
+        config: Config,
+        earlier: Option<&Snapshot>,
+        (limits, names): (&Local, &Names),
+    ) -> Result<(Snapshot, Vec<Outcome>), StartError> {
         let file: PathBuf = config.path.clone();
         let from = crate::snapshot::Ingredients {
             catalog: &self.catalog,
-            limits: &self.limits,
-            names: &self.names,
+            limits,
+            names,
             workers: self.workers,
             shelf: self.shelf(),
             cache: self.cache(),

@@ -2,7 +2,9 @@
 
 use super::change::Changes;
 use super::namesakes::Namesakes;
+use super::noting::Cause;
 use crate::api::{Act, ActError, PluginControl};
+use crate::audit::Who;
 use crate::kv::Kv;
 use crate::plugin::shelf::{Card, ShelfError, What};
 use crate::plugin::{Beginning, Catalog, Kind, Policy, named_powers};
@@ -31,7 +33,7 @@ impl PluginControl for Changes {
         Some(json!({ "policy": policy, "versions": card.versions, "events": events }))
     }
 
-    fn act(&self, policy: &str, act: Act) -> Result<Value, ActError> {
+    fn act(&self, policy: &str, act: Act, who: Who) -> Result<Value, ActError> {
         let _one = self.one_at_a_time();
         let config = self.gateway.live.load().config.clone();
         let written = config.policies.get(policy).ok_or(ActError::Unknown)?;
@@ -54,7 +56,7 @@ impl PluginControl for Changes {
             ShelfError::NoVersion { .. } => ActError::NoVersion(error.to_string()),
             error => ActError::Failed(error.into()),
         })?;
-        let refused = match self.look_again() {
+        let refused = match self.look_again(&Cause::caller(who)) {
             Ok(applied) => applied.refused,
             Err(error) => {
                 // Nothing of the new wish fits: the old one stands again.

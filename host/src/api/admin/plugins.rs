@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::api::{Actor, Refusal, optional_json_object};
-use crate::audit::{self, AuditStore, Note};
+use crate::audit::{self, AuditStore, Note, Who};
 use crate::clock::Clock;
 use crate::problem::Fault;
 
@@ -55,11 +55,11 @@ pub trait PluginControl: Send + Sync {
     /// What happened to the component of one policy.
     fn history(&self, policy: &str) -> Option<Value>;
 
-    /// Carries an act out, and shows the policy afterwards.
+    /// Carries an act out for whoever wants it, and shows the policy afterwards.
     ///
     /// # Errors
     /// [`ActError`].
-    fn act(&self, policy: &str, act: Act) -> Result<Value, ActError>;
+    fn act(&self, policy: &str, act: Act, who: Who) -> Result<Value, ActError>;
 }
 
 /// Clones are cheap.
@@ -157,10 +157,11 @@ async fn carry_out(
     // What nobody waits for any more is done to its end, and so is what is noted of it.
     let done = tokio::spawn(async move {
         let _permit = permit;
-        let note = Note::new(actor.who(), action, control.clock.now()).on(&policy);
+        let who = actor.who();
+        let note = Note::new(who.clone(), action, control.clock.now()).on(&policy);
         let begun = audit::begin(&*control.audit, note).await.map_err(|error| Refusal::failed(&error))?;
         let plugins = control.plugins.clone();
-        let acted = apart(move || plugins.act(&asked, act)).await;
+        let acted = apart(move || plugins.act(&asked, act, who)).await;
         let outcome = match &acted {
             Ok(Ok(shown)) => Ok(json!({ "state": shown["state"], "digest": shown["digest"] })),
             Ok(Err(error)) => Err(error.to_string()),
@@ -192,6 +193,6 @@ fn unknown(policy: &str) -> Refusal {
 }
 
 /// Does what may wait on a thread for that.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::failed(&error))
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 use super::*;
 use crate::api::tests::Running;
 use crate::api::{Act, ActError, Actor, By, PluginControl, plugin_routes};
+use crate::audit::Who;
 use crate::problem::Problem;
 
 const DIGEST: &str = "3f2a41c09b7d5e6f3f2a41c09b7d5e6f3f2a41c09b7d5e6f3f2a41c09b7d5e6f";
@@ -67,7 +68,7 @@ impl PluginControl for Stage {
         (policy == "gas").then(|| json!({ "policy": "gas", "versions": [], "events": [rolled_back, refusal()] }))
     }
 
-    fn act(&self, policy: &str, act: Act) -> Result<Value, ActError> {
+    fn act(&self, policy: &str, act: Act, _: Who) -> Result<Value, ActError> {
         self.wanted.lock().unwrap().push((policy.to_owned(), act.clone()));
         match (policy, act) {
             ("limits/all", Act::Disable) => Ok(out_of_chains()),

@@ -113,6 +113,37 @@ fn the_same_definition_finds_the_same_buckets_and_a_changed_quota_keeps_what_was
 }
 
 #[test]
+fn a_reset_fills_every_window_of_one_subject() {
+    let local = Local::new(10);
+    let windows = vec![window("sec", 4, SEC), window("min", 5, MIN), window("month", 6, Period::Month)];
+    let limit = local.limit(definition(windows)).unwrap();
+    let taken = limit.take(ALICE, 4, Millis(START)).unwrap();
+    let _ = limit.take(BOB, 1, Millis(START)).unwrap();
+    let remaining =
+        |subject| limit.states(subject, Millis(START)).iter().map(|state| state.remaining).collect::<Vec<_>>();
+    assert_eq!((remaining(ALICE), remaining(BOB)), (vec![0, 1, 2], vec![3, 4, 5]));
+    assert!(limit.reset(ALICE, Millis(START)));
+    assert_eq!((remaining(ALICE), remaining(BOB)), (vec![4, 5, 6], vec![3, 4, 5]));
+    // What was under way meanwhile gives no more than there is.
+    limit.undo(taken);
+    assert_eq!(remaining(ALICE), [4, 5, 6]);
+    assert_eq!(granted(&limit, ALICE, 9, START), 4);
+}
+
+#[test]
+fn a_reset_of_whoever_shares_a_bucket_gives_one_where_there_is_room() {
+    let local = Local::new(1);
+    let limit = local.limit(definition(vec![window("min", 5, MIN)])).unwrap();
+    assert!(limit.reset(BOB, Millis(START)), "nothing was taken");
+    assert_eq!(local.sweep(Millis(START)).kept, 0, "and no bucket was made");
+    assert_eq!((granted(&limit, ALICE, 1, START), granted(&limit, BOB, 9, START)), (1, 5));
+    assert!(!limit.reset(BOB, Millis(START)), "the house is full");
+    assert_eq!(left(&limit, BOB, START), [0]);
+    assert!(limit.reset(ALICE, Millis(START)));
+    assert_eq!(left(&limit, ALICE, START), [5]);
+}
+
+#[test]
 fn full_buckets_are_swept_in_slices_and_used_ones_stay() {
     let local = Local::new(10_000);
     let limit = local.limit(definition(vec![window("sec", 10, SEC)])).unwrap();
