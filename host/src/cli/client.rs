@@ -163,7 +163,7 @@ impl Client {
     ) -> Result<Result<(), E>, CallError> {
         let address = self.address;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CallError::Runtime)?;
-        let timed_out = |_| CallError::TimedOut { address };
+        let timed_out = |_| CallError::TimedOut { address, seconds: PATIENCE.as_secs() };
         runtime.block_on(async {
             let response = tokio::time::timeout(PATIENCE, self.ask(method, path, None)).await.map_err(timed_out)??;
             if !response.status().is_success() {
