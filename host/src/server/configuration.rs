@@ -118,10 +118,14 @@ impl Changes {
             problems,
             count,
         };
-        let before = self.standing().refused.replace(refused);
-        if before.as_ref().is_some_and(|before| before.text == text && before.file == file) {
+        let mut standing = self.standing();
+        let known = |before: &Refused| before.text == refused.text && before.file == file;
+        if standing.refused.as_ref().is_some_and(known) {
+            // Tried again for a component, and no news: it stays the refusal that it was.
             return;
         }
+        let before = standing.refused.replace(refused);
+        drop(standing);
         tracing::error!("{} was not applied, the running configuration stays:\n{text}", file.display());
         let again = before.is_some_and(|before| before.digest == digest && digest.is_some());
         if !again {
