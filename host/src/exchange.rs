@@ -163,12 +163,14 @@ impl Exchange<'_> {
         let caller = meter::caller(&routed.credential);
         let mut trace = self.trace.take();
         trace.iter_mut().for_each(|trace| trace.found(caller, pillar.number, rule.number));
-        let begun = Instant::now();
-        let mut passed = chain.run(&self.worker.instances, &facts).await;
-        trace.iter_mut().for_each(|trace| trace.policies(begun.elapsed()));
         let books = &self.worker.books;
         let call = Call { request: self.request.number(), caller: caller.0, at: self.now };
+        // Before the chain: who leaves while a policy waits is counted as well.
         let mut meter = Meter::open(books, call, pillar, routed.target, trace);
+        let begun = Instant::now();
+        let mut passed = chain.run(&self.worker.instances, &facts).await;
+        meter.policies(begun.elapsed());
+        meter.fuel(passed.fuel);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
             Err(denial) => {

@@ -132,6 +132,7 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
         until("it is told", || told().is_some());
         let told = told().expect("it is there");
         assert_eq!((&told["ended"], &told["status"], &told["pillar"]), (&json!(ended), &status, &json!("connect")));
+        assert!(told["fuel"].as_u64() > Some(0), "what policies did before it left: {told}");
         assert_eq!(samples(&gateway, "portico_requests_in_flight")[""], 0.0);
     }
 }
