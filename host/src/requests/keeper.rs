@@ -12,6 +12,8 @@ use crate::clock::Clock;
 
 /// How long it waits for rows before it looks at what is to be removed.
 const LOOK: Duration = Duration::from_secs(1);
+/// Rows that one step removes at least, where there are so many to remove.
+const SLICE: usize = 2_000;
 /// Between two words on a store that does not work.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -29,23 +31,31 @@ impl Keeper {
         let mut more = false;
         loop {
             let patience = if more { Duration::ZERO } else { LOOK };
-            match batches.recv_timeout(patience) {
-                Ok(mut rows) => {
-                    // One write for all that waits.
-                    batches.try_iter().for_each(|others| rows.extend(others));
-                    if let Err(error) = self.log.add(&rows) {
-                        lost.fetch_add(rows.len() as u64, Ordering::Relaxed);
-                        tell(&mut told, &error);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let mut rows = match batches.recv_timeout(patience) {
+                Ok(rows) => rows,
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // One write for all that waits.
+            batches.try_iter().for_each(|others| rows.extend(others));
+            if !rows.is_empty() && !self.add(&rows, &mut told) {
+                lost.fetch_add(rows.len() as u64, Ordering::Relaxed);
             }
-            more = self.log.forget(self.bounds, self.clock.now()).unwrap_or_else(|error| {
+            // More than were added: else the log would grow beyond its bound for as long as many come.
+            let most = SLICE.max(rows.len().saturating_mul(2));
+            more = self.log.forget(self.bounds, self.clock.now(), most).unwrap_or_else(|error| {
                 tell(&mut told, &error);
                 false
             });
         }
+    }
+
+    /// Whether these are in the log now.
+    fn add(&self, rows: &[Row], told: &mut Option<Instant>) -> bool {
+        if self.bounds.are_overrun_by(self.log.bytes()) {
+            return false;
+        }
+        self.log.add(rows).inspect_err(|error| tell(told, error)).is_ok()
     }
 }
 

@@ -179,6 +179,13 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
+impl Bounds {
+    /// Whether so many bytes are so far beyond, a tenth, that no row is to be added before others are removed.
+    pub fn are_overrun_by(&self, bytes: u64) -> bool {
+        bytes > self.bytes.saturating_add(self.bytes / 10)
+    }
+}
+
 /// The store does not work now.
 #[derive(Debug, thiserror::Error)]
 #[error("the request log does not work; look at the disk of the data directory")]
@@ -195,11 +202,11 @@ pub trait RequestLog: Send + Sync + fmt::Debug {
     /// When the store does not work.
     fn add(&self, rows: &[Row]) -> Result<(), StoreError>;
 
-    /// Removes some of what is beyond the bounds, a bounded number of rows; whether there is more to remove.
+    /// Removes what is beyond the bounds, so many rows at most; whether there is more to remove.
     ///
     /// # Errors
     /// When the store does not work.
-    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError>;
+    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError>;
 
     /// Bytes of all rows.
     fn bytes(&self) -> u64;

@@ -15,8 +15,6 @@ use super::log::{Bounds, Entry, Filter, Kind, Page, Pending, RequestLog, Row, St
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
 
-/// Rows that one step removes.
-const SLICE: usize = 2_000;
 /// Rows that are looked at for one page, at most.
 const MOST_LOOKED_AT: usize = 20_000;
 /// Of this part of the bytes, callers without a key have one.
@@ -165,6 +163,11 @@ impl SledLog {
             let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next();
             oldest = oldest.min(first.transpose()?.and_then(|key| number(&key)).unwrap_or(u128::MAX));
         }
+        if oldest == u128::MAX {
+            // Sums of rows that are not there would be looked for again and again.
+            kinds.iter().for_each(|kind| state.sums[*kind as usize] = 0);
+            return Ok(());
+        }
         // A bit of all the time that there is, so that it is not looked for again at once.
         let oldest = begun(oldest);
         let cut = Millis(oldest.0.saturating_add(now.0.saturating_sub(oldest.0) / 64 + 1));
@@ -172,13 +175,14 @@ impl SledLog {
         Ok(())
     }
 
-    fn forget_now(&self, bounds: Bounds, now: Millis) -> sled::Result<bool> {
+    fn forget_now(&self, bounds: Bounds, now: Millis, most: usize) -> sled::Result<bool> {
         let mut state = self.state();
-        if state.due.is_empty() {
-            self.look(&mut state, bounds, now)?;
-        }
-        let mut left = SLICE;
-        while let Some((kind, before)) = state.due.last().copied() {
+        let mut left = most;
+        loop {
+            if state.due.is_empty() {
+                self.look(&mut state, bounds, now)?;
+            }
+            let Some((kind, before)) = state.due.last().copied() else { return Ok(false) };
             let mut batch = Batch::default();
             let mut sums = state.sums;
             let mut found = 0;
@@ -205,7 +209,6 @@ impl SledLog {
             }
             state.due.pop();
         }
-        Ok(false)
     }
 }
 
@@ -223,8 +226,8 @@ impl RequestLog for SledLog {
         Ok(())
     }
 
-    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError> {
-        self.forget_now(bounds, now).map_err(broken)
+    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError> {
+        self.forget_now(bounds, now, most).map_err(broken)
     }
 
     fn bytes(&self) -> u64 {

@@ -94,7 +94,7 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
     let settle = |log: &SledLog, bounds| {
         log.state().looked = None;
         for _ in 0..1_000 {
-            if !log.forget(bounds, NOW).unwrap() && log.state().due.is_empty() && log.bytes() <= bounds.bytes {
+            if !log.forget(bounds, NOW, 2_000).unwrap() && log.state().due.is_empty() && log.bytes() <= bounds.bytes {
                 return;
             }
         }
@@ -112,6 +112,23 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
     assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 200).len(), 20);
     settle(&log, Bounds { bytes: 0, ..WIDE });
     assert_eq!((log.bytes(), all(&log, &Filter::default(), 200).len()), (0, 0));
+}
+
+#[test]
+fn the_size_is_a_bound_while_rows_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log(&directory);
+    let bounds = Bounds { bytes: 200_000, ..WIDE };
+    // Few over a long time, so that the first bits of it that go hold few; then many at once.
+    let old: Vec<_> = (0..24 * 20).map(|hours| row(Some(1), false, number(hours + 1, 0), |_| ())).collect();
+    log.add(&old).unwrap();
+    for round in 0..20 {
+        let rows: Vec<_> = (0..500).map(|nth| row(Some(2), false, number(0, round * 500 + nth), |_| ())).collect();
+        log.add(&rows).unwrap();
+        log.forget(bounds, NOW, 1_000).unwrap();
+        assert!(!bounds.are_overrun_by(log.bytes()), "{} in round {round}", log.bytes());
+    }
+    assert!(bounds.are_overrun_by(220_001) && !bounds.are_overrun_by(220_000));
 }
 
 #[test]
