@@ -11,6 +11,7 @@ mod line;
 mod log;
 mod record;
 mod redact;
+mod room;
 mod sled;
 mod thread;
 mod trace;

@@ -1,6 +1,7 @@
 //! The thread that writes rows of the request log, and removes those that have to go.
 //!
-//! In steps: what is to be removed never keeps what is to be written waiting for long.
+//! In steps: what is to be removed never keeps what is to be written waiting for long. Where the disk is nearly full, rows are dropped:
+//! none of them is worth a disk on which usage cannot be written any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +28,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Until nobody sends any more.
     pub(super) fn run(self, batches: &Receiver<Vec<Row>>, lost: &AtomicU64, _alive: Sender<()>) {
-        let mut told = None;
-        let mut more = false;
+        let (mut told, mut full, mut more) = (None, false, false);
         loop {
             let patience = if more { Duration::ZERO } else { LOOK };
             let mut rows = match batches.recv_timeout(patience) {
@@ -38,7 +38,7 @@ impl Keeper {
             };
             // One write for all that waits.
             batches.try_iter().for_each(|others| rows.extend(others));
-            if !rows.is_empty() && !self.add(&rows, &mut told) {
+            if !rows.is_empty() && !self.add(&rows, &mut told, &mut full) {
                 lost.fetch_add(rows.len() as u64, Ordering::Relaxed);
             }
             // More than were added: else the log would grow beyond its bound for as long as many come.
@@ -51,7 +51,18 @@ impl Keeper {
     }
 
     /// Whether these are in the log now.
-    fn add(&self, rows: &[Row], told: &mut Option<Instant>) -> bool {
+    fn add(&self, rows: &[Row], told: &mut Option<Instant>, full: &mut bool) -> bool {
+        let is_full = !self.log.has_room();
+        match (is_full, std::mem::replace(full, is_full)) {
+            (true, false) => {
+                tracing::warn!("the request log takes nothing: the disk of the data directory is nearly full");
+            }
+            (false, true) => tracing::info!("the request log goes on: there is room on the disk again"),
+            _ => {}
+        }
+        if is_full {
+            return false;
+        }
         if self.bounds.are_overrun_by(self.log.bytes()) {
             return false;
         }
@@ -63,5 +74,58 @@ fn tell(told: &mut Option<Instant>, error: &StoreError) {
     if told.is_none_or(|told: Instant| told.elapsed() >= QUIET) {
         *told = Some(Instant::now());
         tracing::error!(cause = ?std::error::Error::source(error).map(ToString::to_string), "{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::{Filter, Kind, Page, Pending};
+    use super::*;
+    use crate::clock::Millis;
+    use std::sync::atomic::AtomicBool;
+
+    /// A log on a disk that is full when it is told so.
+    #[derive(Debug, Default)]
+    struct Counted {
+        full: AtomicBool,
+        rows: AtomicU64,
+    }
+
+    impl RequestLog for Counted {
+        fn add(&self, rows: &[Row]) -> Result<(), StoreError> {
+            self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn forget(&self, _: Bounds, _: Millis, _: usize) -> Result<bool, StoreError> {
+            Ok(false)
+        }
+
+        fn bytes(&self) -> u64 {
+            self.rows.load(Ordering::Relaxed) * 100
+        }
+
+        fn has_room(&self) -> bool {
+            !self.full.load(Ordering::Relaxed)
+        }
+
+        fn page(&self, _: Filter, _: Option<u128>, _: usize) -> Pending<'_, Page> {
+            Box::pin(async { Ok(Page::default()) })
+        }
+    }
+
+    #[test]
+    fn rows_are_dropped_where_the_disk_is_full_or_the_size_is_overrun() {
+        let log = Arc::<Counted>::default();
+        let bounds = Bounds { age: Duration::from_secs(3600), bytes: 1_000 };
+        let keeper = Keeper { log: log.clone(), bounds, clock: Clock::system() };
+        let row = Row { kind: Kind::Live, org: 1, request: 1, value: Vec::new() };
+        let (mut told, mut full) = (None, false);
+        let mut add = || keeper.add(std::slice::from_ref(&row), &mut told, &mut full);
+        assert!(add());
+        log.full.store(true, Ordering::Relaxed);
+        assert!(!add());
+        log.full.store(false, Ordering::Relaxed);
+        assert_eq!((0..20).filter(|_| add()).count(), 11, "until it is a tenth beyond");
     }
 }

@@ -211,6 +211,9 @@ pub trait RequestLog: Send + Sync + fmt::Debug {
     /// Bytes of all rows.
     fn bytes(&self) -> u64;
 
+    /// Whether its disk has more room than others need. Asks the operating system.
+    fn has_room(&self) -> bool;
+
     /// So many at most, newest first, of those that began before that one. A page can be short and have a next one.
     fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page>;
 }

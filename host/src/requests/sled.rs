@@ -12,8 +12,9 @@ use std::time::Duration;
 use sled::{Batch, IVec, Tree};
 
 use super::log::{Bounds, Entry, Filter, Kind, Page, Pending, RequestLog, Row, StoreError, begun, first_at, monday};
+use super::room::Room;
 use crate::clock::Millis;
-use crate::data::{Database, Failure};
+use crate::data::{DataDirectory, Failure};
 
 /// Rows that are looked at for one page, at most.
 const MOST_LOOKED_AT: usize = 20_000;
@@ -33,6 +34,7 @@ type Group = [u8; 17];
 #[derive(Clone)]
 pub struct SledLog {
     tree: Tree,
+    room: Room,
     state: Arc<Mutex<State>>,
 }
 
@@ -56,18 +58,18 @@ impl SledLog {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn open(database: &Database) -> Result<Self, Failure> {
-        Ok(Self::new(database.tree("requests")?)?)
+    pub fn open(data: &DataDirectory) -> Result<Self, Failure> {
+        Ok(Self::new(data.database().tree("requests")?, Room::of(data.path().to_owned()))?)
     }
 
-    fn new(tree: Tree) -> sled::Result<Self> {
+    fn new(tree: Tree, room: Room) -> sled::Result<Self> {
         let sums = tree.get(SUMS)?.and_then(|value| read_sums(&value));
         let sums = match sums {
             Some(sums) => sums,
             // Of a store that has none, or a damaged one: counted once.
             None => counted(&tree)?,
         };
-        Ok(Self { tree, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
+        Ok(Self { tree, room, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -234,6 +236,10 @@ impl RequestLog for SledLog {
         self.state().sums.iter().sum()
     }
 
+    fn has_room(&self) -> bool {
+        self.room.is_there()
+    }
+
     fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page> {
         let log = self.clone();
         Box::pin(async move {
@@ -290,7 +296,7 @@ impl SledLog {
     /// In a database of its own.
     fn open_at(directory: &std::path::Path) -> Self {
         let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
-        Self::new(database.open_tree("requests").unwrap()).unwrap()
+        Self::new(database.open_tree("requests").unwrap(), Room::of(directory.to_owned())).unwrap()
     }
 }
 

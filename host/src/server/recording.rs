@@ -30,7 +30,7 @@ pub(super) fn begin(
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     let log = match settings.requests.keep {
         true => {
-            let log = SledLog::open(data.database()).map_err(|error| cannot(&error))?;
+            let log = SledLog::open(data).map_err(|error| cannot(&error))?;
             Some(Arc::new(log) as Arc<dyn RequestLog>)
         }
         false => None,

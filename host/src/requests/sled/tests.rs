@@ -138,9 +138,9 @@ fn sums_outlive_a_restart_and_are_counted_again_where_they_are_damaged() {
     let bytes = log.bytes();
     assert!(bytes > 80 * 33);
     log.tree.insert(SUMS, &b"damaged"[..]).unwrap();
-    assert_eq!(SledLog::new(log.tree.clone()).unwrap().bytes(), bytes);
+    assert_eq!(SledLog::new(log.tree.clone(), log.room.clone()).unwrap().bytes(), bytes);
     log.add(&[]).unwrap();
-    assert_eq!(SledLog::new(log.tree.clone()).unwrap().bytes(), bytes);
+    assert_eq!(SledLog::new(log.tree.clone(), log.room.clone()).unwrap().bytes(), bytes);
 }
 
 #[test]
