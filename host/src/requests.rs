@@ -69,7 +69,7 @@ pub struct Dropped {
 }
 
 impl Requests {
-    /// Begins to tell: a place for each worker.
+    /// Begins to tell: a place for each worker. Where the settings keep no records, those that are in the log are removed.
     ///
     /// # Errors
     /// When there is no thread.
@@ -101,14 +101,17 @@ impl Requests {
             Some(log) => {
                 let (send, batches) = sync_channel(WAITING);
                 let (log, lost, alive) = (log.clone(), lost.clone(), alive.clone());
-                let bounds = Bounds { age: settings.requests.retention, bytes: settings.requests.size };
+                let bounds = match settings.requests.keep {
+                    true => Bounds { age: settings.requests.retention, bytes: settings.requests.size },
+                    false => Bounds { age: Duration::ZERO, bytes: 0 },
+                };
                 let keeper = keeper::Keeper { log, bounds, clock };
                 named("portico-log").spawn(move || keeper.run(&batches, &lost.rows, alive))?;
                 Some(send)
             }
         };
         let (stop, stopped) = channel();
-        let work = thread::Work::new(lanes.clone(), names, lines, rows, lost.clone());
+        let work = thread::Work::new(lanes.clone(), names, lines, rows, settings.requests.keep, lost.clone());
         named("portico-requests").spawn(move || work.run(&stopped, alive))?;
         Ok((Self { lanes, lost, log, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) }, recorders))
     }

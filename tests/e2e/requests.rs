@@ -292,3 +292,24 @@ fn where_none_are_kept_it_says_so() {
     let counted = samples(&gateway, "portico_requests_total");
     assert_eq!(counted["{pillar=\"connect\",status=\"200\",error=\"\"}"], 1.0);
 }
+
+#[test]
+fn what_was_kept_goes_where_none_are_kept_any_more() {
+    let (_origin, gateway) = gateway("[telemetry.requests]\nkeep = true\n");
+    let asked = gateway.get("/v1/nowhere").send();
+    let id = asked.field("x-request-id").expect("an id").to_owned();
+    until("it is in the log", || find(&gateway, &id).is_some());
+    assert!(samples(&gateway, "portico_request_log_bytes")[""] > 0.0);
+    let place = gateway.directory().join("gateway.toml");
+    let written = std::fs::read_to_string(&place).expect("a configuration");
+    let keep = |gateway: &Gateway, keep: bool| {
+        let toml = written.replace("keep = true", &format!("keep = {keep}"));
+        std::fs::write(gateway.directory().join("gateway.toml"), toml).expect("saved");
+    };
+    keep(&gateway, false);
+    let gateway = gateway.restart();
+    until("nothing is left", || samples(&gateway, "portico_request_log_bytes")[""] == 0.0);
+    keep(&gateway, true);
+    let gateway = gateway.restart();
+    assert!(logged(&gateway, "").is_empty());
+}

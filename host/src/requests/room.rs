@@ -19,7 +19,7 @@ impl Room {
 
     /// Whether there is room; also where nobody knows.
     pub(super) fn is_there(&self) -> bool {
-        rustix::fs::statvfs(&self.0).map_or(true, |disk| {
+        rustix::fs::statvfs(self.0.as_path()).map_or(true, |disk| {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
             is_enough(bytes(disk.f_bavail), bytes(disk.f_blocks))
         })

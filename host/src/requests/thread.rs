@@ -31,7 +31,9 @@ pub(super) struct Work {
     names: Arc<Names>,
     known: HashMap<(Pillar, Route), Known>,
     lines: Option<SyncSender<Lines>>,
+    /// Held also where no rows are kept: whoever removes old ones ends with it.
     rows: Option<SyncSender<Vec<Row>>>,
+    keeps: bool,
     lost: Arc<Lost>,
     told: u64,
 }
@@ -49,9 +51,11 @@ impl Work {
         names: Arc<Names>,
         lines: Option<SyncSender<Lines>>,
         rows: Option<SyncSender<Vec<Row>>>,
+        keeps: bool,
         lost: Arc<Lost>,
     ) -> Self {
-        Self { lanes, names, known: HashMap::new(), lines, rows, lost, told: 0 }
+        let keeps = keeps && rows.is_some();
+        Self { lanes, names, known: HashMap::new(), lines, rows, keeps, lost, told: 0 }
     }
 
     /// Until it is told to stop; what is there then goes on, too.
@@ -75,7 +79,7 @@ impl Work {
     }
 
     fn pass_on(&mut self, held: &[u8]) {
-        if held.is_empty() || (self.lines.is_none() && self.rows.is_none()) {
+        if held.is_empty() || (self.lines.is_none() && !self.keeps) {
             return;
         }
         let (mut lines, mut rows) = (Lines { text: Vec::new(), count: 0 }, Vec::new());
@@ -96,7 +100,7 @@ impl Work {
                 line::write(&entry, known.template.as_deref(), &mut lines.text);
                 lines.count += 1;
             }
-            if self.rows.is_some() {
+            if self.keeps {
                 rows.push(entry.row());
             }
         }
