@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sled::{Batch, IVec, Tree};
 
@@ -26,6 +26,10 @@ const SUMS: [u8; 1] = [0xff];
 const KEY: usize = 33;
 /// Between two looks at what is too old.
 const LOOK: Duration = Duration::from_secs(30);
+/// By so much the time of day may run away from time that passed between two of them, before it is not believed.
+const RUNAWAY: Duration = Duration::from_secs(3600);
+/// The longest bit of time that goes at once where there are too many bytes, whatever time of day it is.
+const LONGEST_CUT: Duration = Duration::from_secs(12 * 3600);
 
 /// Kind and org.
 type Group = [u8; 17];
@@ -44,7 +48,33 @@ struct State {
     sums: [u64; 3],
     /// What is to be removed: rows of these kinds that began before that.
     due: Vec<(Kind, Millis)>,
-    looked: Option<Millis>,
+    /// The last look at what is too old: by time that passed, and by the time of day.
+    looked: Option<(Instant, Millis)>,
+}
+
+impl State {
+    /// Whether to look at what is too old now: from time to time, and only by a time of day that can be believed. One jump of the clock
+    /// would take the whole log with it.
+    fn is_time(&mut self, now: Millis) -> bool {
+        let Some((at, then)) = self.looked else {
+            self.looked = Some((Instant::now(), now));
+            return true;
+        };
+        let passed = at.elapsed();
+        if passed < LOOK {
+            return false;
+        }
+        self.looked = Some((Instant::now(), now));
+        let off = now.0.abs_diff(then.plus(passed).0);
+        let is_off = u128::from(off) > RUNAWAY.as_millis();
+        if is_off {
+            tracing::warn!(
+                "the clock was set: {now} is {} s from what it should be; nothing is too old for the request log until the next look",
+                off / 1000
+            );
+        }
+        !is_off
+    }
 }
 
 impl fmt::Debug for SledLog {
@@ -148,9 +178,7 @@ impl SledLog {
     /// What is beyond the bounds now.
     fn look(&self, state: &mut State, bounds: Bounds, now: Millis) -> sled::Result<()> {
         let too_old = Millis(now.0.saturating_sub(u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX)));
-        let is_time = state.looked.is_none_or(|looked| now.since(looked) >= LOOK);
-        if is_time {
-            state.looked = Some(now);
+        if state.is_time(now) {
             state.due.extend(Kind::ALL.map(|kind| (kind, too_old)));
             state.due.push((Kind::Sandbox, monday(now)));
         }
@@ -172,7 +200,7 @@ impl SledLog {
         }
         // A bit of all the time that there is, so that it is not looked for again at once.
         let oldest = begun(oldest);
-        let cut = Millis(oldest.0.saturating_add(now.0.saturating_sub(oldest.0) / 64 + 1));
+        let cut = oldest.plus((now.since(oldest) / 64).min(LONGEST_CUT) + Duration::from_millis(1));
         state.due.extend(kinds.iter().map(|kind| (*kind, cut)));
         Ok(())
     }

@@ -115,6 +115,33 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
 }
 
 #[test]
+fn a_clock_that_was_set_takes_nothing_with_it_until_it_is_seen_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(&directory);
+    let later = |log: &SledLog| {
+        let mut state = log.state();
+        let (at, then) = state.looked.unwrap();
+        state.looked = Some((at.checked_sub(LOOK).unwrap(), then));
+    };
+    let left = |now: Millis| {
+        assert!(!log.forget(WIDE, now, 2_000).unwrap());
+        all(&log, &Filter::default(), 200).len()
+    };
+    assert_eq!(left(NOW), 70, "those of sandbox keys");
+    // A year ahead for one look, and a year back; then it goes on as if nothing had been.
+    let (ahead, back) = (NOW.plus(Duration::from_secs(365 * 86_400)), Millis(NOW.0 - 365 * 24 * HOUR));
+    for now in [ahead, NOW, back, NOW] {
+        later(&log);
+        assert_eq!(left(now), 70);
+    }
+    // Once it stays there, it is the time; a look too early is none.
+    later(&log);
+    assert_eq!((left(ahead), left(ahead)), (70, 70));
+    later(&log);
+    assert_eq!(left(ahead.plus(LOOK)), 0);
+}
+
+#[test]
 fn the_size_is_a_bound_while_rows_come() {
     let directory = tempfile::tempdir().unwrap();
     let log = log(&directory);
