@@ -29,7 +29,7 @@ pub use api::{Api, OWN};
 pub use journal::{Journal, WhenFull};
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse};
-pub use telemetry::{Access, AddressShown, RequestLog, Telemetry};
+pub use telemetry::{Access, AddressShown, RequestLog, Telemetry, names_secret};
 pub use webhooks::{Reach, Webhooks};
 
 /// The scopes by which keys manage what is their org's, and which no pillar has.

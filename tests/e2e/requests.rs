@@ -214,26 +214,27 @@ fn a_key_sees_requests_of_its_org_and_filters_hold() {
 
 #[test]
 fn no_secret_is_in_the_log_the_line_or_the_store() {
-    let more = format!("{LINES}[telemetry]\nquery = true\nheaders = [\"user-agent\", \"x-mine\"]\n");
+    let more = format!("{LINES}[telemetry]\nquery = true\nheaders = [\"user-agent\", \"x-mine\", \"referer\"]\n");
     let (_origin, gateway) = gateway(&more);
     let (_, key) = gateway.issue(json!({ "name": "k", "mode": "live", "scopes": ["connect"] }));
     let body = key.rsplit('_').next().expect("a body").to_owned();
     let hidden = "hunter2hunter2";
     let escaped = key.replace('_', "%5F");
+    let referrer = format!("https://app.test/?access_token={hidden}");
     for target in [
         format!("/v1/connect/{key}/x?page=7&api_key={hidden}&q={key}"),
         format!("/v1/connect/{escaped}?password={hidden}&{escaped}"),
         format!("/{key}"),
     ] {
         let call = gateway.get(&target).key(&key).field("user-agent", "test").field("x-mine", &key);
-        call.field("cookie", format!("a={hidden}")).field("x-other", hidden).send();
+        call.field("referer", &referrer).field("cookie", format!("a={hidden}")).field("x-other", hidden).send();
     }
     raw(gateway.public, format!("GET /x?{key} HTTP/1.1\r\nhost: {key}\r\nconnection: close\r\n\r\n").as_bytes());
     until("all are told", || logged(&gateway, "").len() == 4 && lines(&gateway).len() == 4);
     let told = logged(&gateway, "");
     let first = told.iter().find(|request| request["path"] == "/v1/connect/[redacted]/x").expect("the first");
     assert_eq!(first["query"], "page=7&api_key=[redacted]&q=[redacted]");
-    assert_eq!(first["headers"], json!({"user-agent": "test", "x-mine": "[redacted]"}));
+    assert_eq!(first["headers"], json!({"user-agent": "test", "x-mine": "[redacted]", "referer": "https://app.test/?access_token=[redacted]"}));
     let directory = gateway.directory().to_owned();
     let gateway = gateway.restart();
     assert_eq!(logged(&gateway, "").len(), 4, "they outlive a restart");

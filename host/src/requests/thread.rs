@@ -91,7 +91,7 @@ impl Work {
             let query = record.query.map(redact::query);
             fields.clear();
             for (name, value) in record.fields.iter() {
-                Fields::write(&mut fields, name, redact::text(&String::from_utf8_lossy(value)).as_bytes());
+                Fields::write(&mut fields, name, redact::query(&String::from_utf8_lossy(value)).as_bytes());
             }
             let record =
                 Record { host: &host, path: &path, query: query.as_deref(), fields: Fields(&fields), ..record };
