@@ -252,9 +252,13 @@ impl Exchange<'_> {
         let caller = principal.zip(mode);
         let to_head = routed.parts.method == http::Method::HEAD;
         let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
-        let begun = Instant::now();
-        let sent = self.worker.pools.send(&upstream, request).await;
-        meter.asked(&upstream.name, begun.elapsed(), sent.as_ref().err().map(|failure| failure.code()));
+        let asking = meter.ask(&upstream.name);
+        let sent = self.worker.pools.send(&upstream, request).await.and_then(|(response, lease)| {
+            // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
+            let is_status = response.status() != StatusCode::SWITCHING_PROTOCOLS && response.status().as_u16() <= 599;
+            if is_status { Ok((response, lease)) } else { Err(upstream::Failure::Broke) }
+        });
+        asking.over(sent.as_ref().err().map(|failure| failure.code()));
         let (response, lease) = match sent {
             Ok(sent) => sent,
             Err(failure) => match self.ended_by_policy(passed, pillar) {
@@ -263,10 +267,6 @@ impl Exchange<'_> {
             },
         };
         let (mut parts, incoming) = response.into_parts();
-        // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS || parts.status.as_u16() > 599 {
-            return Err(upstream_denial(upstream::Failure::Broke, &upstream));
-        }
         meter.units(&parts.headers);
         meter.answered(parts.status, lease);
         head::clean_response(&mut parts.headers);

@@ -22,8 +22,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod asking;
 mod books;
 
+pub use asking::ABANDONED;
 pub use books::Books;
 
 pub use crate::body::Ending;
@@ -170,7 +172,7 @@ impl Meter {
     }
 
     /// This upstream was asked, and answered after so long, or failed in this way.
-    pub fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
+    fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
         self.with(|open| open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure)));
     }
 

@@ -133,6 +133,9 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
         let told = told().expect("it is there");
         assert_eq!((&told["ended"], &told["status"], &told["pillar"]), (&json!(ended), &status, &json!("connect")));
         assert!(told["fuel"].as_u64() > Some(0), "what policies did before it left: {told}");
+        assert!(told["upstream_us"].as_u64() > Some(0), "{told}");
+        let abandoned = samples(&gateway, "portico_upstream_failures_total")["{upstream=\"origin\",kind=\"abandoned\"}"];
+        assert_eq!(abandoned, f64::from(u8::from(status == Value::Null)), "who left before an answer");
         assert_eq!(samples(&gateway, "portico_requests_in_flight")[""], 0.0);
     }
 }

@@ -3,6 +3,7 @@
 //! Labels are pillars and upstreams of the configuration, statuses, and codes of the gateway's own.
 
 use super::family::Family;
+use crate::meter::ABANDONED;
 use crate::requests::Requests;
 use crate::upstream::Failure;
 use crate::usage::{Names, Pillar, Route};
@@ -60,7 +61,8 @@ pub(super) fn tell(family: &mut Family<'_>, requests: &Requests, names: &Names, 
             move |kind| of.and_then(|of| of.failures.iter().find(|(known, _)| *known == kind)).map(|found| found.1);
         // Those that never came too: a rise from nothing is no rise to whoever asks for one.
         let labels = |kind| [("upstream", upstream.name.as_str()), ("kind", kind)];
-        Failure::ALL.map(|failure| (labels(failure.code()), times(failure.code()).unwrap_or_default()))
+        let kinds = Failure::ALL.into_iter().map(Failure::code).chain([ABANDONED]);
+        kinds.map(move |kind| (labels(kind), times(kind).unwrap_or_default()))
     });
     family.counter("portico_upstream_failures", "Requests that an upstream did not answer, by kind.", failures)?;
     let dropped = requests.dropped();

@@ -22,13 +22,13 @@ const ROUNDS: usize = 4;
 /// The text, without secrets.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     let Some(plain) = unescaped(text) else { return INSTEAD.into() };
-    if !plain.split(|c| !is_inner(c)).any(is_secret) {
+    if !plain.split(|c: char| !is_inner(c)).any(is_secret) {
         return visible(text.into());
     }
     let (mut out, mut rest) = (String::with_capacity(plain.len()), &*plain);
     while let Some(start) = rest.find(is_inner) {
         let (before, from) = rest.split_at(start);
-        let (word, after) = from.split_at(from.find(|c| !is_inner(c)).unwrap_or(from.len()));
+        let (word, after) = from.split_at(from.find(|c: char| !is_inner(c)).unwrap_or(from.len()));
         out.push_str(before);
         rest = after;
         if is_secret(word) {
