@@ -209,9 +209,10 @@ impl Meter {
 }
 
 impl Drop for Meter {
-    /// The client left before there was an answer.
+    /// The client left before there was an answer, whatever an upstream had said by then.
     fn drop(&mut self) {
-        if let Some(open) = self.0.take() {
+        if let Some(mut open) = self.0.take() {
+            open.status = 0;
             open.book(0, End::Left, false);
         }
     }
@@ -228,8 +229,8 @@ impl Ending for Open {
         {
             lease.give_back();
         }
-        // An upstream that broke off gets nothing; a client that left after the head has had its answer.
-        self.book(bytes, how, how != End::Broken);
+        // An upstream that broke off gets nothing, nor does a policy that did; a client that left after the head has had its answer.
+        self.book(bytes, how, !matches!(how, End::Broken | End::Cut));
     }
 }
 

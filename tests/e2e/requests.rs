@@ -141,6 +141,19 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
 }
 
 #[test]
+fn what_the_gateway_cuts_off_as_it_ends_was_not_left_by_the_client() {
+    let (_origin, gateway) = gateway("");
+    let key = gateway.key(&["connect"]);
+    let mut stream = std::net::TcpStream::connect(gateway.public).expect("a connection");
+    let head = format!("GET /v1/connect/endless HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
+    let gateway = gateway.restart();
+    let told = logged(&gateway, "");
+    assert_eq!((told.len(), &told[0]["ended"], &told[0]["status"]), (1, &json!("cut"), &json!(200)), "{told:?}");
+}
+
+#[test]
 fn a_key_sees_requests_of_its_org_and_filters_hold() {
     let (_origin, gateway) = gateway("");
     let org = gateway.admin("POST", "/v1/orgs").field("content-type", "application/json");

@@ -78,7 +78,7 @@ struct RequestShown {
     /// The code of the gateway's refusal; `by_policy` for codes of policies.
     #[schema(example = "rate_limited")]
     error: Option<String>,
-    /// `complete`; `broken` by the API's service; or `left` by the client.
+    /// `complete`; `broken` by the API's service; `left` by the client; or `cut` by the gateway, which ended or had a policy refuse the rest.
     #[schema(example = "complete")]
     ended: String,
     /// Bytes of the request body.

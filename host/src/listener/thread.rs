@@ -89,6 +89,7 @@ pub fn start(
         };
         let _ = started.send(Ok(()));
         runtime.block_on(run(worker.clone(), incoming, counted, stop));
+        worker.recorder.cut_off();
         // What is cut off now books its usage as it is dropped; only after that is the tally whole. A name that is still
         // being looked up is not waited for.
         runtime.shutdown_background();

@@ -13,6 +13,7 @@ use bytes::BufMut;
 
 use super::figures::Figures;
 use super::record::Record;
+use crate::body::End;
 use crate::config::{Access, AddressShown, Telemetry};
 use crate::usage::{Pillar, Route, Usage};
 
@@ -45,6 +46,8 @@ pub struct Recorder {
     kept: bool,
     spare: RefCell<Held>,
     has_spare: Cell<bool>,
+    /// Whether what ends from now on is cut off, and not left by its client.
+    cuts: Cell<bool>,
 }
 
 impl Lane {
@@ -100,7 +103,7 @@ impl Held {
 impl Recorder {
     pub(super) fn new(lane: Arc<Lane>, settings: Arc<Telemetry>) -> Self {
         let kept = settings.requests.keep || settings.access != Access::Off;
-        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false) }
+        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false), cuts: Cell::new(false) }
     }
 
     pub(super) fn settings(&self) -> &Telemetry {
@@ -116,6 +119,16 @@ impl Recorder {
         if self.has_spare.get() {
             self.with(|_| ());
         }
+    }
+
+    /// What is dropped from now on was not left by its client: the gateway ends, and waits no longer.
+    pub fn cut_off(&self) {
+        self.cuts.set(true);
+    }
+
+    /// How something ended that looks like this.
+    pub(super) fn how(&self, end: End) -> End {
+        if end == End::Left && self.cuts.get() { End::Cut } else { end }
     }
 
     pub(super) fn began(&self) {

@@ -78,6 +78,7 @@ pub fn ended(end: End) -> &'static str {
         End::Complete => "complete",
         End::Broken => "broken",
         End::Left => "left",
+        End::Cut => "cut",
     }
 }
 
@@ -97,7 +98,7 @@ pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8
     let error = record.denied.map(Cow::Borrowed).or_else(|| match record.status {
         0 => Some("no_answer".into()),
         failed @ 500.. => Some(failed.to_string().into()),
-        _ => None,
+        _ => Some(ended(record.end).into()).filter(|_| matches!(record.end, End::Broken | End::Cut)),
     });
     let field = |(name, value)| (format!("http.request.header.{name}"), [String::from_utf8_lossy(value)]);
     let line = Line {
@@ -152,10 +153,12 @@ mod tests {
         let mut bytes = Vec::new();
         let entry = Entry { pillar: "connect", route: "rooms", record: whole.clone() };
         write(&entry, Some("/v1/{id}"), &mut bytes);
-        let refused = Record { status: 0, denied: Some("by_policy"), end: End::Left, host: "a", ..whole };
+        let refused = Record { status: 0, denied: Some("by_policy"), end: End::Left, host: "a", ..whole.clone() };
         write(&Entry { pillar: "", route: "", record: refused }, None, &mut bytes);
+        let broken = Record { end: End::Broken, ..whole };
+        write(&Entry { pillar: "", route: "", record: broken }, None, &mut bytes);
         let lines: Vec<Value> = String::from_utf8(bytes).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-        let [one, other] = lines.as_slice() else { panic!("{lines:?}") };
+        let [one, other, broken] = lines.as_slice() else { panic!("{lines:?}") };
         for (name, value) in [
             ("timestamp", json!("1970-01-01T00:00:00.001Z")),
             ("http.request.method", json!("GET")),
@@ -173,6 +176,7 @@ mod tests {
             assert_eq!(one[name], value, "{name}");
         }
         assert_eq!((&other["error.type"], &other["portico.ended"]), (&json!("by_policy"), &json!("left")));
+        assert_eq!((&broken["error.type"], &broken["portico.ended"]), (&json!("broken"), &json!("broken")));
         assert_eq!((&other["http.response.status_code"], &other["portico.pillar"]), (&Value::Null, &Value::Null));
     }
 }

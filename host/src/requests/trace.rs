@@ -131,7 +131,7 @@ impl Trace {
             caller: usage.caller,
             sandbox: self.sandbox,
             status: usage.status,
-            end,
+            end: self.to.how(end),
             denied: usage.denied,
             method: self.method,
             minor: self.minor,
