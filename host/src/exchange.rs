@@ -167,6 +167,9 @@ impl Exchange<'_> {
         let call = Call { request: self.request.number(), caller: caller.0, at: self.now };
         // Before the chain: who leaves while a policy waits is counted as well.
         let mut meter = Meter::open(books, call, pillar, routed.target, trace);
+        if routed.parts.method == http::Method::HEAD {
+            meter.to_head();
+        }
         let begun = Instant::now();
         let mut passed = chain.run(&self.worker.instances, &facts).await;
         meter.policies(begun.elapsed());

@@ -48,6 +48,8 @@ struct Open {
     fuel: u64,
     charges: Charges,
     free: bool,
+    /// Whether the request was a HEAD: whatever body there is, nobody gets it.
+    to_head: bool,
     upload: Option<Rc<Progress>>,
     bodies: Option<Rc<Tab>>,
     lease: Option<Lease>,
@@ -81,6 +83,7 @@ impl Meter {
             charges: Charges::default(),
             // The gateway's own API costs nothing, whoever answers in its place.
             free: pillar.is_own,
+            to_head: false,
             upload: None,
             bodies: None,
             lease: None,
@@ -122,6 +125,11 @@ impl Meter {
                 known => Cow::Owned(known.code().to_owned()),
             });
         });
+    }
+
+    /// The request is a HEAD.
+    pub fn to_head(&mut self) {
+        self.with(|open| open.to_head = true);
     }
 
     /// Who calls, as it turned out. Sandbox calls are free, whatever policies charge.
@@ -197,7 +205,10 @@ impl Meter {
     pub fn whole(mut self, status: StatusCode, body: &Body) {
         if let Some(mut open) = self.0.take() {
             open.status = status.as_u16();
-            open.book(body.size_hint().exact().unwrap_or(0), End::Complete, true);
+            // Neither to a HEAD nor with these statuses does a body go out (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5).
+            let is_bodiless = open.to_head || matches!(open.status, 204 | 304);
+            let bytes = body.size_hint().exact().filter(|_| !is_bodiless).unwrap_or(0);
+            open.book(bytes, End::Complete, true);
         }
     }
 

@@ -141,6 +141,23 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
 }
 
 #[test]
+fn to_a_head_no_bytes_are_told_of_a_body_that_nobody_got() {
+    let (_origin, gateway) = gateway("");
+    let key = gateway.key(&["connect"]);
+    for path in ["/v1/connect/x", "/v1/pay/x", "/v1/nowhere", "/v1/me"] {
+        let (head, get) = (gateway.call("HEAD", path).key(&key).send(), gateway.get(path).key(&key).send());
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        let told = |answer: &crate::harness::Answer| {
+            let id = answer.field("x-request-id").expect("an id").to_owned();
+            until("it is told", || find(&gateway, &id).is_some());
+            find(&gateway, &id).expect("it is there")["bytes_out"].clone()
+        };
+        assert_eq!(told(&head), 0, "{path}");
+        assert!(told(&get).as_u64() > Some(0), "{path}");
+    }
+}
+
+#[test]
 fn what_the_gateway_cuts_off_as_it_ends_was_not_left_by_the_client() {
     let (_origin, gateway) = gateway("");
     let key = gateway.key(&["connect"]);
