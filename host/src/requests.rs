@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use self::figures::{BOUNDS, Figures, Histogram, OfPillar, OfUpstream};
-pub use self::lane::Recorder;
+pub use self::lane::{Head, Recorder};
 pub use self::line::{ended, micros};
 pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
 pub use self::record::{Fields, Named, Record};
@@ -126,6 +126,11 @@ impl Requests {
     /// Requests that are under way.
     pub fn in_flight(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// Heads that were refused in this way.
+    pub fn refused(&self, head: Head) -> u64 {
+        self.lanes.iter().map(|lane| lane.refused(head)).sum()
     }
 
     /// What was dropped.

@@ -141,6 +141,32 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
 }
 
 #[test]
+fn heads_that_are_refused_before_they_are_requests_are_counted() {
+    let (_origin, gateway) = gateway("");
+    let counted = || {
+        let heads = samples(&gateway, "portico_heads_refused_total");
+        ["parse", "too_large", "timeout"].map(|kind| heads[&format!("{{kind=\"{kind}\"}}")])
+    };
+    let none = [0.0; 3];
+    assert_eq!(counted(), none);
+    raw(gateway.public, b"\x16\x03\x01 this is no HTTP\r\n\r\n");
+    until("it is counted", || counted() == [1.0, 0.0, 0.0]);
+    raw(gateway.public, format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(70 << 10)).as_bytes());
+    until("it is counted", || counted()[..2] == [1.0, 1.0]);
+    // Only from here on, so that a busy machine is not taken for a client that is slow.
+    let place = gateway.directory().join("gateway.toml");
+    let written = std::fs::read_to_string(&place).expect("a configuration");
+    let quick = written.replacen("[gateway]\n", "[gateway]\nheader_timeout = \"100ms\"\n", 1);
+    let generation = || samples(&gateway, "portico_configuration_generation")[""];
+    let before = generation();
+    std::fs::write(&place, quick).expect("saved");
+    until("it is applied", || generation() > before);
+    raw(gateway.public, b"GET / HTTP/1.1\r\nhost: a");
+    until("it is counted", || counted() == [1.0; 3]);
+    assert!(logged(&gateway, "").is_empty());
+}
+
+#[test]
 fn to_a_head_no_bytes_are_told_of_a_body_that_nobody_got() {
     let (_origin, gateway) = gateway("");
     let key = gateway.key(&["connect"]);

@@ -4,7 +4,7 @@
 
 use super::family::Family;
 use crate::meter::ABANDONED;
-use crate::requests::Requests;
+use crate::requests::{Head, Requests};
 use crate::upstream::Failure;
 use crate::usage::{Names, Pillar, Route};
 use crate::worker::Gateway;
@@ -44,6 +44,11 @@ pub(super) fn tell(family: &mut Family<'_>, requests: &Requests, names: &Names, 
         pillars.iter().map(|(pillar, of)| ([("pillar", &**pillar)], &of.durations)),
     )?;
     family.figure("portico_requests_in_flight", "Requests that are under way.", requests.in_flight() as f64)?;
+    family.counter(
+        "portico_heads_refused",
+        "Heads that were refused before they were requests, by kind.",
+        Head::ALL.map(|head| ([("kind", head.code())], requests.refused(head))),
+    )?;
     // Those that the configuration has: what is gone is counted on, and shown again if it comes back.
     let snapshot = gateway.live.load_full();
     let upstreams = || {

@@ -28,6 +28,33 @@ pub(super) struct Lane {
     ended: AtomicU64,
     /// Records for which there was no room.
     pub(super) dropped: AtomicU64,
+    /// Heads that were refused, by [`Head`].
+    heads: [AtomicU64; Head::ALL.len()],
+}
+
+/// Why there was no request: its head was refused before it was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// It was not HTTP/1.
+    Parse,
+    /// It was too large, or had too many fields.
+    TooLarge,
+    /// It did not come, or not whole, in time.
+    Timeout,
+}
+
+impl Head {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Parse, Self::TooLarge, Self::Timeout];
+
+    /// Its name in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +90,10 @@ impl Lane {
 
     pub(super) fn add_to(&self, figures: &mut Figures) {
         figures.merge(&self.lock().figures);
+    }
+
+    pub(super) fn refused(&self, head: Head) -> u64 {
+        self.heads[head as usize].load(Ordering::Relaxed)
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -129,6 +160,11 @@ impl Recorder {
     /// How something ended that looks like this.
     pub(super) fn how(&self, end: End) -> End {
         if end == End::Left && self.cuts.get() { End::Cut } else { end }
+    }
+
+    /// A head was refused.
+    pub fn refused(&self, head: Head) {
+        step(&self.lane.heads[head as usize], Ordering::Relaxed);
     }
 
     pub(super) fn began(&self) {
