@@ -25,17 +25,24 @@ pub enum Kind {
     Live,
     /// With sandbox keys.
     Sandbox,
+    /// With live keys, also those that are no longer valid, and refused or left before anybody was asked: whoever has ever had a key
+    /// can have as many of these as they like.
+    Refused,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nobody, Self::Live, Self::Sandbox];
+    pub const ALL: [Self; 4] = [Self::Nobody, Self::Live, Self::Sandbox, Self::Refused];
+    /// Those that have a part of the log only, so that they do not push out what live keys have done.
+    pub const BOUNDED: [Self; 3] = [Self::Nobody, Self::Sandbox, Self::Refused];
 
     pub(super) fn of(record: &Record<'_>) -> Self {
+        let is_refused = (record.denied.is_some() || record.status == 0) && record.upstream.is_zero();
         match (record.caller.org, record.sandbox) {
             (None, _) => Self::Nobody,
-            (Some(_), false) => Self::Live,
             (Some(_), true) => Self::Sandbox,
+            (Some(_), false) if is_refused => Self::Refused,
+            (Some(_), false) => Self::Live,
         }
     }
 }

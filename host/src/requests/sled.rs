@@ -18,8 +18,10 @@ use crate::data::{DataDirectory, Failure};
 
 /// Rows that are looked at for one page, at most.
 const MOST_LOOKED_AT: usize = 20_000;
-/// Of this part of the bytes, callers without a key have one.
-const PART_OF_NOBODY: u64 = 4;
+/// Each of the bounded kinds has this part of the bytes at most.
+const PART: u64 = 4;
+/// How many kinds there are.
+const KINDS: usize = Kind::ALL.len();
 /// Where the sums are: behind all rows.
 const SUMS: [u8; 1] = [0xff];
 /// Bytes of a key.
@@ -45,7 +47,7 @@ pub struct SledLog {
 #[derive(Debug, Default)]
 struct State {
     /// Bytes by kind.
-    sums: [u64; 3],
+    sums: [u64; KINDS],
     /// What is to be removed: rows of these kinds that began before that.
     due: Vec<(Kind, Millis)>,
     /// The last look at what is too old: by time that passed, and by the time of day.
@@ -96,7 +98,7 @@ impl SledLog {
         let sums = tree.get(SUMS)?.and_then(|value| read_sums(&value));
         let sums = match sums {
             Some(sums) => sums,
-            // Of a store that has none, or a damaged one: counted once.
+            // Of a store that has none, others, or damaged ones: counted once.
             None => counted(&tree)?,
         };
         Ok(Self { tree, room, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
@@ -135,7 +137,7 @@ impl SledLog {
     fn page_now(&self, filter: &Filter, before: Option<u128>, limit: usize) -> sled::Result<Page> {
         let kinds: &[Kind] = match (filter.org, filter.sandbox) {
             (_, true) => &[Kind::Sandbox],
-            (Some(_), false) => &[Kind::Live, Kind::Sandbox],
+            (Some(_), false) => &[Kind::Live, Kind::Sandbox, Kind::Refused],
             (None, false) => &Kind::ALL,
         };
         let groups = match filter.org {
@@ -183,10 +185,11 @@ impl SledLog {
             state.due.push((Kind::Sandbox, monday(now)));
         }
         let sum: u64 = state.sums.iter().sum();
-        let kinds: &[Kind] = match state.sums[Kind::Nobody as usize] > bounds.bytes / PART_OF_NOBODY {
-            true => &[Kind::Nobody],
-            false if sum > bounds.bytes => &Kind::ALL,
-            false => return Ok(()),
+        let beyond = Kind::BOUNDED.iter().find(|kind| state.sums[**kind as usize] > bounds.bytes / PART);
+        let kinds = match beyond {
+            Some(kind) => std::slice::from_ref(kind),
+            None if sum > bounds.bytes => &Kind::ALL,
+            None => return Ok(()),
         };
         let mut oldest = u128::MAX;
         for group in self.groups(kinds)? {
@@ -298,18 +301,18 @@ fn number(key: &[u8]) -> Option<u128> {
     Some(u128::from_be_bytes(key.get(17..)?.try_into().ok()?))
 }
 
-fn written_sums(sums: [u64; 3]) -> Vec<u8> {
+fn written_sums(sums: [u64; KINDS]) -> Vec<u8> {
     sums.iter().flat_map(|sum| sum.to_be_bytes()).collect()
 }
 
-fn read_sums(value: &[u8]) -> Option<[u64; 3]> {
+fn read_sums(value: &[u8]) -> Option<[u64; KINDS]> {
     let (numbers, rest) = value.as_chunks::<8>();
-    let numbers: [[u8; 8]; 3] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
+    let numbers: [[u8; 8]; KINDS] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
     Some(numbers.map(u64::from_be_bytes))
 }
 
-fn counted(tree: &Tree) -> sled::Result<[u64; 3]> {
-    let mut sums = [0; 3];
+fn counted(tree: &Tree) -> sled::Result<[u64; KINDS]> {
+    let mut sums = [0; KINDS];
     for row in tree.range::<&[u8], _>(..&SUMS[..]) {
         let (key, value) = row?;
         if let Some(sum) = key.first().and_then(|kind| sums.get_mut(usize::from(*kind))) {

@@ -115,6 +115,38 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
 }
 
 #[test]
+fn what_is_refused_or_sandbox_pushes_out_nothing_of_live_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log(&directory);
+    let old: Vec<_> = (0..100).map(|nth| row(Some(1), false, number(9, nth), |_| ())).collect();
+    log.add(&old).unwrap();
+    let bounds = Bounds { bytes: 4 * log.bytes(), ..WIDE };
+    let denied = |entry: &mut Entry<'_>| {
+        (entry.record.denied, entry.record.upstream) = (Some("key_revoked"), Duration::ZERO);
+    };
+    let left = |entry: &mut Entry<'_>| (entry.record.status, entry.record.upstream) = (0, Duration::ZERO);
+    for round in 0..30 {
+        // A second apart, within the last hour.
+        let of = |nth: u64| first_at(Millis(NOW.0 - HOUR + (round * 100 + nth) * 1000));
+        let more = (0..100).map(|nth| match nth % 4 {
+            0 => row(Some(2), false, of(nth), denied),
+            1 => row(Some(2), true, of(nth), |_| ()),
+            2 => row(None, false, of(nth), denied),
+            _ => row(Some(2), false, of(nth), left),
+        });
+        log.add(&more.collect::<Vec<_>>()).unwrap();
+        while log.forget(bounds, NOW, 1_000).unwrap() {}
+    }
+    assert!(log.bytes() <= bounds.bytes);
+    assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 200).len(), 100);
+    let kept = all(&log, &Filter { org: Some(2), ..Filter::default() }, 200).len();
+    assert!(kept > 100, "{kept}: they have their parts");
+    // An upstream that was asked, and failed, is news of a live key.
+    let failed = row(Some(2), false, 1, |entry| entry.record.denied = Some("upstream_broke"));
+    assert_eq!((failed.kind, row(Some(2), false, 1, denied).kind), (Kind::Live, Kind::Refused));
+}
+
+#[test]
 fn a_clock_that_was_set_takes_nothing_with_it_until_it_is_seen_twice() {
     let directory = tempfile::tempdir().unwrap();
     let log = filled(&directory);
