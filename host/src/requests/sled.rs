@@ -3,9 +3,9 @@
 //! A key is kind, org and the request's number, which begins with its time: so each org has its rows in their order, and no page
 //! looks at rows of others. A page over all orgs merges theirs. Sums of bytes are written with the rows that change them.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub struct SledLog {
 struct State {
     /// Bytes by kind.
     sums: [u64; KINDS],
+    /// All groups with their oldest rows, so that a step need not look through those that are not concerned.
+    oldest: BTreeMap<Group, u128>,
     /// What is to be removed: rows of these kinds that began before that.
     due: Vec<(Kind, Millis)>,
     /// The last look at what is too old: by time that passed, and by the time of day.
@@ -55,6 +57,11 @@ struct State {
 }
 
 impl State {
+    /// The groups of one kind.
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (&Group, &u128)> {
+        self.oldest.range(group(kind, 0)..=group(kind, u128::MAX))
+    }
+
     /// Whether to look at what is too old now: from time to time, and only by a time of day that can be believed. One jump of the clock
     /// would take the whole log with it.
     fn is_time(&mut self, now: Millis) -> bool {
@@ -101,7 +108,11 @@ impl SledLog {
             // Of a store that has none, others, or damaged ones: counted once.
             None => counted(&tree)?,
         };
-        Ok(Self { tree, room, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
+        let mut oldest = BTreeMap::new();
+        while let Some((group, request)) = first_after(&tree, oldest.last_key_value().map(|(group, _)| group))? {
+            oldest.insert(group, request);
+        }
+        Ok(Self { tree, room, state: Arc::new(Mutex::new(State { sums, oldest, ..State::default() })) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,29 +120,10 @@ impl SledLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn group(&self, after: Option<Group>) -> sled::Result<Option<Group>> {
-        let mut last = [0xff; KEY];
-        let next = match after {
-            Some(group) => {
-                last[..17].copy_from_slice(&group);
-                self.tree.range::<&[u8], _>((Excluded(&last[..]), Excluded(&SUMS[..]))).next()
-            }
-            None => self.tree.range::<&[u8], _>(..&SUMS[..]).next(),
-        };
-        let Some((key, _)) = next.transpose()? else { return Ok(None) };
-        Ok(key.first_chunk().copied())
-    }
-
     /// All groups of some kinds, in their order.
-    fn groups(&self, kinds: &[Kind]) -> sled::Result<Vec<Group>> {
-        let (mut groups, mut last) = (Vec::new(), None);
-        while let Some(group) = self.group(last)? {
-            if kinds.iter().any(|kind| group[0] == *kind as u8) {
-                groups.push(group);
-            }
-            last = Some(group);
-        }
-        Ok(groups)
+    fn groups(&self, kinds: &[Kind]) -> Vec<Group> {
+        let state = self.state();
+        kinds.iter().flat_map(|kind| state.of(*kind)).map(|(group, _)| *group).collect()
     }
 
     fn page_now(&self, filter: &Filter, before: Option<u128>, limit: usize) -> sled::Result<Page> {
@@ -142,7 +134,7 @@ impl SledLog {
         };
         let groups = match filter.org {
             Some(org) => kinds.iter().map(|kind| group(*kind, org)).collect(),
-            None => self.groups(kinds)?,
+            None => self.groups(kinds),
         };
         let (first, end) = filter.span(before);
         let mut rows: Vec<_> = groups
@@ -178,7 +170,7 @@ impl SledLog {
     }
 
     /// What is beyond the bounds now.
-    fn look(&self, state: &mut State, bounds: Bounds, now: Millis) -> sled::Result<()> {
+    fn look(state: &mut State, bounds: Bounds, now: Millis) {
         let too_old = Millis(now.0.saturating_sub(u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX)));
         if state.is_time(now) {
             state.due.extend(Kind::ALL.map(|kind| (kind, too_old)));
@@ -186,26 +178,20 @@ impl SledLog {
         }
         let sum: u64 = state.sums.iter().sum();
         let beyond = Kind::BOUNDED.iter().find(|kind| state.sums[**kind as usize] > bounds.bytes / PART);
-        let kinds = match beyond {
+        let kinds: &[Kind] = match beyond {
             Some(kind) => std::slice::from_ref(kind),
             None if sum > bounds.bytes => &Kind::ALL,
-            None => return Ok(()),
+            None => return,
         };
-        let mut oldest = u128::MAX;
-        for group in self.groups(kinds)? {
-            let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next();
-            oldest = oldest.min(first.transpose()?.and_then(|key| number(&key)).unwrap_or(u128::MAX));
-        }
-        if oldest == u128::MAX {
+        let Some(oldest) = kinds.iter().flat_map(|kind| state.of(*kind)).map(|(_, oldest)| *oldest).min() else {
             // Sums of rows that are not there would be looked for again and again.
             kinds.iter().for_each(|kind| state.sums[*kind as usize] = 0);
-            return Ok(());
-        }
+            return;
+        };
         // A bit of all the time that there is, so that it is not looked for again at once.
         let oldest = begun(oldest);
         let cut = oldest.plus((now.since(oldest) / 64).min(LONGEST_CUT) + Duration::from_millis(1));
         state.due.extend(kinds.iter().map(|kind| (*kind, cut)));
-        Ok(())
     }
 
     fn forget_now(&self, bounds: Bounds, now: Millis, most: usize) -> sled::Result<bool> {
@@ -213,14 +199,15 @@ impl SledLog {
         let mut left = most;
         loop {
             if state.due.is_empty() {
-                self.look(&mut state, bounds, now)?;
+                Self::look(&mut state, bounds, now);
             }
             let Some((kind, before)) = state.due.last().copied() else { return Ok(false) };
             let mut batch = Batch::default();
             let mut sums = state.sums;
-            let mut found = 0;
-            for group in self.groups(&[kind])? {
-                for row in self.tree.range(key(&group, 0)..key(&group, first_at(before))).take(left - found) {
+            let (mut found, mut touched) = (0, Vec::new());
+            for (group, _) in state.of(kind).filter(|(_, oldest)| **oldest < first_at(before)) {
+                touched.push(*group);
+                for row in self.tree.range(key(group, 0)..key(group, first_at(before))).take(left - found) {
                     let (key, value) = row?;
                     let sum = &mut sums[kind as usize];
                     *sum = sum.saturating_sub((key.len() + value.len()) as u64);
@@ -235,6 +222,13 @@ impl SledLog {
                 batch.insert(&SUMS, written_sums(sums));
                 self.tree.apply_batch(batch)?;
                 state.sums = sums;
+            }
+            for group in touched {
+                let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next().transpose()?;
+                match first.and_then(|key| number(&key)) {
+                    Some(first) => state.oldest.insert(group, first),
+                    None => state.oldest.remove(&group),
+                };
             }
             left -= found;
             if left == 0 {
@@ -256,6 +250,10 @@ impl RequestLog for SledLog {
         batch.insert(&SUMS, written_sums(sums));
         self.tree.apply_batch(batch).map_err(broken)?;
         state.sums = sums;
+        for row in rows {
+            let oldest = state.oldest.entry(group(row.kind, row.org)).or_insert(row.request);
+            *oldest = row.request.min(*oldest);
+        }
         Ok(())
     }
 
@@ -299,6 +297,14 @@ fn key(group: &Group, request: u128) -> [u8; KEY] {
 
 fn number(key: &[u8]) -> Option<u128> {
     Some(u128::from_be_bytes(key.get(17..)?.try_into().ok()?))
+}
+
+/// The first row of the group after this one, or of all.
+fn first_after(tree: &Tree, group: Option<&Group>) -> sled::Result<Option<(Group, u128)>> {
+    let last = group.map(|group| key(group, u128::MAX));
+    let from = last.as_ref().map_or(Unbounded, |last| Excluded(&last[..]));
+    let next = tree.range::<&[u8], _>((from, Excluded(&SUMS[..]))).keys().next().transpose()?;
+    Ok(next.and_then(|key| Some((*key.first_chunk()?, number(&key).unwrap_or_default()))))
 }
 
 fn written_sums(sums: [u64; KINDS]) -> Vec<u8> {
