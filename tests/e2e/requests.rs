@@ -52,7 +52,6 @@ fn samples(gateway: &Gateway, name: &str) -> BTreeMap<String, f64> {
 fn each_request_is_told_once_within_a_second_however_it_ends() {
     let (_origin, gateway) = gateway(&format!("{LINES}[telemetry]\naddress = \"full\"\n"));
     let (id, key) = gateway.issue(json!({ "name": "k", "mode": "live", "scopes": ["connect"] }));
-    let begun = Instant::now();
     let ask = |path: &str| gateway.get(path).key(&key).send().field("x-request-id").expect("an id").to_owned();
     let expected = [
         (ask("/v1/connect/rooms?x=1"), json!(200), Value::Null, json!("connect")),
@@ -66,7 +65,7 @@ fn each_request_is_told_once_within_a_second_however_it_ends() {
         (ask("/v1/connect/%2e%2e/x"), json!(400), json!("malformed_request"), Value::Null),
         (ask("/v1/me"), json!(200), Value::Null, json!("portico")),
     ];
-    let last = &expected[9].0;
+    let (last, begun) = (&expected[9].0, Instant::now());
     until("the last is in the log", || find(&gateway, last).is_some());
     until("the last is in the file", || lines(&gateway).iter().any(|line| line["portico.request_id"] == **last));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -145,8 +145,8 @@ impl Recorder {
         self.kept
     }
 
-    /// Moves over what could not be handed over before; called once a second.
-    pub fn tidy_up(&self) {
+    /// Moves over what could not be handed over before.
+    pub fn hand_over(&self) {
         if self.has_spare.get() {
             self.with(|_| ());
         }
