@@ -56,7 +56,7 @@ struct RequestShown {
     /// `live` or `sandbox`; null without a key.
     #[schema(example = "live")]
     mode: Option<String>,
-    /// The API; null where there was none at the path.
+    /// The API; null where there was none at the path, which only operators are told: such requests are of no org.
     #[schema(example = "connect")]
     pillar: Option<String>,
     /// The rule of the API.
