@@ -9,6 +9,7 @@ mod keeper;
 mod lane;
 mod line;
 mod log;
+mod queue;
 mod record;
 mod redact;
 mod room;
@@ -18,7 +19,7 @@ mod trace;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ use crate::clock::Clock;
 use crate::config::{Access, Telemetry};
 use crate::usage::Names;
 
-/// Batches that wait for whoever writes them. More are dropped.
-const WAITING: usize = 64;
+/// Bytes that wait for whoever writes lines, and for whoever writes rows. More are dropped.
+const WAITING: u64 = 64 << 20;
 /// How long the end waits for what was not written yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -90,7 +91,7 @@ impl Requests {
         let lines = match &settings.access {
             Access::Off => None,
             to => {
-                let (send, batches) = sync_channel(WAITING);
+                let (send, batches) = queue::queue(WAITING);
                 let (to, lost, alive) = (to.clone(), lost.clone(), alive.clone());
                 named("portico-access").spawn(move || access::run(&to, &batches, &lost.lines, alive))?;
                 Some(send)
@@ -99,7 +100,7 @@ impl Requests {
         let rows = match &log {
             None => None,
             Some(log) => {
-                let (send, batches) = sync_channel(WAITING);
+                let (send, batches) = queue::queue(WAITING);
                 let (log, lost, alive) = (log.clone(), lost.clone(), alive.clone());
                 let bounds = match settings.requests.keep {
                     true => Bounds { age: settings.requests.retention, bytes: settings.requests.size },

@@ -10,10 +10,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use super::thread::Lines;
+use super::queue::{Lines, Outlet};
 use crate::config::Access;
 
 /// Between two looks at whether the file is still in its place. One that is not open is tried with each batch.
@@ -22,10 +22,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Until nobody sends any more.
-pub(super) fn run(to: &Access, batches: &Receiver<Lines>, lost: &AtomicU64, _alive: Sender<()>) {
+pub(super) fn run(to: &Access, batches: &Outlet<Lines>, lost: &AtomicU64, _alive: Sender<()>) {
     let mut place = Place::default();
     let mut told: Option<Instant> = None;
-    for lines in batches {
+    while let Some(lines) = batches.next() {
         let mut whole = 0;
         let written = match to {
             Access::Off => Ok(()),

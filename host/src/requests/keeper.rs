@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::log::{Bounds, RequestLog, Row, StoreError};
+use super::queue::Outlet;
 use crate::clock::Clock;
 
 /// How long it waits for rows before it looks at what is to be removed.
@@ -27,17 +28,17 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Until nobody sends any more.
-    pub(super) fn run(self, batches: &Receiver<Vec<Row>>, lost: &AtomicU64, _alive: Sender<()>) {
+    pub(super) fn run(self, batches: &Outlet<Vec<Row>>, lost: &AtomicU64, _alive: Sender<()>) {
         let (mut told, mut full, mut more) = (None, false, false);
         loop {
             let patience = if more { Duration::ZERO } else { LOOK };
-            let mut rows = match batches.recv_timeout(patience) {
+            let mut rows = match batches.next_within(patience) {
                 Ok(rows) => rows,
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // One write for all that waits.
-            batches.try_iter().for_each(|others| rows.extend(others));
+            batches.rest().for_each(|others| rows.extend(others));
             if !rows.is_empty() && !self.add(&rows, &mut told, &mut full) {
                 lost.fetch_add(rows.len() as u64, Ordering::Relaxed);
             }
