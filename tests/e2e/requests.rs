@@ -133,7 +133,8 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
         assert_eq!((&told["ended"], &told["status"], &told["pillar"]), (&json!(ended), &status, &json!("connect")));
         assert!(told["fuel"].as_u64() > Some(0), "what policies did before it left: {told}");
         assert!(told["upstream_us"].as_u64() > Some(0), "{told}");
-        let abandoned = samples(&gateway, "portico_upstream_failures_total")["{upstream=\"origin\",kind=\"abandoned\"}"];
+        let abandoned =
+            samples(&gateway, "portico_upstream_failures_total")["{upstream=\"origin\",kind=\"abandoned\"}"];
         assert_eq!(abandoned, f64::from(u8::from(status == Value::Null)), "who left before an answer");
         assert_eq!(samples(&gateway, "portico_requests_in_flight")[""], 0.0);
     }
@@ -292,7 +293,10 @@ fn no_secret_is_in_the_log_the_line_or_the_store() {
     let told = logged(&gateway, "");
     let first = told.iter().find(|request| request["path"] == "/v1/connect/[redacted]/x").expect("the first");
     assert_eq!(first["query"], "page=7&api_key=[redacted]&q=[redacted]");
-    assert_eq!(first["headers"], json!({"user-agent": "test", "x-mine": "[redacted]", "referer": "https://app.test/?access_token=[redacted]"}));
+    assert_eq!(
+        first["headers"],
+        json!({"user-agent": "test", "x-mine": "[redacted]", "referer": "https://app.test/?access_token=[redacted]"})
+    );
     let directory = gateway.directory().to_owned();
     let gateway = gateway.restart();
     assert_eq!(logged(&gateway, "").len(), 4, "they outlive a restart");

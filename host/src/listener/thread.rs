@@ -179,8 +179,11 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        let heads =
-            [(error.is_parse_too_large(), Head::TooLarge), (error.is_parse(), Head::Parse), (error.is_timeout(), Head::Timeout)];
+        let heads = [
+            (error.is_parse_too_large(), Head::TooLarge),
+            (error.is_parse(), Head::Parse),
+            (error.is_timeout(), Head::Timeout),
+        ];
         if let Some((_, head)) = heads.into_iter().find(|(is, _)| *is) {
             worker.recorder.refused(head);
         }

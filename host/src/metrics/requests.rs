@@ -74,7 +74,7 @@ pub(super) fn tell(family: &mut Family<'_>, requests: &Requests, names: &Names, 
     let dropped = [("queue", dropped.queue), ("access", dropped.access), ("log", dropped.log)];
     family.counter(
         "portico_request_records_dropped",
-        "Records of requests that were written too slowly, by where there was no room.",
+        "Records of requests that were written too slowly or found no room, by where that was.",
         dropped.map(|(at, times)| ([("at", at)], times)),
     )?;
     let bytes = requests.log_bytes().unwrap_or_default();

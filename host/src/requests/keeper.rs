@@ -16,6 +16,8 @@ use crate::clock::Clock;
 const LOOK: Duration = Duration::from_secs(1);
 /// Rows that one step removes at least, where there are so many to remove.
 const SLICE: usize = 2_000;
+/// Rows that one step adds, about: it is one write, and what is to be removed has its turn after it.
+const MOST_AT_ONCE: usize = 20_000;
 /// Between two words on a store that does not work.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -37,8 +39,13 @@ impl Keeper {
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            // One write for all that waits.
-            batches.rest().for_each(|others| rows.extend(others));
+            // One write for what waits.
+            for others in batches.rest() {
+                rows.extend(others);
+                if rows.len() >= MOST_AT_ONCE {
+                    break;
+                }
+            }
             if !rows.is_empty() && !self.add(&rows, &mut told, &mut full) {
                 lost.fetch_add(rows.len() as u64, Ordering::Relaxed);
             }

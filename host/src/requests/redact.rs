@@ -146,8 +146,10 @@ fn visible(text: Cow<'_, str>) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if steers(c) {
-            // Into memory: that cannot fail.
-            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| drop(write!(out, "%{byte:02X}")));
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // Into memory: that cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
         } else {
             out.push(c);
         }
@@ -156,8 +158,7 @@ fn visible(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn steers(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
@@ -212,12 +213,18 @@ mod tests {
     #[test]
     fn values_of_parameters_that_are_named_like_secrets_go() {
         for (said, told) in [
-            (&*format!("page=2&Api%5FKey=abc&access_token=x=y&q={KEY}&flag"), "page=2&Api%5FKey=*&access_token=*&q=*&flag"),
+            (
+                &*format!("page=2&Api%5FKey=abc&access_token=x=y&q={KEY}&flag"),
+                "page=2&Api%5FKey=*&access_token=*&q=*&flag",
+            ),
             ("a=1;token=abc;b=2", "a=1;token=*;b=2"),
             ("next=https%3A%2F%2Fx%3Ftoken%3Dabc&b=%20", "next=*&b=%20"),
             ("next=/a?b=c%2526password%253Dx", "next=*"),
             ("token%3Dabc", "*"),
-            ("a=q2X+k9/Lm3Zt7+Vb1Nc5/Rd8Wp4Hs6Jf0=&b=/a/B/q2Xk9Lm3Zt/7Vb1Nc5Rd8/Wp4Hs6Jf0", "a=*&b=/a/B/q2Xk9Lm3Zt/7Vb1Nc5Rd8/Wp4Hs6Jf0"),
+            (
+                "a=q2X+k9/Lm3Zt7+Vb1Nc5/Rd8Wp4Hs6Jf0=&b=/a/B/q2Xk9Lm3Zt/7Vb1Nc5Rd8/Wp4Hs6Jf0",
+                "a=*&b=/a/B/q2Xk9Lm3Zt/7Vb1Nc5Rd8/Wp4Hs6Jf0",
+            ),
             // Values of fields.
             ("https://app/?access_token=hunter2", "https://app/?access_token=*"),
             ("https://app/x?y=1#id_token=hunter2", "https://app/x?y=*"),

@@ -142,7 +142,7 @@ impl Work {
         if dropped > self.told.saturating_mul(2) {
             tracing::warn!(
                 dropped,
-                "records of finished requests were dropped, since they are written too slowly; `portico_request_records_dropped_total` says where"
+                "records of finished requests were dropped: they are written too slowly, or there is no room for them; `portico_request_records_dropped_total` says where"
             );
             self.told = dropped;
         }
