@@ -44,6 +44,8 @@ pub enum End {
     Broken,
     /// The client did not want the rest.
     Left,
+    /// The gateway cut it off: a policy refused the rest, or there was no time left to drain.
+    Cut,
 }
 
 impl Body {
@@ -102,7 +104,8 @@ impl HttpBody for Body {
                             stream.end(End::Complete);
                         }
                     }
-                    Some(Err(_)) => stream.end(End::Broken),
+                    Some(Err(Error::Refused)) => stream.end(End::Cut),
+                    Some(Err(Error::Transport(_))) => stream.end(End::Broken),
                     None => stream.end(End::Complete),
                 }
                 Poll::Ready(frame)

@@ -31,7 +31,6 @@ use hyper::body::Incoming;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 mod assertion;
 mod bodies;
@@ -163,11 +162,15 @@ impl Exchange<'_> {
         let caller = meter::caller(&routed.credential);
         let mut trace = self.trace.take();
         trace.iter_mut().for_each(|trace| trace.found(caller, pillar.number, rule.number));
-        let mut passed = chain.run(&self.worker.instances, &facts).await;
-        trace.iter_mut().for_each(|trace| trace.policies(requests::time(&passed.calls)));
         let books = &self.worker.books;
         let call = Call { request: self.request.number(), caller: caller.0, at: self.now };
+        // Before the chain: who leaves while a policy waits is counted as well.
         let mut meter = Meter::open(books, call, pillar, routed.target, trace);
+        if routed.parts.method == http::Method::HEAD {
+            meter.to_head();
+        }
+        let mut passed = chain.run(&self.worker.instances, &facts).await;
+        meter.policies(requests::time(&passed.calls));
         meter.called(&mut passed.calls);
         let answer = match self.decide(snapshot, routed, &mut passed, upload, &mut meter).await {
             Ok(answer) => answer,
@@ -250,9 +253,13 @@ impl Exchange<'_> {
         let caller = principal.zip(mode);
         let to_head = routed.parts.method == http::Method::HEAD;
         let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
-        let begun = Instant::now();
-        let sent = self.worker.pools.send(&upstream, request).await;
-        meter.asked(&upstream.name, begun.elapsed(), sent.as_ref().err().map(|failure| failure.code()));
+        let asking = meter.ask(&upstream.name);
+        let sent = self.worker.pools.send(&upstream, request).await.and_then(|(response, lease)| {
+            // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
+            let is_status = response.status() != StatusCode::SWITCHING_PROTOCOLS && response.status().as_u16() <= 599;
+            if is_status { Ok((response, lease)) } else { Err(upstream::Failure::Broke) }
+        });
+        asking.over(sent.as_ref().err().map(|failure| failure.code()));
         let (response, lease) = match sent {
             Ok(sent) => sent,
             Err(failure) => match self.ended_by_policy(passed, pillar) {
@@ -261,10 +268,6 @@ impl Exchange<'_> {
             },
         };
         let (mut parts, incoming) = response.into_parts();
-        // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS || parts.status.as_u16() > 599 {
-            return Err(upstream_denial(upstream::Failure::Broke, &upstream));
-        }
         meter.units(&parts.headers);
         meter.answered(parts.status, lease);
         head::clean_response(&mut parts.headers);

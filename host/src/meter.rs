@@ -22,8 +22,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod asking;
 mod books;
 
+pub use asking::ABANDONED;
 pub use books::Books;
 
 pub use crate::body::Ending;
@@ -47,6 +49,8 @@ struct Open {
     calls: Calls,
     charges: Charges,
     free: bool,
+    /// Whether the request was a HEAD: whatever body there is, nobody gets it.
+    to_head: bool,
     upload: Option<Rc<Progress>>,
     bodies: Option<Rc<Tab>>,
     lease: Option<Lease>,
@@ -81,6 +85,7 @@ impl Meter {
             charges: Charges::default(),
             // The gateway's own API costs nothing, whoever answers in its place.
             free: pillar.is_own,
+            to_head: false,
             upload: None,
             bodies: None,
             lease: None,
@@ -127,6 +132,11 @@ impl Meter {
                 known => Cow::Owned(known.code().to_owned()),
             });
         });
+    }
+
+    /// The request is a HEAD.
+    pub fn to_head(&mut self) {
+        self.with(|open| open.to_head = true);
     }
 
     /// Who calls, as it turned out. Sandbox calls are free, whatever policies charge.
@@ -177,7 +187,7 @@ impl Meter {
     }
 
     /// This upstream was asked, and answered after so long, or failed in this way.
-    pub fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
+    fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
         self.with(|open| {
             open.upstream += took;
             open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure));
@@ -206,7 +216,10 @@ impl Meter {
     pub fn whole(mut self, status: StatusCode, body: &Body) {
         if let Some(mut open) = self.0.take() {
             open.status = status.as_u16();
-            open.book(body.size_hint().exact().unwrap_or(0), End::Complete, true);
+            // Neither to a HEAD nor with these statuses does a body go out (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5).
+            let is_bodiless = open.to_head || matches!(open.status, 204 | 304);
+            let bytes = body.size_hint().exact().filter(|_| !is_bodiless).unwrap_or(0);
+            open.book(bytes, End::Complete, true);
         }
     }
 
@@ -218,9 +231,10 @@ impl Meter {
 }
 
 impl Drop for Meter {
-    /// The client left before there was an answer.
+    /// The client left before there was an answer, whatever an upstream had said by then.
     fn drop(&mut self) {
-        if let Some(open) = self.0.take() {
+        if let Some(mut open) = self.0.take() {
+            open.status = 0;
             open.book(0, End::Left, false);
         }
     }
@@ -237,8 +251,8 @@ impl Ending for Open {
         {
             lease.give_back();
         }
-        // An upstream that broke off gets nothing; a client that left after the head has had its answer.
-        self.book(bytes, how, how != End::Broken);
+        // An upstream that broke off gets nothing, nor does a policy that did; a client that left after the head has had its answer.
+        self.book(bytes, how, !matches!(how, End::Broken | End::Cut));
     }
 }
 

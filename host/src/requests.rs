@@ -10,21 +10,23 @@ mod keeper;
 mod lane;
 mod line;
 mod log;
+mod queue;
 mod record;
 mod redact;
+mod room;
 mod sled;
 mod thread;
 mod trace;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use self::calls::{Call, Calls, Phase, Verdict, burnt, time};
 pub use self::figures::{BOUNDS, FINE_BOUNDS, Figures, Histogram, OfPhase, OfPillar, OfUpstream};
-pub use self::lane::Recorder;
+pub use self::lane::{Head, Recorder};
 pub use self::line::{ended, micros};
 pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
 pub use self::record::{Fields, Named, Record};
@@ -36,8 +38,8 @@ use crate::clock::Clock;
 use crate::config::{Access, Telemetry};
 use crate::usage::Names;
 
-/// Batches that wait for whoever writes them. More are dropped.
-const WAITING: usize = 64;
+/// Bytes that wait for whoever writes lines, and for whoever writes rows. More are dropped.
+const WAITING: u64 = 64 << 20;
 /// How long the end waits for what was not written yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -70,7 +72,7 @@ pub struct Dropped {
 }
 
 impl Requests {
-    /// Begins to tell: a place for each worker.
+    /// Begins to tell: a place for each worker. Where the settings keep no records, those that are in the log are removed.
     ///
     /// # Errors
     /// When there is no thread.
@@ -91,7 +93,7 @@ impl Requests {
         let lines = match &settings.access {
             Access::Off => None,
             to => {
-                let (send, batches) = sync_channel(WAITING);
+                let (send, batches) = queue::queue(WAITING);
                 let (to, lost, alive) = (to.clone(), lost.clone(), alive.clone());
                 named("portico-access").spawn(move || access::run(&to, &batches, &lost.lines, alive))?;
                 Some(send)
@@ -100,16 +102,19 @@ impl Requests {
         let rows = match &log {
             None => None,
             Some(log) => {
-                let (send, batches) = sync_channel(WAITING);
+                let (send, batches) = queue::queue(WAITING);
                 let (log, lost, alive) = (log.clone(), lost.clone(), alive.clone());
-                let bounds = Bounds { age: settings.requests.retention, bytes: settings.requests.size };
+                let bounds = match settings.requests.keep {
+                    true => Bounds { age: settings.requests.retention, bytes: settings.requests.size },
+                    false => Bounds { age: Duration::ZERO, bytes: 0 },
+                };
                 let keeper = keeper::Keeper { log, bounds, clock };
                 named("portico-log").spawn(move || keeper.run(&batches, &lost.rows, alive))?;
                 Some(send)
             }
         };
         let (stop, stopped) = channel();
-        let work = thread::Work::new(lanes.clone(), names, lines, rows, lost.clone());
+        let work = thread::Work::new(lanes.clone(), names, lines, rows, settings.requests.keep, lost.clone());
         named("portico-requests").spawn(move || work.run(&stopped, alive))?;
         Ok((Self { lanes, lost, log, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) }, recorders))
     }
@@ -124,6 +129,11 @@ impl Requests {
     /// Requests that are under way.
     pub fn in_flight(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// Heads that were refused in this way.
+    pub fn refused(&self, head: Head) -> u64 {
+        self.lanes.iter().map(|lane| lane.refused(head)).sum()
     }
 
     /// What was dropped.

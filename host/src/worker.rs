@@ -132,12 +132,12 @@ impl Worker {
     pub fn tidy_up(&self) {
         self.settle();
         self.pools.sweep();
-        self.recorder.tidy_up();
         self.hand_over();
     }
 
-    /// Hands over what was booked; called so often that a call shows within a second.
+    /// Hands over what was booked and recorded; called so often that a call shows within a second.
     pub fn hand_over(&self) {
+        self.recorder.hand_over();
         let batch = self.books.drain();
         if !batch.is_empty() {
             // Nobody takes it only when the process is ending without its control side.

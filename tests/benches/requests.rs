@@ -37,7 +37,7 @@ fn now() -> f64 {
 fn main() -> ExitCode {
     let place = tempfile::tempdir().expect("a directory");
     let data = portico::data::DataDirectory::open(&place.path().join("data")).expect("a data directory");
-    let log = portico::requests::SledLog::open(data.database()).expect("a request log");
+    let log = portico::requests::SledLog::open(&data).expect("a request log");
     let names = Arc::<Names>::default();
     let pillar = names.pillar("connect");
     let route = names.route(pillar, "rooms.show");

@@ -52,7 +52,6 @@ fn samples(gateway: &Gateway, name: &str) -> BTreeMap<String, f64> {
 fn each_request_is_told_once_within_a_second_however_it_ends() {
     let (_origin, gateway) = gateway(&format!("{LINES}[telemetry]\naddress = \"full\"\n"));
     let (id, key) = gateway.issue(json!({ "name": "k", "mode": "live", "scopes": ["connect"] }));
-    let begun = Instant::now();
     let ask = |path: &str| gateway.get(path).key(&key).send().field("x-request-id").expect("an id").to_owned();
     let expected = [
         (ask("/v1/connect/rooms?x=1"), json!(200), Value::Null, json!("connect")),
@@ -66,7 +65,7 @@ fn each_request_is_told_once_within_a_second_however_it_ends() {
         (ask("/v1/connect/%2e%2e/x"), json!(400), json!("malformed_request"), Value::Null),
         (ask("/v1/me"), json!(200), Value::Null, json!("portico")),
     ];
-    let last = &expected[9].0;
+    let (last, begun) = (&expected[9].0, Instant::now());
     until("the last is in the log", || find(&gateway, last).is_some());
     until("the last is in the file", || lines(&gateway).iter().any(|line| line["portico.request_id"] == **last));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -132,8 +131,69 @@ fn who_leaves_and_what_breaks_off_is_told_too() {
         until("it is told", || told().is_some());
         let told = told().expect("it is there");
         assert_eq!((&told["ended"], &told["status"], &told["pillar"]), (&json!(ended), &status, &json!("connect")));
+        assert!(told["fuel"].as_u64() > Some(0), "what policies did before it left: {told}");
+        assert!(told["upstream_us"].as_u64() > Some(0), "{told}");
+        let abandoned =
+            samples(&gateway, "portico_upstream_failures_total")["{upstream=\"origin\",kind=\"abandoned\"}"];
+        assert_eq!(abandoned, f64::from(u8::from(status == Value::Null)), "who left before an answer");
         assert_eq!(samples(&gateway, "portico_requests_in_flight")[""], 0.0);
     }
+}
+
+#[test]
+fn heads_that_are_refused_before_they_are_requests_are_counted() {
+    let (_origin, gateway) = gateway("");
+    let counted = || {
+        let heads = samples(&gateway, "portico_heads_refused_total");
+        ["parse", "too_large", "timeout"].map(|kind| heads[&format!("{{kind=\"{kind}\"}}")])
+    };
+    let none = [0.0; 3];
+    assert_eq!(counted(), none);
+    raw(gateway.public, b"\x16\x03\x01 this is no HTTP\r\n\r\n");
+    until("it is counted", || counted() == [1.0, 0.0, 0.0]);
+    raw(gateway.public, format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(70 << 10)).as_bytes());
+    until("it is counted", || counted()[..2] == [1.0, 1.0]);
+    // Only from here on, so that a busy machine is not taken for a client that is slow.
+    let place = gateway.directory().join("gateway.toml");
+    let written = std::fs::read_to_string(&place).expect("a configuration");
+    let quick = written.replacen("[gateway]\n", "[gateway]\nheader_timeout = \"100ms\"\n", 1);
+    let generation = || samples(&gateway, "portico_configuration_generation")[""];
+    let before = generation();
+    std::fs::write(&place, quick).expect("saved");
+    until("it is applied", || generation() > before);
+    raw(gateway.public, b"GET / HTTP/1.1\r\nhost: a");
+    until("it is counted", || counted() == [1.0; 3]);
+    assert!(logged(&gateway, "").is_empty());
+}
+
+#[test]
+fn to_a_head_no_bytes_are_told_of_a_body_that_nobody_got() {
+    let (_origin, gateway) = gateway("");
+    let key = gateway.key(&["connect"]);
+    for path in ["/v1/connect/x", "/v1/pay/x", "/v1/nowhere", "/v1/me"] {
+        let (head, get) = (gateway.call("HEAD", path).key(&key).send(), gateway.get(path).key(&key).send());
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        let told = |answer: &crate::harness::Answer| {
+            let id = answer.field("x-request-id").expect("an id").to_owned();
+            until("it is told", || find(&gateway, &id).is_some());
+            find(&gateway, &id).expect("it is there")["bytes_out"].clone()
+        };
+        assert_eq!(told(&head), 0, "{path}");
+        assert!(told(&get).as_u64() > Some(0), "{path}");
+    }
+}
+
+#[test]
+fn what_the_gateway_cuts_off_as_it_ends_was_not_left_by_the_client() {
+    let (_origin, gateway) = gateway("");
+    let key = gateway.key(&["connect"]);
+    let mut stream = std::net::TcpStream::connect(gateway.public).expect("a connection");
+    let head = format!("GET /v1/connect/endless HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
+    let gateway = gateway.restart();
+    let told = logged(&gateway, "");
+    assert_eq!((told.len(), &told[0]["ended"], &told[0]["status"]), (1, &json!("cut"), &json!(200)), "{told:?}");
 }
 
 #[test]
@@ -213,26 +273,30 @@ fn a_key_sees_requests_of_its_org_and_filters_hold() {
 
 #[test]
 fn no_secret_is_in_the_log_the_line_or_the_store() {
-    let more = format!("{LINES}[telemetry]\nquery = true\nheaders = [\"user-agent\", \"x-mine\"]\n");
+    let more = format!("{LINES}[telemetry]\nquery = true\nheaders = [\"user-agent\", \"x-mine\", \"referer\"]\n");
     let (_origin, gateway) = gateway(&more);
     let (_, key) = gateway.issue(json!({ "name": "k", "mode": "live", "scopes": ["connect"] }));
     let body = key.rsplit('_').next().expect("a body").to_owned();
     let hidden = "hunter2hunter2";
     let escaped = key.replace('_', "%5F");
+    let referrer = format!("https://app.test/?access_token={hidden}");
     for target in [
         format!("/v1/connect/{key}/x?page=7&api_key={hidden}&q={key}"),
         format!("/v1/connect/{escaped}?password={hidden}&{escaped}"),
         format!("/{key}"),
     ] {
         let call = gateway.get(&target).key(&key).field("user-agent", "test").field("x-mine", &key);
-        call.field("cookie", format!("a={hidden}")).field("x-other", hidden).send();
+        call.field("referer", &referrer).field("cookie", format!("a={hidden}")).field("x-other", hidden).send();
     }
     raw(gateway.public, format!("GET /x?{key} HTTP/1.1\r\nhost: {key}\r\nconnection: close\r\n\r\n").as_bytes());
     until("all are told", || logged(&gateway, "").len() == 4 && lines(&gateway).len() == 4);
     let told = logged(&gateway, "");
     let first = told.iter().find(|request| request["path"] == "/v1/connect/[redacted]/x").expect("the first");
     assert_eq!(first["query"], "page=7&api_key=[redacted]&q=[redacted]");
-    assert_eq!(first["headers"], json!({"user-agent": "test", "x-mine": "[redacted]"}));
+    assert_eq!(
+        first["headers"],
+        json!({"user-agent": "test", "x-mine": "[redacted]", "referer": "https://app.test/?access_token=[redacted]"})
+    );
     let directory = gateway.directory().to_owned();
     let gateway = gateway.restart();
     assert_eq!(logged(&gateway, "").len(), 4, "they outlive a restart");
@@ -290,4 +354,25 @@ fn where_none_are_kept_it_says_so() {
     assert_eq!(gateway.admin("GET", "/v1/requests").send().error(), "no_request_log");
     let counted = samples(&gateway, "portico_requests_total");
     assert_eq!(counted["{pillar=\"connect\",status=\"200\",error=\"\"}"], 1.0);
+}
+
+#[test]
+fn what_was_kept_goes_where_none_are_kept_any_more() {
+    let (_origin, gateway) = gateway("[telemetry.requests]\nkeep = true\n");
+    let asked = gateway.get("/v1/nowhere").send();
+    let id = asked.field("x-request-id").expect("an id").to_owned();
+    until("it is in the log", || find(&gateway, &id).is_some());
+    assert!(samples(&gateway, "portico_request_log_bytes")[""] > 0.0);
+    let place = gateway.directory().join("gateway.toml");
+    let written = std::fs::read_to_string(&place).expect("a configuration");
+    let keep = |gateway: &Gateway, keep: bool| {
+        let toml = written.replace("keep = true", &format!("keep = {keep}"));
+        std::fs::write(gateway.directory().join("gateway.toml"), toml).expect("saved");
+    };
+    keep(&gateway, false);
+    let gateway = gateway.restart();
+    until("nothing is left", || samples(&gateway, "portico_request_log_bytes")[""] == 0.0);
+    keep(&gateway, true);
+    let gateway = gateway.restart();
+    assert!(logged(&gateway, "").is_empty());
 }

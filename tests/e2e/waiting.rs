@@ -124,6 +124,24 @@ fn calls_that_wait_are_counted_and_bounded() {
 }
 
 #[test]
+fn who_leaves_meanwhile_is_in_usage_as_in_the_log() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&toml(&origin, &format!("{TIME}wait = \"1m\"")));
+    let mut client = TcpStream::connect(gateway.public).expect("the gateway listens");
+    let call = b"GET /v1/wild/x HTTP/1.1\r\nhost: gateway.test\r\nx-behaviour: sleep-an-hour\r\n\r\n";
+    client.write_all(call).expect("it is read");
+    let figures = || gateway.admin("GET", "/metrics").send().text();
+    until("the policy waits", || figures().contains("\nportico_requests_in_flight 1"));
+    drop(client);
+    let logged = || gateway.admin("GET", "/v1/requests").send().json()["requests"].clone();
+    until("it is in the log", || logged().as_array().is_some_and(|requests| !requests.is_empty()));
+    let told = &logged()[0];
+    assert_eq!((&told["ended"], &told["pillar"], &told["status"]), (&json!("left"), &json!("wild"), &Value::Null));
+    let counted = || gateway.admin("GET", "/v1/usage").send().json()["by_pillar"]["wild"]["calls"].clone();
+    until("it is in usage", || counted() == 1);
+}
+
+#[test]
 fn harm_is_contained() {
     let origin = Origin::echo();
     for instance in ["pooled", "fresh"] {

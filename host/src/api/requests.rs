@@ -56,7 +56,7 @@ pub(super) struct RequestShown {
     /// `live` or `sandbox`; null without a key.
     #[schema(example = "live")]
     mode: Option<String>,
-    /// The API; null where there was none at the path.
+    /// The API; null where there was none at the path, which only operators are told: such requests are of no org.
     #[schema(example = "connect")]
     pillar: Option<String>,
     /// The rule of the API.
@@ -78,7 +78,7 @@ pub(super) struct RequestShown {
     /// The code of the gateway's refusal; `by_policy` for codes of policies.
     #[schema(example = "rate_limited")]
     error: Option<String>,
-    /// `complete`; `broken` by the API's service; or `left` by the client.
+    /// `complete`; `broken` by the API's service; `left` by the client; or `cut` by the gateway, which ended or had a policy refuse the rest.
     #[schema(example = "complete")]
     ended: String,
     /// Bytes of the request body.

@@ -50,3 +50,27 @@ pub struct RequestLog {
     /// The most bytes of records.
     pub size: u64,
 }
+
+/// What names contain of parameters and fields that hold a secret.
+const SECRET: [&str; 14] = [
+    "key",
+    "token",
+    "secret",
+    "pass",
+    "pwd",
+    "sig",
+    "auth",
+    "code",
+    "session",
+    "credential",
+    "jwt",
+    "assertion",
+    "otp",
+    "dpop",
+];
+
+/// Whether a parameter or a field of this name is taken for a secret.
+pub fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET.iter().any(|part| name.contains(part))
+}

@@ -2,7 +2,7 @@
 
 use crate::exchange::{self, Client};
 use crate::journal::Writer;
-use crate::requests::Recorder;
+use crate::requests::{Head, Recorder};
 use crate::worker::{Gateway, Worker};
 use http::HeaderValue;
 use hyper::server::conn::http1;
@@ -89,6 +89,7 @@ pub fn start(
         };
         let _ = started.send(Ok(()));
         runtime.block_on(run(worker.clone(), incoming, counted, stop));
+        worker.recorder.cut_off();
         // What is cut off now books its usage as it is dropped; only after that is the tally whole. A name that is still
         // being looked up is not waited for.
         runtime.shutdown_background();
@@ -178,6 +179,14 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
+        let heads = [
+            (error.is_parse_too_large(), Head::TooLarge),
+            (error.is_parse(), Head::Parse),
+            (error.is_timeout(), Head::Timeout),
+        ];
+        if let Some((_, head)) = heads.into_iter().find(|(is, _)| *is) {
+            worker.recorder.refused(head);
+        }
         // What a client does to its own connection is not news.
         tracing::debug!(%address, "a connection ended: {error}");
     }

@@ -3,7 +3,8 @@
 //! Labels are pillars and upstreams of the configuration, statuses, and codes of the gateway's own.
 
 use super::family::Family;
-use crate::requests::Requests;
+use crate::meter::ABANDONED;
+use crate::requests::{Head, Requests};
 use crate::upstream::Failure;
 use crate::usage::{Names, Pillar, Route};
 use crate::worker::Gateway;
@@ -43,6 +44,11 @@ pub(super) fn tell(family: &mut Family<'_>, requests: &Requests, names: &Names, 
         pillars.iter().map(|(pillar, of)| ([("pillar", &**pillar)], &of.durations)),
     )?;
     family.figure("portico_requests_in_flight", "Requests that are under way.", requests.in_flight() as f64)?;
+    family.counter(
+        "portico_heads_refused",
+        "Heads that were refused before they were requests, by kind.",
+        Head::ALL.map(|head| ([("kind", head.code())], requests.refused(head))),
+    )?;
     // Those that the configuration has: what is gone is counted on, and shown again if it comes back.
     let snapshot = gateway.live.load_full();
     let upstreams = || {
@@ -60,14 +66,15 @@ pub(super) fn tell(family: &mut Family<'_>, requests: &Requests, names: &Names, 
             move |kind| of.and_then(|of| of.failures.iter().find(|(known, _)| *known == kind)).map(|found| found.1);
         // Those that never came too: a rise from nothing is no rise to whoever asks for one.
         let labels = |kind| [("upstream", upstream.name.as_str()), ("kind", kind)];
-        Failure::ALL.map(|failure| (labels(failure.code()), times(failure.code()).unwrap_or_default()))
+        let kinds = Failure::ALL.into_iter().map(Failure::code).chain([ABANDONED]);
+        kinds.map(move |kind| (labels(kind), times(kind).unwrap_or_default()))
     });
     family.counter("portico_upstream_failures", "Requests that an upstream did not answer, by kind.", failures)?;
     let dropped = requests.dropped();
     let dropped = [("queue", dropped.queue), ("access", dropped.access), ("log", dropped.log)];
     family.counter(
         "portico_request_records_dropped",
-        "Records of requests that were written too slowly, by where there was no room.",
+        "Records of requests that were written too slowly or found no room, by where that was.",
         dropped.map(|(at, times)| ([("at", at)], times)),
     )?;
     let bytes = requests.log_bytes().unwrap_or_default();

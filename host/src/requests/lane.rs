@@ -14,6 +14,7 @@ use bytes::BufMut;
 use super::calls::Call;
 use super::figures::Figures;
 use super::record::Record;
+use crate::body::End;
 use crate::config::{Access, AddressShown, Telemetry};
 use crate::usage::{Pillar, Route, Usage};
 
@@ -28,6 +29,33 @@ pub(super) struct Lane {
     ended: AtomicU64,
     /// Records for which there was no room.
     pub(super) dropped: AtomicU64,
+    /// Heads that were refused, by [`Head`].
+    heads: [AtomicU64; Head::ALL.len()],
+}
+
+/// Why there was no request: its head was refused before it was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// It was not HTTP/1.
+    Parse,
+    /// It was too large, or had too many fields.
+    TooLarge,
+    /// It did not come, or not whole, in time.
+    Timeout,
+}
+
+impl Head {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Parse, Self::TooLarge, Self::Timeout];
+
+    /// Its name in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +74,8 @@ pub struct Recorder {
     kept: bool,
     spare: RefCell<Held>,
     has_spare: Cell<bool>,
+    /// Whether what ends from now on is cut off, and not left by its client.
+    cuts: Cell<bool>,
 }
 
 impl Lane {
@@ -61,6 +91,10 @@ impl Lane {
 
     pub(super) fn add_to(&self, figures: &mut Figures) {
         figures.merge(&self.lock().figures);
+    }
+
+    pub(super) fn refused(&self, head: Head) -> u64 {
+        self.heads[head as usize].load(Ordering::Relaxed)
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -101,7 +135,7 @@ impl Held {
 impl Recorder {
     pub(super) fn new(lane: Arc<Lane>, settings: Arc<Telemetry>) -> Self {
         let kept = settings.requests.keep || settings.access != Access::Off;
-        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false) }
+        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false), cuts: Cell::new(false) }
     }
 
     pub(super) fn settings(&self) -> &Telemetry {
@@ -112,11 +146,26 @@ impl Recorder {
         self.kept
     }
 
-    /// Moves over what could not be handed over before; called once a second.
-    pub fn tidy_up(&self) {
+    /// Moves over what could not be handed over before.
+    pub fn hand_over(&self) {
         if self.has_spare.get() {
             self.with(|_| ());
         }
+    }
+
+    /// What is dropped from now on was not left by its client: the gateway ends, and waits no longer.
+    pub fn cut_off(&self) {
+        self.cuts.set(true);
+    }
+
+    /// How something ended that looks like this.
+    pub(super) fn how(&self, end: End) -> End {
+        if end == End::Left && self.cuts.get() { End::Cut } else { end }
+    }
+
+    /// A head was refused.
+    pub fn refused(&self, head: Head) {
+        step(&self.lane.heads[head as usize], Ordering::Relaxed);
     }
 
     pub(super) fn began(&self) {

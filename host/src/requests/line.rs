@@ -78,6 +78,7 @@ pub fn ended(end: End) -> &'static str {
         End::Complete => "complete",
         End::Broken => "broken",
         End::Left => "left",
+        End::Cut => "cut",
     }
 }
 
@@ -93,11 +94,13 @@ pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
         _ => (record.host, None),
     };
+    // Brackets belong to the written form of a host, not to the address.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let status = Some(record.status).filter(|status| *status != 0);
     let error = record.denied.map(Cow::Borrowed).or_else(|| match record.status {
         0 => Some("no_answer".into()),
         failed @ 500.. => Some(failed.to_string().into()),
-        _ => None,
+        _ => Some(ended(record.end).into()).filter(|_| matches!(record.end, End::Broken | End::Cut)),
     });
     let field = |(name, value)| (format!("http.request.header.{name}"), [String::from_utf8_lossy(value)]);
     let line = Line {
@@ -152,17 +155,19 @@ mod tests {
         let mut bytes = Vec::new();
         let entry = Entry { pillar: "connect", route: "rooms", record: whole.clone() };
         write(&entry, Some("/v1/{id}"), &mut bytes);
-        let refused = Record { status: 0, denied: Some("by_policy"), end: End::Left, host: "a", ..whole };
+        let refused = Record { status: 0, denied: Some("by_policy"), end: End::Left, host: "a", ..whole.clone() };
         write(&Entry { pillar: "", route: "", record: refused }, None, &mut bytes);
+        let broken = Record { end: End::Broken, host: "[::1]", ..whole };
+        write(&Entry { pillar: "", route: "", record: broken }, None, &mut bytes);
         let lines: Vec<Value> = String::from_utf8(bytes).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-        let [one, other] = lines.as_slice() else { panic!("{lines:?}") };
+        let [one, other, broken] = lines.as_slice() else { panic!("{lines:?}") };
         for (name, value) in [
             ("timestamp", json!("1970-01-01T00:00:00.001Z")),
             ("http.request.method", json!("GET")),
             ("url.path", json!("/v1/a b\n")),
             ("http.route", json!("/v1/{id}")),
             ("http.response.status_code", json!(200)),
-            ("server.address", json!("[::1]")),
+            ("server.address", json!("::1")),
             ("server.port", json!(9099)),
             ("client.address", json!("203.0.113.7")),
             ("http.request.header.user-agent", json!(["a\"\n\u{fffd}"])),
@@ -173,6 +178,8 @@ mod tests {
             assert_eq!(one[name], value, "{name}");
         }
         assert_eq!((&other["error.type"], &other["portico.ended"]), (&json!("by_policy"), &json!("left")));
+        assert_eq!((&broken["error.type"], &broken["portico.ended"]), (&json!("broken"), &json!("broken")));
+        assert_eq!((&broken["server.address"], &broken["server.port"]), (&json!("::1"), &Value::Null));
         assert_eq!((&other["http.response.status_code"], &other["portico.pillar"]), (&Value::Null, &Value::Null));
     }
 }

@@ -25,17 +25,24 @@ pub enum Kind {
     Live,
     /// With sandbox keys.
     Sandbox,
+    /// With live keys, also those that are no longer valid, and refused or left before anybody was asked: whoever has ever had a key
+    /// can have as many of these as they like.
+    Refused,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nobody, Self::Live, Self::Sandbox];
+    pub const ALL: [Self; 4] = [Self::Nobody, Self::Live, Self::Sandbox, Self::Refused];
+    /// Those that have a part of the log only, so that they do not push out what live keys have done.
+    pub const BOUNDED: [Self; 3] = [Self::Nobody, Self::Sandbox, Self::Refused];
 
     pub(super) fn of(record: &Record<'_>) -> Self {
+        let is_refused = (record.denied.is_some() || record.status == 0) && record.upstream.is_zero();
         match (record.caller.org, record.sandbox) {
             (None, _) => Self::Nobody,
-            (Some(_), false) => Self::Live,
             (Some(_), true) => Self::Sandbox,
+            (Some(_), false) if is_refused => Self::Refused,
+            (Some(_), false) => Self::Live,
         }
     }
 }
@@ -179,6 +186,13 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
+impl Bounds {
+    /// Whether so many bytes are so far beyond, a tenth, that no row is to be added before others are removed.
+    pub fn are_overrun_by(&self, bytes: u64) -> bool {
+        bytes > self.bytes.saturating_add(self.bytes / 10)
+    }
+}
+
 /// The store does not work now.
 #[derive(Debug, thiserror::Error)]
 #[error("the request log does not work; look at the disk of the data directory")]
@@ -195,14 +209,17 @@ pub trait RequestLog: Send + Sync + fmt::Debug {
     /// When the store does not work.
     fn add(&self, rows: &[Row]) -> Result<(), StoreError>;
 
-    /// Removes some of what is beyond the bounds, a bounded number of rows; whether there is more to remove.
+    /// Removes what is beyond the bounds, so many rows at most; whether there is more to remove.
     ///
     /// # Errors
     /// When the store does not work.
-    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError>;
+    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError>;
 
     /// Bytes of all rows.
     fn bytes(&self) -> u64;
+
+    /// Whether its disk has more room than others need. Asks the operating system.
+    fn has_room(&self) -> bool;
 
     /// So many at most, newest first, of those that began before that one. A page can be short and have a next one.
     fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page>;

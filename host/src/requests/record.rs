@@ -131,6 +131,7 @@ impl<'a> Record<'a> {
             End::Complete => 0,
             End::Broken => 1,
             End::Left => 2,
+            End::Cut => 3,
         };
         into.put_u128(self.request);
         into.put_u64(self.at.0);
@@ -198,6 +199,7 @@ impl<'a> Record<'a> {
                 0 => End::Complete,
                 1 => End::Broken,
                 2 => End::Left,
+                3 => End::Cut,
                 _ => return None,
             },
             denied: if flags & DENIED == 0 { None } else { Some(text(from)?) },
@@ -271,6 +273,7 @@ pub(super) mod tests {
             (request, org, key) in any::<(u128, Option<u128>, Option<u128>)>(),
             (path, query, denied) in ("\\PC{0,40}", proptest::option::of("\\PC{0,9}"), proptest::option::of("[a-z_]{1,9}")),
             (sandbox, status, address) in any::<(bool, u16, Option<u32>)>(),
+            end in proptest::sample::select(vec![End::Complete, End::Broken, End::Left, End::Cut]),
             value in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let mut fields = Vec::new();
@@ -279,6 +282,7 @@ pub(super) mod tests {
                 caller: Caller { org, key },
                 sandbox,
                 status,
+                end,
                 address: address.map(|bits| Ipv4Addr::from(bits).into()),
                 query: query.as_deref(),
                 denied: denied.as_deref(),

@@ -3,30 +3,35 @@
 //! A key is kind, org and the request's number, which begins with its time: so each org has its rows in their order, and no page
 //! looks at rows of others. A page over all orgs merges theirs. Sums of bytes are written with the rows that change them.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sled::{Batch, IVec, Tree};
 
 use super::log::{Bounds, Entry, Filter, Kind, Page, Pending, RequestLog, Row, StoreError, begun, first_at, monday};
+use super::room::Room;
 use crate::clock::Millis;
-use crate::data::{Database, Failure};
+use crate::data::{DataDirectory, Failure};
 
-/// Rows that one step removes.
-const SLICE: usize = 2_000;
 /// Rows that are looked at for one page, at most.
 const MOST_LOOKED_AT: usize = 20_000;
-/// Of this part of the bytes, callers without a key have one.
-const PART_OF_NOBODY: u64 = 4;
+/// Each of the bounded kinds has this part of the bytes at most.
+const PART: u64 = 4;
+/// How many kinds there are.
+const KINDS: usize = Kind::ALL.len();
 /// Where the sums are: behind all rows.
 const SUMS: [u8; 1] = [0xff];
 /// Bytes of a key.
 const KEY: usize = 33;
 /// Between two looks at what is too old.
 const LOOK: Duration = Duration::from_secs(30);
+/// By so much the time of day may run away from time that passed between two of them, before it is not believed.
+const RUNAWAY: Duration = Duration::from_secs(3600);
+/// The longest bit of time that goes at once where there are too many bytes, whatever time of day it is.
+const LONGEST_CUT: Duration = Duration::from_secs(12 * 3600);
 
 /// Kind and org.
 type Group = [u8; 17];
@@ -35,16 +40,50 @@ type Group = [u8; 17];
 #[derive(Clone)]
 pub struct SledLog {
     tree: Tree,
+    room: Room,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Bytes by kind.
-    sums: [u64; 3],
+    sums: [u64; KINDS],
+    /// All groups with their oldest rows, so that a step need not look through those that are not concerned.
+    oldest: BTreeMap<Group, u128>,
     /// What is to be removed: rows of these kinds that began before that.
     due: Vec<(Kind, Millis)>,
-    looked: Option<Millis>,
+    /// The last look at what is too old: by time that passed, and by the time of day.
+    looked: Option<(Instant, Millis)>,
+}
+
+impl State {
+    /// The groups of one kind.
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (&Group, &u128)> {
+        self.oldest.range(group(kind, 0)..=group(kind, u128::MAX))
+    }
+
+    /// Whether to look at what is too old now: from time to time, and only by a time of day that can be believed. One jump of the clock
+    /// would take the whole log with it.
+    fn is_time(&mut self, now: Millis) -> bool {
+        let Some((at, then)) = self.looked else {
+            self.looked = Some((Instant::now(), now));
+            return true;
+        };
+        let passed = at.elapsed();
+        if passed < LOOK {
+            return false;
+        }
+        self.looked = Some((Instant::now(), now));
+        let off = now.0.abs_diff(then.plus(passed).0);
+        let is_off = u128::from(off) > RUNAWAY.as_millis();
+        if is_off {
+            tracing::warn!(
+                "the clock was set: {now} is {} s from what it should be; nothing is too old for the request log until the next look",
+                off / 1000
+            );
+        }
+        !is_off
+    }
 }
 
 impl fmt::Debug for SledLog {
@@ -58,18 +97,22 @@ impl SledLog {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn open(database: &Database) -> Result<Self, Failure> {
-        Ok(Self::new(database.tree("requests")?)?)
+    pub fn open(data: &DataDirectory) -> Result<Self, Failure> {
+        Ok(Self::new(data.database().tree("requests")?, Room::of(data.path().to_owned()))?)
     }
 
-    fn new(tree: Tree) -> sled::Result<Self> {
+    fn new(tree: Tree, room: Room) -> sled::Result<Self> {
         let sums = tree.get(SUMS)?.and_then(|value| read_sums(&value));
         let sums = match sums {
             Some(sums) => sums,
-            // Of a store that has none, or a damaged one: counted once.
+            // Of a store that has none, others, or damaged ones: counted once.
             None => counted(&tree)?,
         };
-        Ok(Self { tree, state: Arc::new(Mutex::new(State { sums, ..State::default() })) })
+        let mut oldest = BTreeMap::new();
+        while let Some((group, request)) = first_after(&tree, oldest.last_key_value().map(|(group, _)| group))? {
+            oldest.insert(group, request);
+        }
+        Ok(Self { tree, room, state: Arc::new(Mutex::new(State { sums, oldest, ..State::default() })) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -77,40 +120,21 @@ impl SledLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn group(&self, after: Option<Group>) -> sled::Result<Option<Group>> {
-        let mut last = [0xff; KEY];
-        let next = match after {
-            Some(group) => {
-                last[..17].copy_from_slice(&group);
-                self.tree.range::<&[u8], _>((Excluded(&last[..]), Excluded(&SUMS[..]))).next()
-            }
-            None => self.tree.range::<&[u8], _>(..&SUMS[..]).next(),
-        };
-        let Some((key, _)) = next.transpose()? else { return Ok(None) };
-        Ok(key.first_chunk().copied())
-    }
-
     /// All groups of some kinds, in their order.
-    fn groups(&self, kinds: &[Kind]) -> sled::Result<Vec<Group>> {
-        let (mut groups, mut last) = (Vec::new(), None);
-        while let Some(group) = self.group(last)? {
-            if kinds.iter().any(|kind| group[0] == *kind as u8) {
-                groups.push(group);
-            }
-            last = Some(group);
-        }
-        Ok(groups)
+    fn groups(&self, kinds: &[Kind]) -> Vec<Group> {
+        let state = self.state();
+        kinds.iter().flat_map(|kind| state.of(*kind)).map(|(group, _)| *group).collect()
     }
 
     fn page_now(&self, filter: &Filter, before: Option<u128>, limit: usize) -> sled::Result<Page> {
         let kinds: &[Kind] = match (filter.org, filter.sandbox) {
             (_, true) => &[Kind::Sandbox],
-            (Some(_), false) => &[Kind::Live, Kind::Sandbox],
+            (Some(_), false) => &[Kind::Live, Kind::Sandbox, Kind::Refused],
             (None, false) => &Kind::ALL,
         };
         let groups = match filter.org {
             Some(org) => kinds.iter().map(|kind| group(*kind, org)).collect(),
-            None => self.groups(kinds)?,
+            None => self.groups(kinds),
         };
         let (first, end) = filter.span(before);
         let mut rows: Vec<_> = groups
@@ -146,44 +170,44 @@ impl SledLog {
     }
 
     /// What is beyond the bounds now.
-    fn look(&self, state: &mut State, bounds: Bounds, now: Millis) -> sled::Result<()> {
+    fn look(state: &mut State, bounds: Bounds, now: Millis) {
         let too_old = Millis(now.0.saturating_sub(u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX)));
-        let is_time = state.looked.is_none_or(|looked| now.since(looked) >= LOOK);
-        if is_time {
-            state.looked = Some(now);
+        if state.is_time(now) {
             state.due.extend(Kind::ALL.map(|kind| (kind, too_old)));
             state.due.push((Kind::Sandbox, monday(now)));
         }
         let sum: u64 = state.sums.iter().sum();
-        let kinds: &[Kind] = match state.sums[Kind::Nobody as usize] > bounds.bytes / PART_OF_NOBODY {
-            true => &[Kind::Nobody],
-            false if sum > bounds.bytes => &Kind::ALL,
-            false => return Ok(()),
+        let beyond = Kind::BOUNDED.iter().find(|kind| state.sums[**kind as usize] > bounds.bytes / PART);
+        let kinds: &[Kind] = match beyond {
+            Some(kind) => std::slice::from_ref(kind),
+            None if sum > bounds.bytes => &Kind::ALL,
+            None => return,
         };
-        let mut oldest = u128::MAX;
-        for group in self.groups(kinds)? {
-            let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next();
-            oldest = oldest.min(first.transpose()?.and_then(|key| number(&key)).unwrap_or(u128::MAX));
-        }
+        let Some(oldest) = kinds.iter().flat_map(|kind| state.of(*kind)).map(|(_, oldest)| *oldest).min() else {
+            // Sums of rows that are not there would be looked for again and again.
+            kinds.iter().for_each(|kind| state.sums[*kind as usize] = 0);
+            return;
+        };
         // A bit of all the time that there is, so that it is not looked for again at once.
         let oldest = begun(oldest);
-        let cut = Millis(oldest.0.saturating_add(now.0.saturating_sub(oldest.0) / 64 + 1));
+        let cut = oldest.plus((now.since(oldest) / 64).min(LONGEST_CUT) + Duration::from_millis(1));
         state.due.extend(kinds.iter().map(|kind| (*kind, cut)));
-        Ok(())
     }
 
-    fn forget_now(&self, bounds: Bounds, now: Millis) -> sled::Result<bool> {
+    fn forget_now(&self, bounds: Bounds, now: Millis, most: usize) -> sled::Result<bool> {
         let mut state = self.state();
-        if state.due.is_empty() {
-            self.look(&mut state, bounds, now)?;
-        }
-        let mut left = SLICE;
-        while let Some((kind, before)) = state.due.last().copied() {
+        let mut left = most;
+        loop {
+            if state.due.is_empty() {
+                Self::look(&mut state, bounds, now);
+            }
+            let Some((kind, before)) = state.due.last().copied() else { return Ok(false) };
             let mut batch = Batch::default();
             let mut sums = state.sums;
-            let mut found = 0;
-            for group in self.groups(&[kind])? {
-                for row in self.tree.range(key(&group, 0)..key(&group, first_at(before))).take(left - found) {
+            let (mut found, mut touched) = (0, Vec::new());
+            for (group, _) in state.of(kind).filter(|(_, oldest)| **oldest < first_at(before)) {
+                touched.push(*group);
+                for row in self.tree.range(key(group, 0)..key(group, first_at(before))).take(left - found) {
                     let (key, value) = row?;
                     let sum = &mut sums[kind as usize];
                     *sum = sum.saturating_sub((key.len() + value.len()) as u64);
@@ -199,13 +223,19 @@ impl SledLog {
                 self.tree.apply_batch(batch)?;
                 state.sums = sums;
             }
+            for group in touched {
+                let first = self.tree.range(key(&group, 0)..=key(&group, u128::MAX)).keys().next().transpose()?;
+                match first.and_then(|key| number(&key)) {
+                    Some(first) => state.oldest.insert(group, first),
+                    None => state.oldest.remove(&group),
+                };
+            }
             left -= found;
             if left == 0 {
                 return Ok(true);
             }
             state.due.pop();
         }
-        Ok(false)
     }
 }
 
@@ -220,15 +250,23 @@ impl RequestLog for SledLog {
         batch.insert(&SUMS, written_sums(sums));
         self.tree.apply_batch(batch).map_err(broken)?;
         state.sums = sums;
+        for row in rows {
+            let oldest = state.oldest.entry(group(row.kind, row.org)).or_insert(row.request);
+            *oldest = row.request.min(*oldest);
+        }
         Ok(())
     }
 
-    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError> {
-        self.forget_now(bounds, now).map_err(broken)
+    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError> {
+        self.forget_now(bounds, now, most).map_err(broken)
     }
 
     fn bytes(&self) -> u64 {
         self.state().sums.iter().sum()
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.is_there()
     }
 
     fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page> {
@@ -261,18 +299,26 @@ fn number(key: &[u8]) -> Option<u128> {
     Some(u128::from_be_bytes(key.get(17..)?.try_into().ok()?))
 }
 
-fn written_sums(sums: [u64; 3]) -> Vec<u8> {
+/// The first row of the group after this one, or of all.
+fn first_after(tree: &Tree, group: Option<&Group>) -> sled::Result<Option<(Group, u128)>> {
+    let last = group.map(|group| key(group, u128::MAX));
+    let from = last.as_ref().map_or(Unbounded, |last| Excluded(&last[..]));
+    let next = tree.range::<&[u8], _>((from, Excluded(&SUMS[..]))).keys().next().transpose()?;
+    Ok(next.and_then(|key| Some((*key.first_chunk()?, number(&key).unwrap_or_default()))))
+}
+
+fn written_sums(sums: [u64; KINDS]) -> Vec<u8> {
     sums.iter().flat_map(|sum| sum.to_be_bytes()).collect()
 }
 
-fn read_sums(value: &[u8]) -> Option<[u64; 3]> {
+fn read_sums(value: &[u8]) -> Option<[u64; KINDS]> {
     let (numbers, rest) = value.as_chunks::<8>();
-    let numbers: [[u8; 8]; 3] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
+    let numbers: [[u8; 8]; KINDS] = numbers.try_into().ok().filter(|_| rest.is_empty())?;
     Some(numbers.map(u64::from_be_bytes))
 }
 
-fn counted(tree: &Tree) -> sled::Result<[u64; 3]> {
-    let mut sums = [0; 3];
+fn counted(tree: &Tree) -> sled::Result<[u64; KINDS]> {
+    let mut sums = [0; KINDS];
     for row in tree.range::<&[u8], _>(..&SUMS[..]) {
         let (key, value) = row?;
         if let Some(sum) = key.first().and_then(|kind| sums.get_mut(usize::from(*kind))) {
@@ -287,7 +333,7 @@ impl SledLog {
     /// In a database of its own.
     fn open_at(directory: &std::path::Path) -> Self {
         let database = sled::Config::new().path(directory).cache_capacity(1 << 20).open().unwrap();
-        Self::new(database.open_tree("requests").unwrap()).unwrap()
+        Self::new(database.open_tree("requests").unwrap(), Room::of(directory.to_owned())).unwrap()
     }
 }
 

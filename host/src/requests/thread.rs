@@ -5,33 +5,33 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use super::lane::{Lane, frames};
 use super::log::{Entry, Row};
+use super::queue::{Batch, Inlet, Lines};
 use super::record::{Fields, Record};
 use super::{Lost, line, redact};
 use crate::usage::{Names, Pillar, Route};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
+/// Bytes of records that go on together at least, where there are so many: the queues are bounded by bytes, and all of many workers at
+/// once might not fit.
+const PART: usize = 4 << 20;
 /// Names that it remembers before it asks for them again: they come with configurations, which come and go.
 const MOST_NAMES: usize = 100_000;
-
-/// Some lines.
-pub(super) struct Lines {
-    pub(super) text: Vec<u8>,
-    pub(super) count: u64,
-}
 
 /// What the thread works with.
 pub(super) struct Work {
     lanes: Vec<Arc<Lane>>,
     names: Arc<Names>,
     known: HashMap<(Pillar, Route), Known>,
-    lines: Option<SyncSender<Lines>>,
-    rows: Option<SyncSender<Vec<Row>>>,
+    lines: Option<Inlet<Lines>>,
+    /// Held also where no rows are kept: whoever removes old ones ends with it.
+    rows: Option<Inlet<Vec<Row>>>,
+    keeps: bool,
     lost: Arc<Lost>,
     told: u64,
 }
@@ -47,11 +47,13 @@ impl Work {
     pub(super) fn new(
         lanes: Vec<Arc<Lane>>,
         names: Arc<Names>,
-        lines: Option<SyncSender<Lines>>,
-        rows: Option<SyncSender<Vec<Row>>>,
+        lines: Option<Inlet<Lines>>,
+        rows: Option<Inlet<Vec<Row>>>,
+        keeps: bool,
         lost: Arc<Lost>,
     ) -> Self {
-        Self { lanes, names, known: HashMap::new(), lines, rows, lost, told: 0 }
+        let keeps = keeps && rows.is_some();
+        Self { lanes, names, known: HashMap::new(), lines, rows, keeps, lost, told: 0 }
     }
 
     /// Until it is told to stop; what is there then goes on, too.
@@ -59,14 +61,21 @@ impl Work {
         let mut empty = Vec::new();
         loop {
             let ends = stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+            let (mut lines, mut rows, mut bytes) = (Lines::default(), Vec::new(), 0);
             for lane in 0..self.lanes.len() {
                 let mut held = self.lanes[lane].take(empty);
-                self.pass_on(&held);
+                bytes += held.len();
+                self.read(&held, &mut lines, &mut rows);
                 held.clear();
                 // A burst's memory is not kept for ever.
                 held.shrink_to(256 << 10);
                 empty = held;
+                if bytes >= PART {
+                    self.pass_on(std::mem::take(&mut lines), std::mem::take(&mut rows));
+                    bytes = 0;
+                }
             }
+            self.pass_on(lines, rows);
             self.tell();
             if ends {
                 return;
@@ -74,11 +83,11 @@ impl Work {
         }
     }
 
-    fn pass_on(&mut self, held: &[u8]) {
-        if held.is_empty() || (self.lines.is_none() && self.rows.is_none()) {
+    /// Adds what a place held, as lines and as rows.
+    fn read(&mut self, held: &[u8], lines: &mut Lines, rows: &mut Vec<Row>) {
+        if held.is_empty() || (self.lines.is_none() && !self.keeps) {
             return;
         }
-        let (mut lines, mut rows) = (Lines { text: Vec::new(), count: 0 }, Vec::new());
         let mut fields = Vec::new();
         for (pillar, route, bytes) in frames(held) {
             let Some(record) = Record::read(bytes) else { continue };
@@ -87,7 +96,7 @@ impl Work {
             let query = record.query.map(redact::query);
             fields.clear();
             for (name, value) in record.fields.iter() {
-                Fields::write(&mut fields, name, redact::text(&String::from_utf8_lossy(value)).as_bytes());
+                Fields::write(&mut fields, name, redact::query(&String::from_utf8_lossy(value)).as_bytes());
             }
             let record =
                 Record { host: &host, path: &path, query: query.as_deref(), fields: Fields(&fields), ..record };
@@ -96,13 +105,15 @@ impl Work {
                 line::write(&entry, known.template.as_deref(), &mut lines.text);
                 lines.count += 1;
             }
-            if self.rows.is_some() {
+            if self.keeps {
                 rows.push(entry.row());
             }
         }
-        let (count, number) = (lines.count, rows.len() as u64);
-        hand_on(self.lines.as_ref(), lines, count, &self.lost.lines);
-        hand_on(self.rows.as_ref(), rows, number, &self.lost.rows);
+    }
+
+    fn pass_on(&self, lines: Lines, rows: Vec<Row>) {
+        hand_on(self.lines.as_ref(), lines, &self.lost.lines);
+        hand_on(self.rows.as_ref(), rows, &self.lost.rows);
     }
 
     fn named(&mut self, pillar: Pillar, route: Route) -> Known {
@@ -131,16 +142,17 @@ impl Work {
         if dropped > self.told.saturating_mul(2) {
             tracing::warn!(
                 dropped,
-                "records of finished requests were dropped, since they are written too slowly; `portico_request_records_dropped_total` says where"
+                "records of finished requests were dropped: they are written too slowly, or there is no room for them; `portico_request_records_dropped_total` says where"
             );
             self.told = dropped;
         }
     }
 }
 
-fn hand_on<T>(to: Option<&SyncSender<T>>, batch: T, count: u64, lost: &AtomicU64) {
+fn hand_on<T: Batch>(to: Option<&Inlet<T>>, batch: T, lost: &AtomicU64) {
+    let count = batch.count();
     let Some(to) = to.filter(|_| count > 0) else { return };
-    if to.try_send(batch).is_err() {
+    if !to.put(batch) {
         lost.fetch_add(count, Ordering::Relaxed);
     }
 }

@@ -111,6 +111,8 @@ impl Trace {
 
     /// It was answered before it found a pillar.
     pub fn answered(mut self, status: u16, denied: Option<&str>, bytes_out: u64) {
+        // To a HEAD no body goes out.
+        let bytes_out = if self.method == Named::from(&http::Method::HEAD) { 0 } else { bytes_out };
         let usage = Usage { status, denied, bytes_out, ..self.nothing() };
         self.finish(&usage, &[], End::Complete);
     }
@@ -132,7 +134,7 @@ impl Trace {
             caller: usage.caller,
             sandbox: self.sandbox,
             status: usage.status,
-            end,
+            end: self.to.how(end),
             denied: usage.denied,
             method: self.method,
             minor: self.minor,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What there is then.
 pub(super) struct Begun {
-    /// Where records are read.
+    /// Where records are read; none where none are kept.
     pub(super) log: Option<Arc<dyn RequestLog>>,
     /// What is counted, and the end of it.
     pub(super) requests: Arc<Requests>,
@@ -28,14 +28,10 @@ pub(super) fn begin(
     clock: &Clock,
 ) -> Result<Begun, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
-    let log = match settings.requests.keep {
-        true => {
-            let log = SledLog::open(data.database()).map_err(|error| cannot(&error))?;
-            Some(Arc::new(log) as Arc<dyn RequestLog>)
-        }
-        false => None,
-    };
-    let begun = Requests::start(kept.workers, settings, log.clone(), kept.names.clone(), clock.clone());
+    // Also where none are kept any more: those that were have to go.
+    let log = Arc::new(SledLog::open(data).map_err(|error| cannot(&error))?) as Arc<dyn RequestLog>;
+    let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone());
+    let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
     Ok(Begun { log, requests: Arc::new(requests), recorders })
 }

@@ -137,3 +137,18 @@ fn chunks_are_filled_and_never_larger_than_they_may_be() {
     assert_eq!(poll(&mut intake).map(|chunk| chunk.len()), Some(rest));
     assert!(intake.is_over(), "which is known with the last chunk");
 }
+
+#[tokio::test]
+async fn who_refuses_is_not_taken_for_an_upstream_that_broke_off() {
+    struct Told(Rc<std::cell::Cell<Option<crate::body::End>>>);
+    impl crate::body::Ending for Told {
+        fn ended(self: Box<Self>, _: u64, how: crate::body::End) {
+            self.0.set(Some(how));
+        }
+    }
+    let how = Rc::default();
+    let flow = filtered(&[b"!"], Marks::default());
+    let body = crate::body::Body::stream(flow, Box::new(Told(Rc::clone(&how))));
+    assert!(body.collect().await.is_err());
+    assert_eq!(how.get(), Some(crate::body::End::Cut));
+}

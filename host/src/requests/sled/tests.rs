@@ -94,15 +94,21 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
     let settle = |log: &SledLog, bounds| {
         log.state().looked = None;
         for _ in 0..1_000 {
-            if !log.forget(bounds, NOW).unwrap() && log.state().due.is_empty() && log.bytes() <= bounds.bytes {
+            if !log.forget(bounds, NOW, 2_000).unwrap() && log.state().due.is_empty() && log.bytes() <= bounds.bytes {
                 return;
             }
         }
         panic!("it does not end");
     };
+    let known = |log: &SledLog| {
+        let again = SledLog::new(log.tree.clone(), log.room.clone()).unwrap();
+        assert_eq!(log.state().oldest, again.state().oldest, "what is known of groups is what is there");
+        again.state().oldest.len()
+    };
+    assert_eq!(known(&log), 4);
     settle(&log, WIDE);
     let left = all(&log, &Filter::default(), 200);
-    assert_eq!(left.len(), 70, "those of sandbox keys went on Monday");
+    assert_eq!((left.len(), known(&log)), (70, 3), "those of sandbox keys went on Monday");
     settle(&log, Bounds { age: Duration::from_secs(3 * 86_400), ..WIDE });
     assert_eq!(all(&log, &Filter::default(), 200).len(), 60);
     // Nobody's have a quarter.
@@ -111,7 +117,83 @@ fn what_is_beyond_the_bounds_goes_oldest_first() {
     assert!(nobody <= whole / 8, "{nobody} of {whole}");
     assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 200).len(), 20);
     settle(&log, Bounds { bytes: 0, ..WIDE });
-    assert_eq!((log.bytes(), all(&log, &Filter::default(), 200).len()), (0, 0));
+    assert_eq!((log.bytes(), all(&log, &Filter::default(), 200).len(), known(&log)), (0, 0, 0));
+}
+
+#[test]
+fn what_is_refused_or_sandbox_pushes_out_nothing_of_live_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log(&directory);
+    let old: Vec<_> = (0..100).map(|nth| row(Some(1), false, number(9, nth), |_| ())).collect();
+    log.add(&old).unwrap();
+    let bounds = Bounds { bytes: 4 * log.bytes(), ..WIDE };
+    let denied = |entry: &mut Entry<'_>| {
+        (entry.record.denied, entry.record.upstream) = (Some("key_revoked"), Duration::ZERO);
+    };
+    let left = |entry: &mut Entry<'_>| (entry.record.status, entry.record.upstream) = (0, Duration::ZERO);
+    for round in 0..30 {
+        // A second apart, within the last hour.
+        let of = |nth: u64| first_at(Millis(NOW.0 - HOUR + (round * 100 + nth) * 1000));
+        let more = (0..100).map(|nth| match nth % 4 {
+            0 => row(Some(2), false, of(nth), denied),
+            1 => row(Some(2), true, of(nth), |_| ()),
+            2 => row(None, false, of(nth), denied),
+            _ => row(Some(2), false, of(nth), left),
+        });
+        log.add(&more.collect::<Vec<_>>()).unwrap();
+        while log.forget(bounds, NOW, 1_000).unwrap() {}
+    }
+    assert!(log.bytes() <= bounds.bytes);
+    assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 200).len(), 100);
+    let kept = all(&log, &Filter { org: Some(2), ..Filter::default() }, 200).len();
+    assert!(kept > 100, "{kept}: they have their parts");
+    // An upstream that was asked, and failed, is news of a live key.
+    let failed = row(Some(2), false, 1, |entry| entry.record.denied = Some("upstream_broke"));
+    assert_eq!((failed.kind, row(Some(2), false, 1, denied).kind), (Kind::Live, Kind::Refused));
+}
+
+#[test]
+fn a_clock_that_was_set_takes_nothing_with_it_until_it_is_seen_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = filled(&directory);
+    let later = |log: &SledLog| {
+        let mut state = log.state();
+        let (at, then) = state.looked.unwrap();
+        state.looked = Some((at.checked_sub(LOOK).unwrap(), then));
+    };
+    let left = |now: Millis| {
+        assert!(!log.forget(WIDE, now, 2_000).unwrap());
+        all(&log, &Filter::default(), 200).len()
+    };
+    assert_eq!(left(NOW), 70, "those of sandbox keys");
+    // A year ahead for one look, and a year back; then it goes on as if nothing had been.
+    let (ahead, back) = (NOW.plus(Duration::from_secs(365 * 86_400)), Millis(NOW.0 - 365 * 24 * HOUR));
+    for now in [ahead, NOW, back, NOW] {
+        later(&log);
+        assert_eq!(left(now), 70);
+    }
+    // Once it stays there, it is the time; a look too early is none.
+    later(&log);
+    assert_eq!((left(ahead), left(ahead)), (70, 70));
+    later(&log);
+    assert_eq!(left(ahead.plus(LOOK)), 0);
+}
+
+#[test]
+fn the_size_is_a_bound_while_rows_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log(&directory);
+    let bounds = Bounds { bytes: 200_000, ..WIDE };
+    // Few over a long time, so that the first bits of it that go hold few; then many at once.
+    let old: Vec<_> = (0..24 * 20).map(|hours| row(Some(1), false, number(hours + 1, 0), |_| ())).collect();
+    log.add(&old).unwrap();
+    for round in 0..20 {
+        let rows: Vec<_> = (0..500).map(|nth| row(Some(2), false, number(0, round * 500 + nth), |_| ())).collect();
+        log.add(&rows).unwrap();
+        log.forget(bounds, NOW, 1_000).unwrap();
+        assert!(!bounds.are_overrun_by(log.bytes()), "{} in round {round}", log.bytes());
+    }
+    assert!(bounds.are_overrun_by(220_001) && !bounds.are_overrun_by(220_000));
 }
 
 #[test]
@@ -121,9 +203,9 @@ fn sums_outlive_a_restart_and_are_counted_again_where_they_are_damaged() {
     let bytes = log.bytes();
     assert!(bytes > 80 * 33);
     log.tree.insert(SUMS, &b"damaged"[..]).unwrap();
-    assert_eq!(SledLog::new(log.tree.clone()).unwrap().bytes(), bytes);
+    assert_eq!(SledLog::new(log.tree.clone(), log.room.clone()).unwrap().bytes(), bytes);
     log.add(&[]).unwrap();
-    assert_eq!(SledLog::new(log.tree.clone()).unwrap().bytes(), bytes);
+    assert_eq!(SledLog::new(log.tree.clone(), log.room.clone()).unwrap().bytes(), bytes);
 }
 
 #[test]
