@@ -12,6 +12,7 @@ mod lines;
 mod record;
 mod schedule;
 mod secret;
+mod sender;
 mod sled;
 mod store;
 

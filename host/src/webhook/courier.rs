@@ -3,19 +3,19 @@
 //! On the control runtime, beside everything else. What it does not come to is in the store, and done after the next start.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
 use super::lines::{LONGEST, Lines};
-use super::store::Letter;
-use super::{Attempt, Failed, Outcome, Webhook, Webhooks, address, schedule};
+use super::sender::Sender;
+use super::store::StoreError;
+use super::{Attempt, Outcome, Webhook, Webhooks, schedule};
 use crate::clock::Millis;
 use crate::id::{EventId, WebhookId, random};
-use crate::outbound::{Answer, Call, Outbound, Roots, Spent};
 
 /// Events that are taken out of the outbox at once.
 const BATCH: usize = 64;
@@ -25,20 +25,23 @@ const AGAIN: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Between two looks at what is to be forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
+/// What a receiver answers that wants no more.
+const GONE: Outcome = Outcome::Status(410);
 /// How long attempts under way are waited for at the end. What was sent and not noted by then is sent again.
 const END: Duration = Duration::from_millis(700);
 
-struct Courier {
+pub(super) struct Courier {
     desk: Arc<Webhooks>,
-    control: Handle,
-    /// Begun with the first message: it reads the system's root certificates.
-    outbound: Mutex<Option<(Roots, Outbound)>>,
+    sender: Sender,
+    /// What the store would not note. It is noted before anything of it is sent again: a store that cannot write must not become
+    /// messages without end.
+    unsettled: Mutex<HashMap<(WebhookId, EventId), Attempt>>,
 }
 
 /// Delivers, until the stop signal comes.
 pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::Receiver<bool>) {
     let Some(mut lines) = waiting(&desk, &mut stopped).await else { return };
-    let courier = Arc::new(Courier { desk: desk.clone(), control, outbound: Mutex::default() });
+    let courier = Arc::new(Courier::new(desk.clone(), control));
     let news = desk.store.news();
     let mut forget = tokio::time::interval(FORGET);
     let mut under_way = JoinSet::new();
@@ -97,6 +100,10 @@ async fn waiting(desk: &Arc<Webhooks>, stopped: &mut watch::Receiver<bool>) -> O
 }
 
 impl Courier {
+    pub(super) fn new(desk: Arc<Webhooks>, control: Handle) -> Self {
+        Self { desk, sender: Sender::on(control), unsettled: Mutex::default() }
+    }
+
     /// Takes all events out of the outbox. Whether the store could do that.
     async fn spread(&self, lines: &mut Lines) -> bool {
         loop {
@@ -122,24 +129,31 @@ impl Courier {
         }
     }
 
-    /// Tries a letter once. When it is due again, where it is.
-    async fn attempt(&self, webhook: WebhookId, event: EventId) -> Option<Millis> {
-        let store = &self.desk.store;
-        let again = || Some(self.desk.clock.now().plus(AGAIN));
-        let letter = match store.letter(webhook, event).await {
-            Ok(letter) => letter,
+    /// Tries a letter once, or has noted what came of it before. When it is due again, where it is.
+    pub(super) async fn attempt(&self, webhook: WebhookId, event: EventId) -> Option<Millis> {
+        let known = self.unsettled().remove(&(webhook, event));
+        let tried = match known {
+            Some(attempt) => Ok(Some(attempt)),
+            None => self.sent(webhook, event).await,
+        };
+        match tried {
+            Ok(tried) => self.settle(webhook, tried?).await,
             Err(error) => {
                 failed(&error);
-                return again();
+                Some(self.desk.clock.now().plus(AGAIN))
             }
-        };
+        }
+    }
+
+    /// Sends a letter; what came of it. None where there is nothing to send.
+    async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Option<Attempt>, StoreError> {
         // Both go when the webhook is disabled or removed.
-        let (letter, to) = (letter?, self.desk.find(webhook)?);
+        let Some(letter) = self.desk.store.letter(webhook, event).await? else { return Ok(None) };
+        let Some(to) = self.desk.find(webhook) else { return Ok(None) };
         let (at, begun) = (self.desk.clock.now(), Instant::now());
-        let (outcome, asked) = self.send(&to, &letter, at).await;
+        let (outcome, asked) = self.sender.send(&self.desk, &to, &letter, at).await;
         let number = letter.attempts + 1;
-        let gone = outcome == Outcome::Status(410);
-        let next = match outcome.is_success() || gone {
+        let next = match outcome.is_success() || outcome == GONE {
             true => None,
             false => {
                 // Without chance the pause is somewhere, too.
@@ -149,84 +163,28 @@ impl Courier {
         };
         let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tell(&to, event, number, outcome, next);
-        let attempt = Attempt { at, event, kind: letter.event.kind, number, outcome, took, next };
-        if let Err(error) = store.settle(webhook, attempt).await {
+        Ok(Some(Attempt { at, event, kind: letter.event.kind, number, outcome, took, next }))
+    }
+
+    /// Has an attempt noted. When its letter is due again, where it is.
+    async fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Option<Millis> {
+        if let Err(error) = self.desk.store.settle(webhook, attempt.clone()).await {
             failed(&error);
-            return again();
+            self.unsettled().insert((webhook, attempt.event), attempt);
+            return Some(self.desk.clock.now().plus(AGAIN));
         }
-        if gone && let Err(error) = self.desk.gone(webhook).await {
+        if attempt.outcome == GONE
+            && let Err(error) = self.desk.gone(webhook).await
+        {
             tracing::error!(%webhook, "it answered 410, and cannot be disabled: {error}");
         }
-        next
+        attempt.next
     }
 
-    /// The client, with the root certificates of now.
-    async fn client(&self) -> Option<Outbound> {
-        let mut begun = self.outbound.lock().await;
-        let roots = self.desk.now().roots.clone();
-        if let Some((_, outbound)) = begun.as_ref().filter(|(had, _)| *had == roots) {
-            return Some(outbound.clone());
-        }
-        let (earlier, control) = (begun.as_ref().map(|(_, outbound)| outbound.clone()), self.control.clone());
-        let with = roots.clone();
-        let start = move || match earlier {
-            Some(earlier) => earlier.trusting(with.pem()),
-            None => Outbound::start(control, with.pem()),
-        };
-        match tokio::task::spawn_blocking(start).await.ok()? {
-            Ok(outbound) => {
-                *begun = Some((roots, outbound.clone()));
-                Some(outbound)
-            }
-            Err(error) => {
-                tracing::error!("webhooks are told nothing: {error}");
-                None
-            }
-        }
+    fn unsettled(&self) -> MutexGuard<'_, HashMap<(WebhookId, EventId), Attempt>> {
+        // Whole, whatever its holder was interrupted in.
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Sends a letter; what came of it, and for how long the receiver wants to be left alone.
-    async fn send(&self, to: &Webhook, letter: &Letter, at: Millis) -> (Outcome, Option<Duration>) {
-        let unsent = |why| (Outcome::Failed(why), None);
-        let Ok(grant) = address::grant(&to.url, &self.desk.now().settings) else {
-            return unsent(Failed::AddressNotAllowed);
-        };
-        let (id, body) = (letter.event.id.to_string(), &letter.event.body);
-        let signatures = match self.desk.signatures(to, &id, at, body) {
-            Ok(signatures) => signatures,
-            Err(error) => {
-                tracing::error!(webhook = %to.id, "a message cannot be signed: {error}");
-                return unsent(Failed::NotSent);
-            }
-        };
-        let field = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
-        let fields = vec![
-            field("content-type", "application/json"),
-            field("user-agent", concat!("Portico/", env!("CARGO_PKG_VERSION"))),
-            field("webhook-id", &id),
-            field("webhook-timestamp", &at.seconds().to_string()),
-            field("webhook-signature", &signatures),
-        ];
-        let call = Call {
-            method: "POST".to_owned(),
-            url: to.url.clone(),
-            fields,
-            body: body.clone().into_bytes(),
-            timeout: Duration::ZERO,
-        };
-        let Some(outbound) = self.client().await else { return unsent(Failed::NotSent) };
-        match outbound.send(&[grant], &mut Spent::default(), call).await {
-            Ok(answer) => (Outcome::Status(answer.status), asked(&answer)),
-            Err(error) => unsent(error.into()),
-        }
-    }
-}
-
-/// `Retry-After` in seconds, where the receiver is busy (RFC 9110, section 10.2.3).
-fn asked(answer: &Answer) -> Option<Duration> {
-    let field = answer.fields.iter().find(|(name, _)| name == "retry-after" && matches!(answer.status, 429 | 503));
-    let seconds = std::str::from_utf8(&field?.1).ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 fn tell(to: &Webhook, event: EventId, number: u32, outcome: Outcome, next: Option<Millis>) {

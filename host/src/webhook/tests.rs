@@ -1,3 +1,5 @@
+mod attempts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +65,12 @@ impl Stand {
     }
 
     async fn webhook(&self, events: &[Kind]) -> Issued {
-        let url = "https://hooks.example.com/in?token=geheim".to_owned();
-        let new = NewWebhook { org: ORG, url, events: events.to_vec(), enabled: true, sandbox: false, maker: None };
+        self.webhook_at("https://hooks.example.com/in?token=geheim", events).await
+    }
+
+    async fn webhook_at(&self, url: &str, events: &[Kind]) -> Issued {
+        let (url, events) = (url.to_owned(), events.to_vec());
+        let new = NewWebhook { org: ORG, url, events, enabled: true, sandbox: false, maker: None };
         self.desk.create(new, Who::gateway()).await.unwrap()
     }
 

@@ -1,0 +1,91 @@
+//! Attempts at a real receiver, with a store that does not do what it is asked at every moment.
+
+use super::*;
+use crate::webhook::courier::Courier;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// A receiver that takes one message each time it is asked to.
+struct Receiver(TcpListener);
+
+impl Receiver {
+    async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/hook", self.0.local_addr().unwrap())
+    }
+
+    /// Waits for a message, lets something happen, and answers so.
+    async fn take(&self, happens: impl AsyncFnOnce(), answer: &str) {
+        let (mut stream, _) = self.0.accept().await.unwrap();
+        let (mut message, mut more) = (Vec::new(), [0; 4096]);
+        while !is_whole(&message) {
+            let count = stream.read(&mut more).await.unwrap();
+            assert!(count > 0, "a message comes in whole");
+            message.extend_from_slice(&more[..count]);
+        }
+        happens().await;
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+fn is_whole(message: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(message);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    body.len() >= length.parse::<usize>().unwrap()
+}
+
+/// A desk with one webhook at a receiver, a courier, and a letter to that webhook.
+struct Post {
+    stand: Stand,
+    receiver: Receiver,
+    courier: Courier,
+    webhook: WebhookId,
+    event: EventId,
+}
+
+impl Post {
+    async fn new() -> Self {
+        let (stand, receiver) = (Stand::new().await, Receiver::start().await);
+        let settings = settings("private = [\"127.0.0.0/8\"]");
+        stand.desk.configure(Now { settings, roots: Default::default() });
+        let webhook = stand.webhook_at(&receiver.url(), &[Kind::KeyRevoked]).await.webhook.id;
+        stand.outbox.append(&[event(1)]).unwrap();
+        assert_eq!(stand.spread().await.len(), 1);
+        let courier = Courier::new(stand.desk.clone(), tokio::runtime::Handle::current());
+        Self { stand, receiver, courier, webhook, event: event(1).id }
+    }
+
+    async fn attempt(&self) -> Option<Millis> {
+        self.courier.attempt(self.webhook, self.event).await
+    }
+
+    /// Puts something in the place of the letter's row; what was there.
+    fn replace(&self, row: &[u8]) -> Vec<u8> {
+        let letters = self.stand.data.database().tree("webhook_letters").unwrap();
+        let (place, before) = letters.first().unwrap().unwrap();
+        letters.insert(place, row).unwrap();
+        before.to_vec()
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_would_not_note_is_noted_later_and_not_sent_again() {
+    let post = Post::new().await;
+    let mut whole = Vec::new();
+    let damage = async || whole = post.replace(b"unreadable");
+    let (next, ()) = tokio::join!(post.attempt(), post.receiver.take(damage, "200 OK"));
+    let now = post.stand.clock.now();
+    assert!(next.is_some_and(|next| next > now), "{next:?}");
+    // Nobody takes anything at the receiver: an attempt would last.
+    assert!(post.attempt().await.is_some());
+    post.replace(&whole);
+    assert_eq!(post.attempt().await, None);
+    let (attempts, waiting) = post.stand.desk.deliveries(post.webhook).await.unwrap();
+    assert_eq!((attempts.len(), attempts[0].number, attempts[0].outcome), (1, 1, Outcome::Status(200)));
+    assert_eq!(waiting, 0);
+}
