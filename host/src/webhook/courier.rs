@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinSet};
 
 use super::lines::{LONGEST, Lines};
 use super::sender::Sender;
-use super::store::StoreError;
+use super::store::{StoreError, Waiting};
 use super::{Attempt, Outcome, Webhook, Webhooks, schedule};
 use crate::clock::Millis;
 use crate::id::{EventId, WebhookId, random};
@@ -30,6 +30,9 @@ const GONE: Outcome = Outcome::Status(410);
 /// How long attempts under way are waited for at the end. What was sent and not noted by then is sent again.
 const END: Duration = Duration::from_millis(700);
 
+/// Which letter each task has under way.
+pub(super) type Places = HashMap<Id, (WebhookId, EventId)>;
+
 pub(super) struct Courier {
     desk: Arc<Webhooks>,
     sender: Sender,
@@ -45,9 +48,10 @@ pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::R
     let news = desk.store.news();
     let mut forget = tokio::time::interval(FORGET);
     let mut under_way = JoinSet::new();
-    let mut places: HashMap<Id, (WebhookId, EventId)> = HashMap::new();
+    let mut places = Places::new();
     loop {
-        let spread = courier.spread(&mut lines).await;
+        let caught_up = courier.catch_up(&mut lines, &places).await;
+        let spread = courier.spread(&mut lines).await && caught_up;
         let at = desk.clock.now();
         while let Some((webhook, event)) = lines.take(at) {
             let courier = courier.clone();
@@ -84,7 +88,7 @@ pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::R
 /// What waits since before the start. None when the stop signal comes first.
 async fn waiting(desk: &Arc<Webhooks>, stopped: &mut watch::Receiver<bool>) -> Option<Lines> {
     loop {
-        match desk.store.waiting().await {
+        match desk.store.waiting(None).await {
             Ok(waiting) => {
                 let mut lines = Lines::default();
                 waiting.into_iter().for_each(|waiting| lines.add(waiting));
@@ -104,8 +108,30 @@ impl Courier {
         Self { desk, sender: Sender::on(control), unsettled: Mutex::default() }
     }
 
+    /// Lets go of what went with a webhook that was disabled or removed. Such a webhook may be enabled again by now, and have new
+    /// letters: what the store says counts. Whether the store said so.
+    pub(super) async fn catch_up(&self, lines: &mut Lines, places: &Places) -> bool {
+        let mut all = true;
+        for webhook in self.desk.emptied() {
+            match self.desk.store.waiting(Some(webhook)).await {
+                Ok(waiting) => {
+                    lines.forget(webhook);
+                    let waits = |event| waiting.iter().any(|letter| letter.event == event);
+                    self.unsettled().retain(|(known, event), _| *known != webhook || waits(*event));
+                    let under_way = |letter: &Waiting| places.values().any(|at| *at == (letter.webhook, letter.event));
+                    waiting.iter().filter(|letter| !under_way(letter)).for_each(|letter| lines.add(*letter));
+                }
+                Err(error) => {
+                    self.desk.empty(webhook);
+                    all = failed(&error);
+                }
+            }
+        }
+        all
+    }
+
     /// Takes all events out of the outbox. Whether the store could do that.
-    async fn spread(&self, lines: &mut Lines) -> bool {
+    pub(super) async fn spread(&self, lines: &mut Lines) -> bool {
         loop {
             let events = match self.desk.store.events(BATCH).await {
                 Ok(events) if events.is_empty() => return true,

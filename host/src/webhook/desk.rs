@@ -2,9 +2,9 @@
 //!
 //! What was begun is done to its end, also when nobody waits for the answer any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,8 @@ pub struct Webhooks {
     known: RwLock<BTreeMap<WebhookId, Arc<Webhook>>>,
     /// Held from the store's change to that of the memory, so that both see changes in one order.
     changing: tokio::sync::Mutex<()>,
+    /// Webhooks whose letters went with a change, and of which the courier has not heard yet.
+    emptied: Mutex<BTreeSet<WebhookId>>,
 }
 
 /// A webhook that is to be made.
@@ -96,8 +98,8 @@ impl Webhooks {
         now: Now,
     ) -> Result<Self, StoreError> {
         let known = store.all().await?.into_iter().map(|webhook| (webhook.id, Arc::new(webhook))).collect();
-        let (known, changing) = (RwLock::new(known), tokio::sync::Mutex::default());
-        Ok(Self { store, clock, vault, now: ArcSwap::from_pointee(now), known, changing })
+        let (known, changing, emptied) = (RwLock::new(known), tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { store, clock, vault, now: ArcSwap::from_pointee(now), known, changing, emptied })
     }
 
     /// What the configuration says now.
@@ -179,6 +181,8 @@ impl Webhooks {
             let _one = desk.changing.lock().await;
             let removed = desk.store.remove(id, Note::new(who, "webhook.deleted", desk.clock.now())).await?;
             desk.known.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            desk.empty(id);
+            desk.store.news().notify_one();
             tracing::info!(webhook = %id, "removed a webhook");
             Ok(removed)
         })
@@ -232,9 +236,24 @@ impl Webhooks {
             let changed = desk.store.change(id, change, Note::new(who, action, desk.clock.now())).await?;
             let Some(Changed { after, .. }) = changed else { return Ok(None) };
             tracing::info!(webhook = %id, org = %after.org, action, "changed a webhook");
-            Ok(Some(desk.know(after)))
+            let after = desk.know(after);
+            if after.state != State::Enabled {
+                desk.empty(id);
+                desk.store.news().notify_one();
+            }
+            Ok(Some(after))
         })
         .await
+    }
+
+    /// Webhooks whose letters went, or some of them, since the last time that this was asked.
+    pub(super) fn emptied(&self) -> BTreeSet<WebhookId> {
+        std::mem::take(&mut *self.emptied.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The courier is to look what waits for this webhook.
+    pub(super) fn empty(&self, id: WebhookId) {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     fn sealed(&self, id: WebhookId, secret: &Secret) -> Result<Sealed, seal::Error> {

@@ -36,6 +36,15 @@ impl Lines {
         self.lines.entry(webhook).or_default().due.insert((due, event));
     }
 
+    /// Nothing waits for this webhook any more; what is under way is.
+    pub(super) fn forget(&mut self, webhook: WebhookId) {
+        let Some(line) = self.lines.get_mut(&webhook) else { return };
+        line.due.clear();
+        if line.under_way == 0 {
+            self.lines.remove(&webhook);
+        }
+    }
+
     /// Whether there is room for another letter.
     pub(super) fn has_room(&self, webhook: WebhookId) -> bool {
         self.lines.get(&webhook).is_none_or(|line| line.due.len() + line.under_way < LONGEST)

@@ -110,9 +110,9 @@ impl SledWebhooks {
         done_in(outcome)
     }
 
-    fn waiting_now(&self) -> Result<Vec<Waiting>, StoreError> {
+    fn waiting_now(&self, webhook: Option<WebhookId>) -> Result<Vec<Waiting>, StoreError> {
         let mut waiting = Vec::new();
-        for found in &self.letters {
+        for found in self.letters.scan_prefix(webhook.map(place).as_ref().map_or(&[][..], |place| place)) {
             let (place, row) = found.map_err(Failure::from)?;
             let letter = serde_json::from_slice::<Letter>(&row);
             match (letter, place.first_chunk().copied()) {
@@ -219,8 +219,8 @@ impl WebhookStore for SledWebhooks {
         self.work(move |store| store.spread_now(&events, now))
     }
 
-    fn waiting(&self) -> Answer<'_, Vec<Waiting>> {
-        self.work(Self::waiting_now)
+    fn waiting(&self, webhook: Option<WebhookId>) -> Answer<'_, Vec<Waiting>> {
+        self.work(move |store| store.waiting_now(webhook))
     }
 
     fn waiting_for(&self, webhook: WebhookId) -> Answer<'_, usize> {

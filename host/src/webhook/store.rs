@@ -94,8 +94,8 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
     /// Takes events from the outbox and writes letters to these webhooks instead, as far as they are still there.
     fn spread(&self, events: Vec<(Event, Vec<WebhookId>)>, now: Millis) -> Answer<'_, Vec<Waiting>>;
 
-    /// All letters that wait.
-    fn waiting(&self) -> Answer<'_, Vec<Waiting>>;
+    /// All letters that wait, or those for one webhook.
+    fn waiting(&self, webhook: Option<WebhookId>) -> Answer<'_, Vec<Waiting>>;
 
     /// How many letters wait for a webhook.
     fn waiting_for(&self, webhook: WebhookId) -> Answer<'_, usize>;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::lines::{ALL, EACH, Lines};
+use super::lines::{ALL, EACH, LONGEST, Lines};
 use super::*;
 use crate::audit::{AuditStore, Filter, SledAudit, Who};
 use crate::clock::{Clock, Millis};
@@ -190,6 +190,21 @@ fn one_line_that_does_not_move_holds_up_no_other() {
 }
 
 #[test]
+fn a_line_has_an_end_and_none_once_it_is_forgotten() {
+    let (mut lines, webhook) = (Lines::default(), WebhookId::from_number(1));
+    for number in 0..LONGEST as u128 {
+        assert!(lines.has_room(webhook));
+        lines.add(Waiting { due: START, webhook, event: EventId::from_number(number) });
+    }
+    let (_, event) = lines.take(START).unwrap();
+    assert!(!lines.has_room(webhook), "what is under way counts");
+    lines.forget(webhook);
+    assert!(lines.has_room(webhook) && lines.take(START).is_none());
+    lines.done(webhook, event, Some(START));
+    assert_eq!(lines.take(START), Some((webhook, event)), "what was under way may be due again");
+}
+
+#[test]
 fn all_together_are_bounded_too() {
     let mut lines = Lines::default();
     for number in 0..ALL as u128 {
@@ -237,7 +252,7 @@ async fn what_happened_and_what_waits_are_there_after_a_restart() {
     let due = START.plus(Duration::from_secs(9));
     stand.store.settle(id, attempt(event(1).id, 1, Some(due))).await.unwrap();
     let stand = stand.again().await;
-    assert_eq!(stand.store.waiting().await.unwrap(), [Waiting { due, webhook: id, event: event(1).id }]);
+    assert_eq!(stand.store.waiting(None).await.unwrap(), [Waiting { due, webhook: id, event: event(1).id }]);
     let letter = stand.store.letter(id, event(1).id).await.unwrap().unwrap();
     assert_eq!((letter.attempts, letter.since, letter.event), (1, START, event(1)));
     stand.store.settle(id, attempt(event(1).id, 2, None)).await.unwrap();
@@ -275,7 +290,7 @@ async fn a_webhook_that_is_disabled_or_removed_leaves_nothing_that_waits() {
     );
     assert!(matches!(stand.desk.test(&changed).await, Err(DeskError::Disabled)));
     stand.desk.remove(other.id, Who::gateway()).await.unwrap().unwrap();
-    assert!(stand.store.waiting().await.unwrap().is_empty() && stand.desk.find(other.id).is_none());
+    assert!(stand.store.waiting(None).await.unwrap().is_empty() && stand.desk.find(other.id).is_none());
     // What comes too late does not bring it back.
     stand.store.settle(other.id, attempt(event(1).id, 1, Some(START))).await.unwrap();
     assert!(stand.store.attempts(other.id).await.unwrap().is_empty());

@@ -1,7 +1,7 @@
 //! Attempts at a real receiver, with a store that does not do what it is asked at every moment.
 
 use super::*;
-use crate::webhook::courier::Courier;
+use crate::webhook::courier::{Courier, Places};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -88,4 +88,28 @@ async fn what_a_store_would_not_note_is_noted_later_and_not_sent_again() {
     let (attempts, waiting) = post.stand.desk.deliveries(post.webhook).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].number, attempts[0].outcome), (1, 1, Outcome::Status(200)));
     assert_eq!(waiting, 0);
+}
+
+#[tokio::test]
+async fn a_long_line_is_forgotten_with_a_disable_and_what_came_since_is_not() {
+    let post = Post::new().await;
+    let (stand, webhook) = (&post.stand, post.webhook);
+    let mut lines = Lines::default();
+    for number in 0..LONGEST as u64 {
+        lines.add(Waiting { due: Millis(START.0 + number), webhook, event: event(number).id });
+    }
+    for enabled in [false, true] {
+        let edit = Edit { enabled: Some(enabled), ..Edit::default() };
+        stand.desk.change(webhook, edit, Who::gateway()).await.unwrap().unwrap();
+    }
+    // It comes before the courier has heard of the change.
+    stand.outbox.append(&[event(99_999)]).unwrap();
+    let letter = stand.spread().await[0];
+    lines.add(letter);
+    assert!(post.courier.catch_up(&mut lines, &Places::new()).await);
+    assert_eq!((lines.next(), lines.take(letter.due)), (Some(letter.due), Some((webhook, letter.event))));
+    assert_eq!((lines.take(Millis(u64::MAX)), lines.has_room(webhook)), (None, true));
+    stand.outbox.append(&[event(100_000)]).unwrap();
+    assert!(post.courier.spread(&mut lines).await);
+    assert_eq!(lines.take(Millis(u64::MAX)), Some((webhook, event(100_000).id)));
 }
