@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinSet};
 use super::lines::{LONGEST, Lines};
 use super::sender::Sender;
 use super::store::{StoreError, Waiting};
-use super::{Attempt, Outcome, Webhook, Webhooks, schedule};
+use super::{Attempt, Outcome, State, Webhook, Webhooks, schedule};
 use crate::clock::Millis;
 use crate::id::{EventId, WebhookId, random};
 
@@ -173,9 +173,12 @@ impl Courier {
 
     /// Sends a letter; what came of it. None where there is nothing to send.
     async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Option<Attempt>, StoreError> {
-        // Both go when the webhook is disabled or removed.
         let Some(letter) = self.desk.store.letter(webhook, event).await? else { return Ok(None) };
-        let Some(to) = self.desk.find(webhook) else { return Ok(None) };
+        // Letters go with a webhook that is disabled or removed; this one was written at the same moment.
+        let Some(to) = self.desk.find(webhook).filter(|webhook| webhook.state == State::Enabled) else {
+            self.desk.store.discard(webhook, event).await?;
+            return Ok(None);
+        };
         let (at, begun) = (self.desk.clock.now(), Instant::now());
         let (outcome, asked) = self.sender.send(&self.desk, &to, &letter, at).await;
         let number = letter.attempts + 1;

@@ -71,6 +71,11 @@ impl SledWebhooks {
             }
             Ok(Some(Changed { before, after }))
         });
+        if let Ok(Some(Changed { after, .. })) = &outcome
+            && after.state != State::Enabled
+        {
+            sweep(&self.letters, id);
+        }
         self.settled(outcome)
     }
 
@@ -86,6 +91,10 @@ impl SledWebhooks {
             self.audit.append_in(audit, &note)?;
             Ok(Some(before))
         });
+        if outcome.is_ok() {
+            sweep(&self.letters, id);
+            sweep(&self.attempts, id);
+        }
         self.settled(outcome)
     }
 
@@ -234,6 +243,13 @@ impl WebhookStore for SledWebhooks {
         })
     }
 
+    fn discard(&self, webhook: WebhookId, event: EventId) -> Answer<'_, ()> {
+        self.work(move |store| {
+            store.letters.remove(letter_place(webhook, event)).map_err(Failure::from)?;
+            Ok(())
+        })
+    }
+
     fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()> {
         self.work(move |store| store.settle_now(webhook, &attempt))
     }
@@ -283,6 +299,16 @@ fn remove_all(tree: &TransactionalTree, places: &[sled::IVec]) -> Step<()> {
         tree.remove(place)?;
     }
     Ok(())
+}
+
+/// Removes what was written while a webhook was disabled or removed: rows that come between a look and the transaction. From then
+/// on nobody writes any. What stays all the same is found when it is due.
+fn sweep(tree: &sled::Tree, webhook: WebhookId) {
+    let removed = keys_of(tree, webhook)
+        .and_then(|places| places.iter().try_for_each(|place| Ok(tree.remove(place).map(drop).map_err(Failure::from)?)));
+    if let Err(error) = removed {
+        tracing::warn!(%webhook, "what waited for it could not be removed: {error}");
+    }
 }
 
 fn read<T: DeserializeOwned>(tree: &TransactionalTree, place: &[u8]) -> Step<Option<T>> {

@@ -103,6 +103,9 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
     /// One letter, where it still waits.
     fn letter(&self, webhook: WebhookId, event: EventId) -> Answer<'_, Option<Letter>>;
 
+    /// Removes a letter that nobody is to get.
+    fn discard(&self, webhook: WebhookId, event: EventId) -> Answer<'_, ()>;
+
     /// Remembers an attempt: the letter is due again then, or goes.
     fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()>;
 

@@ -113,3 +113,38 @@ async fn a_long_line_is_forgotten_with_a_disable_and_what_came_since_is_not() {
     assert!(post.courier.spread(&mut lines).await);
     assert_eq!(lines.take(Millis(u64::MAX)), Some((webhook, event(100_000).id)));
 }
+
+#[tokio::test]
+async fn a_letter_that_comes_while_its_webhook_is_disabled_or_removed_is_not_sent() {
+    for remove in [false, true] {
+        let post = Post::new().await;
+        let letters = post.stand.data.database().tree("webhook_letters").unwrap();
+        let (place, row) = letters.first().unwrap().unwrap();
+        if remove {
+            post.stand.desk.remove(post.webhook, Who::gateway()).await.unwrap().unwrap();
+        } else {
+            let edit = Edit { enabled: Some(false), ..Edit::default() };
+            post.stand.desk.change(post.webhook, edit, Who::gateway()).await.unwrap().unwrap();
+        }
+        letters.insert(place, row).unwrap();
+        // Nobody takes anything at the receiver: an attempt would fail, and be due again.
+        assert_eq!(post.attempt().await, None);
+        assert!(post.stand.store.waiting(None).await.unwrap().is_empty());
+        assert!(post.stand.store.attempts(post.webhook).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_spreads_and_who_disables_at_once_leave_nothing() {
+    let post = Post::new().await;
+    let (stand, webhook) = (&post.stand, post.webhook);
+    for round in 2..20 {
+        let enable = |enabled| Edit { enabled: Some(enabled), ..Edit::default() };
+        stand.desk.change(webhook, enable(true), Who::gateway()).await.unwrap().unwrap();
+        let letters = (0..50).map(|number| (event(round * 100 + number), vec![webhook])).collect();
+        let disable = stand.desk.change(webhook, enable(false), Who::gateway());
+        let (spread, disabled) = tokio::join!(stand.store.spread(letters, START), disable);
+        assert!(spread.is_ok() && disabled.is_ok());
+        assert_eq!(stand.store.waiting_for(webhook).await.unwrap(), 0, "round {round}");
+    }
+}
