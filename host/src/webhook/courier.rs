@@ -30,6 +30,14 @@ const GONE: Outcome = Outcome::Status(410);
 /// How long attempts under way are waited for at the end. What was sent and not noted by then is sent again.
 const END: Duration = Duration::from_millis(700);
 
+type Unsettled = HashMap<(WebhookId, EventId), Tried>;
+
+/// An attempt that was made, and where.
+struct Tried {
+    attempt: Attempt,
+    url: String,
+}
+
 /// Which letter each task has under way.
 pub(super) type Places = HashMap<Id, (WebhookId, EventId)>;
 
@@ -38,7 +46,7 @@ pub(super) struct Courier {
     sender: Sender,
     /// What the store would not note. It is noted before anything of it is sent again: a store that cannot write must not become
     /// messages without end.
-    unsettled: Mutex<HashMap<(WebhookId, EventId), Attempt>>,
+    unsettled: Mutex<Unsettled>,
 }
 
 /// Delivers, until the stop signal comes.
@@ -159,7 +167,7 @@ impl Courier {
     pub(super) async fn attempt(&self, webhook: WebhookId, event: EventId) -> Option<Millis> {
         let known = self.unsettled().remove(&(webhook, event));
         let tried = match known {
-            Some(attempt) => Ok(Some(attempt)),
+            Some(tried) => Ok(Some(tried)),
             None => self.sent(webhook, event).await,
         };
         match tried {
@@ -172,7 +180,7 @@ impl Courier {
     }
 
     /// Sends a letter; what came of it. None where there is nothing to send.
-    async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Option<Attempt>, StoreError> {
+    async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Option<Tried>, StoreError> {
         let Some(letter) = self.desk.store.letter(webhook, event).await? else { return Ok(None) };
         // Letters go with a webhook that is disabled or removed; this one was written at the same moment.
         let Some(to) = self.desk.find(webhook).filter(|webhook| webhook.state == State::Enabled) else {
@@ -182,7 +190,9 @@ impl Courier {
         let (at, begun) = (self.desk.clock.now(), Instant::now());
         let (outcome, asked) = self.sender.send(&self.desk, &to, &letter, at).await;
         let number = letter.attempts + 1;
-        let next = match outcome.is_success() || outcome == GONE {
+        // Where its owner has named another address meanwhile, that is to have the message.
+        let moved = || self.desk.find(webhook).is_some_and(|now| now.url != to.url);
+        let next = match outcome.is_success() || (outcome == GONE && !moved()) {
             true => None,
             false => {
                 // Without chance the pause is somewhere, too.
@@ -192,25 +202,27 @@ impl Courier {
         };
         let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tell(&to, event, number, outcome, next);
-        Ok(Some(Attempt { at, event, kind: letter.event.kind, number, outcome, took, next }))
+        let attempt = Attempt { at, event, kind: letter.event.kind, number, outcome, took, next };
+        Ok(Some(Tried { attempt, url: to.url.clone() }))
     }
 
     /// Has an attempt noted. When its letter is due again, where it is.
-    async fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Option<Millis> {
-        if let Err(error) = self.desk.store.settle(webhook, attempt.clone()).await {
+    async fn settle(&self, webhook: WebhookId, tried: Tried) -> Option<Millis> {
+        let Attempt { event, outcome, next, .. } = tried.attempt;
+        if let Err(error) = self.desk.store.settle(webhook, tried.attempt.clone()).await {
             failed(&error);
-            self.unsettled().insert((webhook, attempt.event), attempt);
+            self.unsettled().insert((webhook, event), tried);
             return Some(self.desk.clock.now().plus(AGAIN));
         }
-        if attempt.outcome == GONE
-            && let Err(error) = self.desk.gone(webhook).await
+        if outcome == GONE
+            && let Err(error) = self.desk.gone(webhook, tried.url).await
         {
             tracing::error!(%webhook, "it answered 410, and cannot be disabled: {error}");
         }
-        attempt.next
+        next
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, HashMap<(WebhookId, EventId), Attempt>> {
+    fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
         // Whole, whatever its holder was interrupted in.
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }

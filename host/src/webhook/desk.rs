@@ -206,9 +206,9 @@ impl Webhooks {
         Ok((self.store.attempts(id).await?, self.store.waiting_for(id).await?))
     }
 
-    /// The receiver wants no more.
-    pub(super) async fn gone(self: &Arc<Self>, id: WebhookId) -> Result<(), DeskError> {
-        self.apply(id, Change::Gone, Who::gateway(), "webhook.disabled").await.map(drop)
+    /// The receiver at this address wants no more.
+    pub(super) async fn gone(self: &Arc<Self>, id: WebhookId, url: String) -> Result<(), DeskError> {
+        self.apply(id, Change::Gone { url }, Who::gateway(), "webhook.disabled").await.map(drop)
     }
 
     /// The signatures of a message at some time, with each secret that signs then.
@@ -234,8 +234,10 @@ impl Webhooks {
         to_the_end(async move {
             let _one = desk.changing.lock().await;
             let changed = desk.store.change(id, change, Note::new(who, action, desk.clock.now())).await?;
-            let Some(Changed { after, .. }) = changed else { return Ok(None) };
-            tracing::info!(webhook = %id, org = %after.org, action, "changed a webhook");
+            let Some(Changed { before, after }) = changed else { return Ok(None) };
+            if before != after {
+                tracing::info!(webhook = %id, org = %after.org, action, "changed a webhook");
+            }
             let after = desk.know(after);
             if after.state != State::Enabled {
                 desk.empty(id);

@@ -148,3 +148,19 @@ async fn who_spreads_and_who_disables_at_once_leave_nothing() {
         assert_eq!(stand.store.waiting_for(webhook).await.unwrap(), 0, "round {round}");
     }
 }
+
+#[tokio::test]
+async fn what_an_address_of_before_says_is_no_reason_to_disable() {
+    let post = Post::new().await;
+    let (desk, other) = (&post.stand.desk, Receiver::start().await);
+    let moves = async || {
+        let edit = Edit { url: Some(other.url()), ..Edit::default() };
+        desk.change(post.webhook, edit, Who::gateway()).await.unwrap().unwrap();
+    };
+    let (next, ()) = tokio::join!(post.attempt(), post.receiver.take(moves, "410 Gone"));
+    assert!(next.is_some(), "the message is for the other one");
+    assert_eq!(desk.find(post.webhook).unwrap().state, State::Enabled);
+    let (next, ()) = tokio::join!(post.attempt(), other.take(async || {}, "410 Gone"));
+    assert_eq!(next, None);
+    assert_eq!(desk.find(post.webhook).unwrap().state, State::Gone);
+}
