@@ -146,11 +146,17 @@ fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
     let next = |failed, age: u64, chance| {
         schedule::next(&settings, (failed, START), START.plus(Duration::from_secs(age)), chance, None)
     };
-    assert_eq!(next(1, 0, 0), Some(START), "nothing is the shortest pause");
-    assert_eq!(next(1, 0, 10_000), Some(START.plus(Duration::from_secs(10))));
-    assert_eq!(next(1, 0, 10_001), Some(START));
+    assert_eq!(next(1, 0, 0), Some(START.plus(Duration::from_secs(5))), "half is the shortest pause");
+    assert_eq!(next(1, 0, 5_000), Some(START.plus(Duration::from_secs(10))));
+    assert_eq!(next(1, 0, 5_001), Some(START.plus(Duration::from_secs(5))));
     assert_eq!((next(4, 0, 0).is_some(), next(5, 0, 0)), (true, None));
-    assert_eq!((next(1, 3600, 0).is_some(), next(1, 3600, 1)), (true, None));
+    let end = START.plus(Duration::from_secs(3600));
+    assert_eq!((next(1, 3599, 0), next(1, 3600, 0)), (Some(end), None), "the last one is at the end");
+    let late = |asked| {
+        let now = START.plus(Duration::from_secs(3590));
+        schedule::next(&settings, (1, START), now, 0, Some(Duration::from_secs(asked)))
+    };
+    assert_eq!((late(10), late(11)), (Some(end), None), "who wants to be left alone is, to the end");
     // A receiver that wants to be left alone is, up to the longest pause.
     let asked = |seconds| schedule::next(&settings, (1, START), START, 0, Some(Duration::from_secs(seconds)));
     assert_eq!(
@@ -159,12 +165,25 @@ fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
     );
 }
 
+#[test]
+fn by_default_a_message_is_tried_for_the_whole_time_whatever_the_chance() {
+    let settings = settings("");
+    for chance in [0, 1, 7, u64::MAX] {
+        let (mut failed, mut now) = (1, START);
+        while let Some(due) = schedule::next(&settings, (failed, START), now, chance, None) {
+            (failed, now) = (failed + 1, due);
+        }
+        assert_eq!(now.since(START), settings.max_age, "after {failed} attempts by the chance of {chance}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_pause_is_longer_than_its_bound(failed in 1_u32..16, chance: u64) {
         let settings = settings("");
         let due = schedule::next(&settings, (failed.min(15), START), START, chance, None);
-        prop_assert!(due.is_some_and(|due| due.since(START) <= schedule::bound(&settings, failed)));
+        let bound = schedule::bound(&settings, failed);
+        prop_assert!(due.is_some_and(|due| (bound / 2..=bound).contains(&due.since(START))));
     }
 }
 
