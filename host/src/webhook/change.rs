@@ -59,6 +59,7 @@ impl Webhook {
         match change.clone() {
             Change::Edit(Edit { url, events, enabled }) => {
                 self.url = url.unwrap_or(before.url.clone());
+                self.moved = before.moved.saturating_add(u32::from(self.url != before.url));
                 self.events = events.unwrap_or(before.events.clone());
                 match enabled {
                     Some(true) => self.state = State::Enabled,

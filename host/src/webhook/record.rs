@@ -18,6 +18,9 @@ pub struct Webhook {
     pub org: OrgId,
     /// Where messages go.
     pub url: String,
+    /// How often that was changed.
+    #[serde(default)]
+    pub(super) moved: u32,
     /// Which events it is told of; sorted, each once.
     pub events: Vec<Kind>,
     /// Whether it is told of any.
@@ -78,10 +81,11 @@ impl Webhook {
         self.previous.as_ref().map(|previous| previous.until).filter(|until| *until > now)
     }
 
-    /// What the audit log says of it: all but its secrets, and the query of its address.
+    /// What the audit log says of it: all but its secrets, and of its address where that is and how often it was another one.
     pub fn facts(&self) -> Value {
         json!({
             "url": shown(&self.url),
+            "url_changes": self.moved,
             "events": self.events,
             "state": self.state,
             "mode": if self.sandbox { "sandbox" } else { "live" },

@@ -17,7 +17,7 @@ use super::{Attempt, Change, MOST_ATTEMPTS, State, Webhook};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
-use crate::id::{EventId, WebhookId};
+use crate::id::{EventId, OrgId, WebhookId};
 use crate::outbox::{Event, SledOutbox};
 
 /// Webhooks in the embedded database.
@@ -46,7 +46,7 @@ impl SledWebhooks {
     }
 
     fn insert_now(&self, webhook: &Webhook, note: &Note) -> Result<(), StoreError> {
-        let note = note.clone().org(Some(webhook.org)).on(webhook.id).change(Default::default(), webhook.facts());
+        let note = note.clone().org(noted_for(&[webhook])).on(webhook.id).change(Default::default(), webhook.facts());
         let outcome = (&self.records, self.audit.tree()).transaction(|(records, audit)| {
             records.insert(&place(webhook.id), encoded(webhook))?;
             self.audit.append_in(audit, &note)?;
@@ -66,7 +66,7 @@ impl SledWebhooks {
                 if after.state != State::Enabled {
                     remove_all(letters, &waiting)?;
                 }
-                let note = note.clone().org(Some(after.org)).on(id).change(before.facts(), after.facts());
+                let note = note.clone().org(noted_for(&[&before, &after])).on(id).change(before.facts(), after.facts());
                 self.audit.append_in(audit, &note)?;
             }
             Ok(Some(Changed { before, after }))
@@ -87,7 +87,7 @@ impl SledWebhooks {
             records.remove(&place(id)[..])?;
             remove_all(letters, &waiting)?;
             remove_all(attempts, &tried)?;
-            let note = note.clone().org(Some(before.org)).on(id).change(before.facts(), Default::default());
+            let note = note.clone().org(noted_for(&[&before])).on(id).change(before.facts(), Default::default());
             self.audit.append_in(audit, &note)?;
             Ok(Some(before))
         });
@@ -299,6 +299,12 @@ fn remove_all(tree: &TransactionalTree, places: &[sled::IVec]) -> Step<()> {
         tree.remove(place)?;
     }
     Ok(())
+}
+
+/// Whose auditor reads the note: nobody's of the org where only whoever runs the gateway sees the webhook, before or after.
+fn noted_for(states: &[&Webhook]) -> Option<OrgId> {
+    let hidden = states.iter().any(|webhook| webhook.is_of_operators());
+    states.first().filter(|_| !hidden).map(|webhook| webhook.org)
 }
 
 /// Removes what was written while a webhook was disabled or removed: rows that come between a look and the transaction. From then
