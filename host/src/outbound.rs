@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use trust::Trust;
 
 /// The most requests that are under way at once, over all workers.
@@ -105,6 +106,25 @@ impl Outbound {
     /// # Errors
     /// What the policy is told, with the reason for the log.
     pub async fn send(&self, grants: &[OutboundGrant], spent: &mut Spent, call: Call) -> Result<Answer, Error> {
+        self.ask(grants, spent, call, Wanted::Whole).await
+    }
+
+    /// As [`Self::send`], for whom status and fields are the whole answer: whatever the body does, it undoes nothing. The body of the
+    /// answer is read within the same bounds, and is empty here.
+    ///
+    /// # Errors
+    /// As [`Self::send`], but none about the body.
+    pub async fn tell(&self, grants: &[OutboundGrant], spent: &mut Spent, call: Call) -> Result<Answer, Error> {
+        self.ask(grants, spent, call, Wanted::Head).await
+    }
+
+    async fn ask(
+        &self,
+        grants: &[OutboundGrant],
+        spent: &mut Spent,
+        call: Call,
+        wanted: Wanted,
+    ) -> Result<Answer, Error> {
         let asked = call.timeout;
         let (grant, request) = request::granted(grants, spent, call)?;
         let inner = self.inner.clone();
@@ -116,15 +136,31 @@ impl Outbound {
         let time = if asked.is_zero() { grant.timeout } else { asked.min(grant.timeout) };
         let work = async move {
             let _place = place;
-            let whole = async {
-                let response = origin.send(&inner.names, &request).await?;
-                answer::read(response, most, &mut kept).await
-            };
-            tokio::time::timeout(time, whole).await.unwrap_or(Err(Error::TimedOut))
+            let end = Instant::now() + time;
+            let head = async { answer::head(origin.send(&inner.names, &request).await?) };
+            let (answer, body) = timeout_at(end, head).await.unwrap_or(Err(Error::TimedOut))?;
+            match wanted {
+                Wanted::Whole => {
+                    let whole = answer::whole(body, most, &mut kept);
+                    let body = timeout_at(end, whole).await.unwrap_or(Err(Error::TimedOut))?;
+                    Ok(Answer { body, ..answer })
+                }
+                Wanted::Head => {
+                    let _ = timeout_at(end, answer::pass_over(body, most)).await;
+                    Ok(answer)
+                }
+            }
         };
         let mut work = Work(self.inner.control.spawn(work));
         (&mut work.0).await.unwrap_or(Err(Unreached::Stopped.into()))
     }
+}
+
+/// What of an answer somebody wants.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Whole,
+    Head,
 }
 
 /// Work on the control runtime, which ends when nobody waits for it any more.

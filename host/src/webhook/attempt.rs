@@ -52,7 +52,7 @@ pub enum Failed {
     TimedOut,
     /// What came was no proper answer.
     Broken,
-    /// The answer was too large.
+    /// The head of the answer was too large.
     TooLarge,
     /// Nothing was sent, for want of something in the gateway.
     NotSent,

@@ -83,7 +83,7 @@ impl Sender {
             timeout: Duration::ZERO,
         };
         let Some(outbound) = self.client(desk).await else { return unsent(Failed::NotSent) };
-        match outbound.send(&[grant], &mut Spent::default(), call).await {
+        match outbound.tell(&[grant], &mut Spent::default(), call).await {
             Ok(answer) => (Outcome::Status(answer.status), asked(&answer)),
             Err(error) => unsent(error.into()),
         }

@@ -27,7 +27,8 @@ impl Receiver {
             message.extend_from_slice(&more[..count]);
         }
         happens().await;
-        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let length = if answer.contains("content-length") { "" } else { "content-length: 0\r\n" };
+        let answer = format!("HTTP/1.1 {answer}\r\n{length}connection: close\r\n\r\n");
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }
@@ -163,4 +164,15 @@ async fn what_an_address_of_before_says_is_no_reason_to_disable() {
     let (next, ()) = tokio::join!(post.attempt(), other.take(async || {}, "410 Gone"));
     assert_eq!(next, None);
     assert_eq!(desk.find(post.webhook).unwrap().state, State::Gone);
+}
+
+#[tokio::test]
+async fn the_status_counts_whatever_the_body_is() {
+    for (status, expected) in [("200 OK", State::Enabled), ("410 Gone", State::Gone)] {
+        let post = Post::new().await;
+        let answer = format!("{status}\r\ncontent-length: 10000000");
+        let (next, ()) = tokio::join!(post.attempt(), post.receiver.take(async || {}, &answer));
+        assert_eq!(next, None, "{status}");
+        assert_eq!(post.stand.desk.find(post.webhook).unwrap().state, expected);
+    }
 }
