@@ -10,6 +10,7 @@ mod courier;
 mod desk;
 mod lines;
 mod record;
+mod room;
 mod schedule;
 mod secret;
 mod sender;

@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
-use super::lines::{LONGEST, Lines};
+use super::lines::Lines;
+use super::room::Room;
 use super::sender::Sender;
 use super::store::{StoreError, Waiting};
 use super::{Attempt, Outcome, State, Webhook, Webhooks, schedule};
@@ -146,15 +147,16 @@ impl Courier {
                 Ok(events) => events,
                 Err(error) => return failed(&error),
             };
-            let mut letters = Vec::new();
+            let all = self.desk.after(None, |_| true);
+            let (mut room, mut letters) = (Room::left(lines, &all), Vec::new());
             for event in events {
-                let wanted = self.desk.after(None, |webhook| webhook.wants(&event));
-                let (room, full): (Vec<_>, Vec<_>) = wanted.iter().partition(|webhook| lines.has_room(webhook.id));
+                let wanted = all.iter().filter(|webhook| webhook.wants(&event));
+                let (free, full): (Vec<_>, Vec<_>) = wanted.partition(|webhook| room.take(webhook));
                 for webhook in full {
                     let event = event.id;
-                    tracing::warn!(webhook = %webhook.id, %event, "more than {LONGEST} messages wait, so it is not told of this");
+                    tracing::warn!(webhook = %webhook.id, %event, "too many messages wait, so it is not told of this");
                 }
-                letters.push((event, room.iter().map(|webhook| webhook.id).collect()));
+                letters.push((event, free.iter().map(|webhook| webhook.id).collect()));
             }
             match self.desk.store.spread(letters, self.desk.clock.now()).await {
                 Ok(waiting) => waiting.into_iter().for_each(|waiting| lines.add(waiting)),

@@ -81,6 +81,9 @@ pub enum DeskError {
     /// No chance to be had.
     #[error("no secret can be made")]
     Randomness(#[from] NoRandomness),
+    /// Another webhook of the org sends there.
+    #[error("another webhook of the org has this address")]
+    SameUrl,
     /// The org has as many as it may.
     #[error("an org has {MOST_OF_ORG} webhooks at most")]
     TooMany,
@@ -135,7 +138,11 @@ impl Webhooks {
             let alike = |webhook: &Webhook| {
                 webhook.org == new.org && webhook.is_of_operators() == new.events.iter().any(|kind| kind.is_of_operators())
             };
-            if desk.after(None, alike).len() >= MOST_OF_ORG {
+            let alike = desk.after(None, alike);
+            if alike.iter().any(|webhook| webhook.sandbox == new.sandbox && webhook.url == new.url) {
+                return Err(DeskError::SameUrl);
+            }
+            if alike.len() >= MOST_OF_ORG {
                 return Err(DeskError::TooMany);
             }
             let created = desk.clock.now();
@@ -249,6 +256,12 @@ impl Webhooks {
         let desk = self.clone();
         to_the_end(async move {
             let _one = desk.changing.lock().await;
+            if let Change::Edit(Edit { url: Some(url), .. }) = &change
+                && let Some(now) = desk.find(id).filter(|now| now.url != *url)
+                && !desk.after(None, |other| now.is_for_the_same_as(other) && other.url == *url).is_empty()
+            {
+                return Err(DeskError::SameUrl);
+            }
             let changed = desk.store.change(id, change, Note::new(who, action, desk.clock.now())).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };
             if before != after {

@@ -45,9 +45,9 @@ impl Lines {
         }
     }
 
-    /// Whether there is room for another letter.
-    pub(super) fn has_room(&self, webhook: WebhookId) -> bool {
-        self.lines.get(&webhook).is_none_or(|line| line.due.len() + line.under_way < LONGEST)
+    /// How many letters wait for this webhook or are under way.
+    pub(super) fn count(&self, webhook: WebhookId) -> usize {
+        self.lines.get(&webhook).map_or(0, |line| line.due.len() + line.under_way)
     }
 
     /// The next letter that is due and may be sent, which is under way since.

@@ -76,6 +76,12 @@ impl Webhook {
         self.events.iter().any(|kind| kind.is_of_operators())
     }
 
+    /// Whether the same people of one org see both.
+    pub(super) fn is_for_the_same_as(&self, other: &Self) -> bool {
+        let who = |webhook: &Self| (webhook.org, webhook.sandbox, webhook.is_of_operators());
+        who(self) == who(other)
+    }
+
     /// Until when the secret before the present one signs too, where it does.
     pub fn previous_until(&self, now: Millis) -> Option<Millis> {
         self.previous.as_ref().map(|previous| previous.until).filter(|until| *until > now)
