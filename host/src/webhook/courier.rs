@@ -62,6 +62,7 @@ pub async fn deliver(desk: Arc<Webhooks>, control: Handle, mut stopped: watch::R
         let caught_up = courier.catch_up(&mut lines, &places).await;
         let spread = courier.spread(&mut lines).await && caught_up;
         let at = desk.clock.now();
+        lines.cap(at.plus(desk.now().settings.longest_retry));
         while let Some((webhook, event)) = lines.take(at) {
             let courier = courier.clone();
             let task = under_way.spawn(async move { courier.attempt(webhook, event).await });

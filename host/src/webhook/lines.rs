@@ -45,6 +45,14 @@ impl Lines {
         }
     }
 
+    /// Nothing is due later than this. What was is from a clock that has been set back since.
+    pub(super) fn cap(&mut self, latest: Millis) {
+        for line in self.lines.values_mut() {
+            let late = line.due.split_off(&(Millis(latest.0.saturating_add(1)), EventId::from_number(0)));
+            line.due.extend(late.into_iter().map(|(_, event)| (latest, event)));
+        }
+    }
+
     /// How many letters wait for this webhook or are under way.
     pub(super) fn count(&self, webhook: WebhookId) -> usize {
         self.lines.get(&webhook).map_or(0, |line| line.due.len() + line.under_way)

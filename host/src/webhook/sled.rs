@@ -1,7 +1,7 @@
 //! The store of webhooks in the embedded database.
 //!
-//! Three trees: webhooks by id; letters by webhook and event; attempts by webhook, time and event. Whatever belongs together
-//! changes in one transaction, with the audit log and the outbox where those are part of it.
+//! Three trees: webhooks by id; letters by webhook and event; attempts by webhook, and in the order in which they were noted. Whatever
+//! belongs together changes in one transaction, with the audit log and the outbox where those are part of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -140,12 +140,13 @@ impl SledWebhooks {
 
     fn settle_now(&self, webhook: WebhookId, attempt: &Attempt) -> Result<(), StoreError> {
         let place_of_letter = letter_place(webhook, attempt.event);
+        let place_of_attempt = self.next_place(webhook, attempt)?;
         let trees = (&self.records, &self.letters, &self.attempts);
         let outcome = trees.transaction(|(records, letters, attempts)| {
             if records.get(place(webhook))?.is_none() {
                 return Ok(());
             }
-            attempts.insert(&attempt_place(webhook, attempt)[..], encoded(attempt))?;
+            attempts.insert(&place_of_attempt[..], encoded(attempt))?;
             match (attempt.next, read::<Letter>(letters, &place_of_letter)?) {
                 (Some(due), Some(letter)) => {
                     let letter = Letter { due, attempts: attempt.number, ..letter };
@@ -164,16 +165,24 @@ impl SledWebhooks {
         Ok(())
     }
 
+    /// Behind all attempts of this webhook, also where the clock was set back: a time, or one more than the last has.
+    fn next_place(&self, webhook: WebhookId, attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
+        let last = self.attempts.scan_prefix(place(webhook)).keys().next_back().transpose().map_err(Failure::from)?;
+        let last = last.and_then(|place| Some(u64::from_be_bytes(place.get(16..24)?.try_into().ok()?)));
+        let order = attempt.at.0.max(last.map_or(0, |last| last.saturating_add(1))).to_be_bytes();
+        let what = [&attempt.event.number().to_be_bytes()[..], &attempt.number.to_be_bytes()].concat();
+        Ok([&place(webhook)[..], &order, &what].concat())
+    }
+
     fn attempts_now(&self, webhook: WebhookId) -> Result<Vec<Attempt>, StoreError> {
         let found = self.attempts.scan_prefix(place(webhook)).values().rev();
         found.map(|row| decoded(&row.map_err(Failure::from)?)).collect()
     }
 
     fn forget_before_now(&self, then: Millis) -> Result<(), StoreError> {
-        for found in self.attempts.iter().keys() {
-            let place = found.map_err(Failure::from)?;
-            let at = place.get(16..24).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
-            if at.is_none_or(|at| at < then.0) {
+        for found in &self.attempts {
+            let (place, row) = found.map_err(Failure::from)?;
+            if decoded::<Attempt>(&row).map_or(true, |attempt| attempt.at < then) {
                 self.attempts.remove(place).map_err(Failure::from)?;
             }
         }
@@ -282,12 +291,6 @@ fn letter_place(webhook: WebhookId, event: EventId) -> [u8; 32] {
     whole[..16].copy_from_slice(&place(webhook));
     whole[16..].copy_from_slice(&event.number().to_be_bytes());
     whole
-}
-
-/// In the order of time; one event may be tried twice in a millisecond.
-fn attempt_place(webhook: WebhookId, attempt: &Attempt) -> Vec<u8> {
-    let at = attempt.at.0.to_be_bytes();
-    [&place(webhook)[..], &at, &attempt.event.number().to_be_bytes(), &attempt.number.to_be_bytes()].concat()
 }
 
 fn keys_of(tree: &sled::Tree, webhook: WebhookId) -> Result<Vec<sled::IVec>, StoreError> {

@@ -226,6 +226,36 @@ fn a_line_counts_what_waits_until_it_is_forgotten() {
 }
 
 #[test]
+fn what_a_clock_of_the_future_put_off_is_due_within_the_longest_pause() {
+    let mut lines = Lines::default();
+    let webhook = WebhookId::from_number(1);
+    let (soon, years) = (START.plus(Duration::from_secs(60)), START.plus(Duration::from_secs(300_000_000)));
+    for (number, due) in [(0, START), (1, soon), (2, years), (3, years)] {
+        lines.add(Waiting { due, webhook, event: EventId::from_number(number) });
+    }
+    lines.cap(soon);
+    let taken: Vec<_> = std::iter::from_fn(|| lines.take(soon)).map(|(_, event)| event.number()).collect();
+    assert_eq!(taken, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn attempts_are_in_the_order_in_which_they_were_made_also_after_the_clock_was_set_back() {
+    let stand = Stand::new().await;
+    let id = stand.webhook(&[Kind::KeyRevoked]).await.webhook.id;
+    let years = START.plus(Duration::from_secs(300_000_000));
+    for number in 1..=3 {
+        stand.store.settle(id, Attempt { at: years, ..attempt(event(1).id, number, None) }).await.unwrap();
+    }
+    for number in 4..=104 {
+        stand.store.settle(id, attempt(event(1).id, number, None)).await.unwrap();
+    }
+    let numbers: Vec<_> = stand.store.attempts(id).await.unwrap().iter().map(|it| it.number).collect();
+    assert_eq!(numbers, (5..=104).rev().collect::<Vec<_>>());
+    stand.store.forget_before(Millis(START.0 + 100)).await.unwrap();
+    assert_eq!(stand.store.attempts(id).await.unwrap().len(), 5);
+}
+
+#[test]
 fn all_together_are_bounded_too() {
     let mut lines = Lines::default();
     for number in 0..ALL as u128 {
