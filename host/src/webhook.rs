@@ -9,6 +9,7 @@ mod change;
 mod courier;
 mod desk;
 mod lines;
+mod loss;
 mod record;
 mod room;
 mod schedule;

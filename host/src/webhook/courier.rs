@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
 use super::lines::Lines;
+use super::loss::Losses;
 use super::room::Room;
 use super::sender::Sender;
 use super::store::{StoreError, Waiting};
-use super::{Attempt, Outcome, State, Webhook, Webhooks, schedule};
+use super::{Attempt, Failed, Outcome, State, Webhook, Webhooks, schedule};
 use crate::clock::Millis;
 use crate::id::{EventId, WebhookId, random};
+use crate::outbox::Kind;
 
 /// Events that are taken out of the outbox at once.
 const BATCH: usize = 64;
@@ -48,6 +50,7 @@ pub(super) struct Courier {
     /// What the store would not note. It is noted before anything of it is sent again: a store that cannot write must not become
     /// messages without end.
     unsettled: Mutex<Unsettled>,
+    losses: Mutex<Losses>,
 }
 
 /// Delivers, until the stop signal comes.
@@ -115,7 +118,7 @@ async fn waiting(desk: &Arc<Webhooks>, stopped: &mut watch::Receiver<bool>) -> O
 
 impl Courier {
     pub(super) fn new(desk: Arc<Webhooks>, control: Handle) -> Self {
-        Self { desk, sender: Sender::on(control), unsettled: Mutex::default() }
+        Self { desk, sender: Sender::on(control), unsettled: Mutex::default(), losses: Mutex::default() }
     }
 
     /// Lets go of what went with a webhook that was disabled or removed. Such a webhook may be enabled again by now, and have new
@@ -149,20 +152,18 @@ impl Courier {
                 Err(error) => return failed(&error),
             };
             let all = self.desk.after(None, |_| true);
-            let (mut room, mut letters) = (Room::left(lines, &all), Vec::new());
+            let (mut room, mut letters, mut dropped) = (Room::left(lines, &all), Vec::new(), Vec::new());
             for event in events {
                 let wanted = all.iter().filter(|webhook| webhook.wants(&event));
                 let (free, full): (Vec<_>, Vec<_>) = wanted.partition(|webhook| room.take(webhook));
-                for webhook in full {
-                    let event = event.id;
-                    tracing::warn!(webhook = %webhook.id, %event, "too many messages wait, so it is not told of this");
-                }
+                dropped.extend(full.iter().map(|webhook| (webhook.id, event.id, event.kind)));
                 letters.push((event, free.iter().map(|webhook| webhook.id).collect()));
             }
             match self.desk.store.spread(letters, self.desk.clock.now()).await {
                 Ok(waiting) => waiting.into_iter().for_each(|waiting| lines.add(waiting)),
                 Err(error) => return failed(&error),
             }
+            self.drop_all(dropped).await;
         }
     }
 
@@ -211,18 +212,36 @@ impl Courier {
 
     /// Has an attempt noted. When its letter is due again, where it is.
     async fn settle(&self, webhook: WebhookId, tried: Tried) -> Option<Millis> {
-        let Attempt { event, outcome, next, .. } = tried.attempt;
-        if let Err(error) = self.desk.store.settle(webhook, tried.attempt.clone()).await {
-            failed(&error);
-            self.unsettled().insert((webhook, event), tried);
-            return Some(self.desk.clock.now().plus(AGAIN));
-        }
+        let Attempt { event, outcome, .. } = tried.attempt;
+        let next = match self.desk.store.settle(webhook, tried.attempt.clone()).await {
+            Ok(next) => next,
+            Err(error) => {
+                failed(&error);
+                self.unsettled().insert((webhook, event), tried);
+                return Some(self.desk.clock.now().plus(AGAIN));
+            }
+        };
         if outcome == GONE
             && let Err(error) = self.desk.gone(webhook, tried.url).await
         {
             tracing::error!(%webhook, "it answered 410, and cannot be disabled: {error}");
         }
         next
+    }
+
+    /// Says that webhooks had no room for these.
+    async fn drop_all(&self, dropped: Vec<(WebhookId, EventId, Kind)>) {
+        for (webhook, event, kind) in dropped {
+            let lost = self.losses.lock().unwrap_or_else(PoisonError::into_inner).lost(webhook, Instant::now());
+            if let Some(messages) = lost {
+                tracing::warn!(%webhook, %event, messages, "too many messages wait, so it is not told of what happens");
+            }
+            let outcome = Outcome::Failed(Failed::Dropped);
+            let attempt = Attempt { at: self.desk.clock.now(), event, kind, number: 0, outcome, took: 0, next: None };
+            if let Err(error) = self.desk.store.settle(webhook, attempt).await {
+                failed(&error);
+            }
+        }
     }
 
     fn unsettled(&self) -> MutexGuard<'_, Unsettled> {

@@ -138,31 +138,34 @@ impl SledWebhooks {
         Ok(waiting)
     }
 
-    fn settle_now(&self, webhook: WebhookId, attempt: &Attempt) -> Result<(), StoreError> {
+    fn settle_now(&self, webhook: WebhookId, attempt: &Attempt) -> Result<Option<Millis>, StoreError> {
         let place_of_letter = letter_place(webhook, attempt.event);
         let place_of_attempt = self.next_place(webhook, attempt)?;
         let trees = (&self.records, &self.letters, &self.attempts);
         let outcome = trees.transaction(|(records, letters, attempts)| {
             if records.get(place(webhook))?.is_none() {
-                return Ok(());
+                return Ok(None);
             }
-            attempts.insert(&place_of_attempt[..], encoded(attempt))?;
-            match (attempt.next, read::<Letter>(letters, &place_of_letter)?) {
+            let letter = read::<Letter>(letters, &place_of_letter)?;
+            // It went with a disable: whatever was planned, it is not due again.
+            let attempt = Attempt { next: attempt.next.filter(|_| letter.is_some()), ..attempt.clone() };
+            attempts.insert(&place_of_attempt[..], encoded(&attempt))?;
+            match (attempt.next, letter) {
                 (Some(due), Some(letter)) => {
                     let letter = Letter { due, attempts: attempt.number, ..letter };
                     letters.insert(&place_of_letter, encoded(&letter))?;
                 }
-                (None, Some(_)) => drop(letters.remove(&place_of_letter[..])?),
+                (_, Some(_)) => drop(letters.remove(&place_of_letter[..])?),
                 (_, None) => {}
             }
-            Ok(())
+            Ok(attempt.next)
         });
-        done_in(outcome)?;
+        let next = done_in(outcome)?;
         let tried = keys_of(&self.attempts, webhook)?;
         for surplus in tried.iter().take(tried.len().saturating_sub(MOST_ATTEMPTS)) {
             self.attempts.remove(surplus).map_err(Failure::from)?;
         }
-        Ok(())
+        Ok(next)
     }
 
     /// Behind all attempts of this webhook, also where the clock was set back: a time, or one more than the last has.
@@ -259,7 +262,7 @@ impl WebhookStore for SledWebhooks {
         })
     }
 
-    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()> {
+    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, Option<Millis>> {
         self.work(move |store| store.settle_now(webhook, &attempt))
     }
 

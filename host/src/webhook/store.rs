@@ -106,8 +106,8 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
     /// Removes a letter that nobody is to get.
     fn discard(&self, webhook: WebhookId, event: EventId) -> Answer<'_, ()>;
 
-    /// Remembers an attempt: the letter is due again then, or goes.
-    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()>;
+    /// Remembers an attempt: the letter is due again then, or goes. When it is due again; never where it has gone meanwhile.
+    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, Option<Millis>>;
 
     /// The last attempts for a webhook, latest first.
     fn attempts(&self, webhook: WebhookId) -> Answer<'_, Vec<Attempt>>;

@@ -178,3 +178,34 @@ async fn the_status_counts_whatever_the_body_is() {
         assert_eq!(post.stand.desk.find(post.webhook).unwrap().state, expected);
     }
 }
+
+#[tokio::test]
+async fn what_a_full_line_does_not_take_is_among_the_deliveries() {
+    let post = Post::new().await;
+    let (stand, webhook) = (&post.stand, post.webhook);
+    let mut lines = Lines::default();
+    for number in 0..LONGEST as u64 - 1 {
+        lines.add(Waiting { due: START, webhook, event: event(number).id });
+    }
+    stand.outbox.append(&[event(20_001), event(20_002), event(20_003)]).unwrap();
+    assert!(post.courier.spread(&mut lines).await);
+    assert_eq!(lines.count(webhook), LONGEST);
+    let (attempts, _) = stand.desk.deliveries(webhook).await.unwrap();
+    let dropped: Vec<_> = attempts.iter().map(|it| (it.event, it.number, it.outcome, it.next)).collect();
+    let lost = |number| (event(number).id, 0, Outcome::Failed(Failed::Dropped), None);
+    assert_eq!(dropped, [lost(20_003), lost(20_002)]);
+    assert!(stand.store.letter(webhook, event(20_001).id).await.unwrap().is_some());
+    assert!(stand.store.letter(webhook, event(20_002).id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_ends_after_a_disable_is_not_due_again() {
+    let post = Post::new().await;
+    let disables = async || {
+        let edit = Edit { enabled: Some(false), ..Edit::default() };
+        post.stand.desk.change(post.webhook, edit, Who::gateway()).await.unwrap().unwrap();
+    };
+    let (next, ()) = tokio::join!(post.attempt(), post.receiver.take(disables, "500 Nope"));
+    let (attempts, _) = post.stand.desk.deliveries(post.webhook).await.unwrap();
+    assert_eq!((next, attempts.len(), attempts[0].next), (None, 1, None));
+}
