@@ -15,6 +15,7 @@ pub use request::{Spent, origin_of};
 pub use trust::{BadRoots, Roots};
 
 use crate::config::OutboundGrant;
+use crate::id::OrgId;
 use answer::Kept;
 use name::Names;
 use origin::Origins;
@@ -106,24 +107,30 @@ impl Outbound {
     /// # Errors
     /// What the policy is told, with the reason for the log.
     pub async fn send(&self, grants: &[OutboundGrant], spent: &mut Spent, call: Call) -> Result<Answer, Error> {
-        self.ask(grants, spent, call, Wanted::Whole).await
+        self.ask(None, grants, spent, call).await
     }
 
-    /// As [`Self::send`], for whom status and fields are the whole answer: whatever the body does, it undoes nothing. The body of the
-    /// answer is read within the same bounds, and is empty here.
+    /// As [`Self::send`], for an org for which status and fields are the whole answer: whatever the body does, it undoes nothing. The
+    /// body of the answer is read within the same bounds, and is empty here. No org takes the look-ups of names of all others.
     ///
     /// # Errors
     /// As [`Self::send`], but none about the body.
-    pub async fn tell(&self, grants: &[OutboundGrant], spent: &mut Spent, call: Call) -> Result<Answer, Error> {
-        self.ask(grants, spent, call, Wanted::Head).await
+    pub async fn tell(
+        &self,
+        whose: OrgId,
+        grants: &[OutboundGrant],
+        spent: &mut Spent,
+        call: Call,
+    ) -> Result<Answer, Error> {
+        self.ask(Some(whose), grants, spent, call).await
     }
 
     async fn ask(
         &self,
+        whose: Option<OrgId>,
         grants: &[OutboundGrant],
         spent: &mut Spent,
         call: Call,
-        wanted: Wanted,
     ) -> Result<Answer, Error> {
         let asked = call.timeout;
         let (grant, request) = request::granted(grants, spent, call)?;
@@ -137,30 +144,19 @@ impl Outbound {
         let work = async move {
             let _place = place;
             let end = Instant::now() + time;
-            let head = async { answer::head(origin.send(&inner.names, &request).await?) };
+            let head = async { answer::head(origin.send(&inner.names, whose, &request).await?) };
             let (answer, body) = timeout_at(end, head).await.unwrap_or(Err(Error::TimedOut))?;
-            match wanted {
-                Wanted::Whole => {
-                    let whole = answer::whole(body, most, &mut kept);
-                    let body = timeout_at(end, whole).await.unwrap_or(Err(Error::TimedOut))?;
-                    Ok(Answer { body, ..answer })
-                }
-                Wanted::Head => {
-                    let _ = timeout_at(end, answer::pass_over(body, most)).await;
-                    Ok(answer)
-                }
+            if whose.is_some() {
+                let _ = timeout_at(end, answer::pass_over(body, most)).await;
+                return Ok(answer);
             }
+            let whole = answer::whole(body, most, &mut kept);
+            let body = timeout_at(end, whole).await.unwrap_or(Err(Error::TimedOut))?;
+            Ok(Answer { body, ..answer })
         };
         let mut work = Work(self.inner.control.spawn(work));
         (&mut work.0).await.unwrap_or(Err(Unreached::Stopped.into()))
     }
-}
-
-/// What of an answer somebody wants.
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    Whole,
-    Head,
 }
 
 /// Work on the control runtime, which ends when nobody waits for it any more.

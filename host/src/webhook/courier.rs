@@ -24,6 +24,8 @@ use crate::outbox::Kind;
 const BATCH: usize = 64;
 /// How long a store that fails is left alone.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long a letter waits for which there was no turn.
+const NO_TURN: Duration = Duration::from_secs(10);
 /// How long attempts are remembered.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Between two looks at what is to be forgotten.
@@ -39,6 +41,15 @@ type Unsettled = HashMap<(WebhookId, EventId), Tried>;
 struct Tried {
     attempt: Attempt,
     url: String,
+}
+
+/// What came of sending a letter.
+enum Sent {
+    Tried(Tried),
+    /// There is nothing to send any more.
+    Nothing,
+    /// Too much is under way, for its org or for all.
+    NoTurn,
 }
 
 /// Which letter each task has under way.
@@ -171,11 +182,13 @@ impl Courier {
     pub(super) async fn attempt(&self, webhook: WebhookId, event: EventId) -> Option<Millis> {
         let known = self.unsettled().remove(&(webhook, event));
         let tried = match known {
-            Some(tried) => Ok(Some(tried)),
+            Some(tried) => Ok(Sent::Tried(tried)),
             None => self.sent(webhook, event).await,
         };
         match tried {
-            Ok(tried) => self.settle(webhook, tried?).await,
+            Ok(Sent::Tried(tried)) => self.settle(webhook, tried).await,
+            Ok(Sent::Nothing) => None,
+            Ok(Sent::NoTurn) => Some(self.desk.clock.now().plus(NO_TURN)),
             Err(error) => {
                 failed(&error);
                 Some(self.desk.clock.now().plus(AGAIN))
@@ -183,16 +196,18 @@ impl Courier {
         }
     }
 
-    /// Sends a letter; what came of it. None where there is nothing to send.
-    async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Option<Tried>, StoreError> {
-        let Some(letter) = self.desk.store.letter(webhook, event).await? else { return Ok(None) };
+    /// Sends a letter; what came of it.
+    async fn sent(&self, webhook: WebhookId, event: EventId) -> Result<Sent, StoreError> {
+        let Some(letter) = self.desk.store.letter(webhook, event).await? else { return Ok(Sent::Nothing) };
         // Letters go with a webhook that is disabled or removed; this one was written at the same moment.
         let Some(to) = self.desk.find(webhook).filter(|webhook| webhook.state == State::Enabled) else {
             self.desk.store.discard(webhook, event).await?;
-            return Ok(None);
+            return Ok(Sent::Nothing);
         };
         let (at, begun) = (self.desk.clock.now(), Instant::now());
-        let (outcome, asked) = self.sender.send(&self.desk, &to, &letter, at).await;
+        let Some((outcome, asked)) = self.sender.send(&self.desk, &to, &letter, at).await else {
+            return Ok(Sent::NoTurn);
+        };
         let number = letter.attempts + 1;
         // Where its owner has named another address meanwhile, that is to have the message.
         let moved = || self.desk.find(webhook).is_some_and(|now| now.url != to.url);
@@ -207,7 +222,7 @@ impl Courier {
         let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tell(&to, event, number, outcome, next);
         let attempt = Attempt { at, event, kind: letter.event.kind, number, outcome, took, next };
-        Ok(Some(Tried { attempt, url: to.url.clone() }))
+        Ok(Sent::Tried(Tried { attempt, url: to.url.clone() }))
     }
 
     /// Has an attempt noted. When its letter is due again, where it is.

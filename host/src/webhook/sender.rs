@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::store::Letter;
 use super::{Failed, Outcome, Webhook, Webhooks, address};
 use crate::clock::Millis;
-use crate::outbound::{Answer, Call, Outbound, Roots, Spent};
+use crate::outbound::{Answer, Call, Error, Outbound, Roots, Spent, Unreached};
 
 /// The way to receivers.
 pub(super) struct Sender {
@@ -47,15 +47,16 @@ impl Sender {
         }
     }
 
-    /// Sends a letter; what came of it, and for how long the receiver wants to be left alone.
+    /// Sends a letter; what came of it, and for how long the receiver wants to be left alone. None where there was no turn for it: that
+    /// is no attempt.
     pub(super) async fn send(
         &self,
         desk: &Webhooks,
         to: &Webhook,
         letter: &Letter,
         at: Millis,
-    ) -> (Outcome, Option<Duration>) {
-        let unsent = |why| (Outcome::Failed(why), None);
+    ) -> Option<(Outcome, Option<Duration>)> {
+        let unsent = |why| Some((Outcome::Failed(why), None));
         let Ok(grant) = address::grant(&to.url, &desk.now().settings) else {
             return unsent(Failed::AddressNotAllowed);
         };
@@ -83,8 +84,9 @@ impl Sender {
             timeout: Duration::ZERO,
         };
         let Some(outbound) = self.client(desk).await else { return unsent(Failed::NotSent) };
-        match outbound.tell(&[grant], &mut Spent::default(), call).await {
-            Ok(answer) => (Outcome::Status(answer.status), asked(&answer)),
+        match outbound.tell(to.org, &[grant], &mut Spent::default(), call).await {
+            Ok(answer) => Some((Outcome::Status(answer.status), asked(&answer))),
+            Err(Error::Unreachable(Unreached::Busy)) => None,
             Err(error) => unsent(error.into()),
         }
     }

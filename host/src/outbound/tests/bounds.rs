@@ -52,7 +52,7 @@ async fn whom_the_head_is_enough_no_body_undoes_it() {
     let patient = grant("127.0.0.1", server.port);
     let tell = async |path: &str, timeout| {
         let grants = [OutboundGrant { timeout, ..patient.clone() }];
-        outbound.tell(&grants, &mut Spent::default(), get(server.url(path))).await
+        outbound.tell(OrgId::from_number(7), &grants, &mut Spent::default(), get(server.url(path))).await
     };
     // The body that never comes takes all of its time.
     for (path, timeout) in [
