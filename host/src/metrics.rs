@@ -4,8 +4,8 @@
 //! subject is another file below and one line in [`Metrics::of`]. Every label comes from a bounded set: names of the
 //! configuration, what a plugin declares, kinds of the code. Nothing that a client sends becomes one.
 
-mod calls;
 mod audit;
+mod calls;
 mod components;
 mod family;
 mod format;

@@ -15,6 +15,7 @@ pub use request::{Spent, origin_of};
 pub use trust::{BadRoots, Roots};
 
 use crate::config::OutboundGrant;
+use crate::id::OrgId;
 use answer::Kept;
 use name::Names;
 use origin::Origins;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use trust::Trust;
 
 /// The most requests that are under way at once, over all workers.
@@ -105,6 +107,31 @@ impl Outbound {
     /// # Errors
     /// What the policy is told, with the reason for the log.
     pub async fn send(&self, grants: &[OutboundGrant], spent: &mut Spent, call: Call) -> Result<Answer, Error> {
+        self.ask(None, grants, spent, call).await
+    }
+
+    /// As [`Self::send`], for an org for which status and fields are the whole answer: whatever the body does, it undoes nothing. The
+    /// body of the answer is read within the same bounds, and is empty here. No org takes the look-ups of names of all others.
+    ///
+    /// # Errors
+    /// As [`Self::send`], but none about the body.
+    pub async fn tell(
+        &self,
+        whose: OrgId,
+        grants: &[OutboundGrant],
+        spent: &mut Spent,
+        call: Call,
+    ) -> Result<Answer, Error> {
+        self.ask(Some(whose), grants, spent, call).await
+    }
+
+    async fn ask(
+        &self,
+        whose: Option<OrgId>,
+        grants: &[OutboundGrant],
+        spent: &mut Spent,
+        call: Call,
+    ) -> Result<Answer, Error> {
         let asked = call.timeout;
         let (grant, request) = request::granted(grants, spent, call)?;
         let inner = self.inner.clone();
@@ -116,11 +143,16 @@ impl Outbound {
         let time = if asked.is_zero() { grant.timeout } else { asked.min(grant.timeout) };
         let work = async move {
             let _place = place;
-            let whole = async {
-                let response = origin.send(&inner.names, &request).await?;
-                answer::read(response, most, &mut kept).await
-            };
-            tokio::time::timeout(time, whole).await.unwrap_or(Err(Error::TimedOut))
+            let end = Instant::now() + time;
+            let head = async { answer::head(origin.send(&inner.names, whose, &request).await?) };
+            let (answer, body) = timeout_at(end, head).await.unwrap_or(Err(Error::TimedOut))?;
+            if whose.is_some() {
+                let _ = timeout_at(end, answer::pass_over(body, most)).await;
+                return Ok(answer);
+            }
+            let whole = answer::whole(body, most, &mut kept);
+            let body = timeout_at(end, whole).await.unwrap_or(Err(Error::TimedOut))?;
+            Ok(Answer { body, ..answer })
         };
         let mut work = Work(self.inner.control.spawn(work));
         (&mut work.0).await.unwrap_or(Err(Unreached::Stopped.into()))

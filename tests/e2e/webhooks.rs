@@ -234,6 +234,26 @@ fn a_key_whose_time_is_over_while_nothing_runs_is_told_at_the_start() {
 }
 
 #[test]
+fn a_clock_that_was_years_ahead_once_silences_no_end_of_a_key() {
+    let (_origin, gateway) = start("");
+    let receiver = Receiver::start();
+    webhook(&gateway, &receiver, &["key.expired"]);
+    let place = gateway.directory().join("data");
+    let ahead = || {
+        let data = portico::data::DataDirectory::open(&place).expect("the data");
+        let outbox = portico::outbox::SledOutbox::open(data.database()).expect("an outbox");
+        assert!(outbox.mark("keys.expired").expect("it can be read").is_some(), "there is a mark");
+        outbox.append_marked("keys.expired", &2_051_222_400_000_u64.to_be_bytes(), &[]).expect("it is written");
+    };
+    let gateway = gateway.restart_after(ahead);
+    let soon = portico::clock::Clock::system().now().plus(std::time::Duration::from_millis(1500)).to_string();
+    let (id, key) = gateway.issue(json!({ "name": "short", "scopes": ["connect"], "expires_at": soon }));
+    until("it is over", || gateway.get("/v1/connect/x").key(&key).send().status == 401);
+    let _gateway = gateway.restart();
+    assert_eq!(receiver.wait(1)[0].json()["data"]["key"]["id"], json!(id));
+}
+
+#[test]
 fn operators_are_told_of_components_and_everybody_of_another_document() {
     let (_origin, gateway) = start("");
     let (operator, member) = (Receiver::start(), Receiver::start());

@@ -34,8 +34,8 @@ use axum::routing::{delete, get, patch, post};
 
 use self::attempts::{Attempts, NOWHERE};
 pub use self::backup::routes as backup_routes;
-pub use self::export::routes as export_routes;
 pub use self::configuration::{Applied, ConfigControl, ConfigError, routes as config_routes};
+pub use self::export::routes as export_routes;
 pub use self::limits::{KeepReset, Kept, routes as limit_routes};
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};

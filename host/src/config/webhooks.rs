@@ -11,7 +11,7 @@ pub struct Webhooks {
     pub private: Vec<Reach>,
     /// How long one attempt may take, to the end of the answer.
     pub timeout: Duration,
-    /// The longest pause before the second attempt; it doubles with each further one.
+    /// The longest pause before the second attempt; it doubles with each further one, and none is shorter than half of it.
     pub retry: Duration,
     /// The longest pause of all.
     pub longest_retry: Duration,

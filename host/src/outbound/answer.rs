@@ -1,10 +1,11 @@
-//! An answer, read to its end within what was granted.
+//! An answer: its head, and its body as far as was granted and somebody wants it.
 //!
 //! Follows nothing, unpacks nothing: a redirect and a compressed body are answers like any other.
 
 use super::origin::LARGEST_HEAD;
 use super::{Answer, Error, Part, Unreached};
 use crate::head;
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -35,9 +36,9 @@ impl Kept {
     }
 }
 
-/// Reads an answer whose body may have so many bytes.
-pub(super) async fn read(response: Response<Incoming>, most: usize, kept: &mut Kept) -> Result<Answer, Error> {
-    let (mut parts, mut body) = response.into_parts();
+/// Reads the head of an answer, and gives it with the body that is still to come.
+pub(super) fn head(response: Response<Incoming>) -> Result<(Answer, Incoming), Error> {
+    let (mut parts, body) = response.into_parts();
     // Nobody asked for another protocol.
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Unreached::Broken.into());
@@ -47,6 +48,13 @@ pub(super) async fn read(response: Response<Incoming>, most: usize, kept: &mut K
     if head > LARGEST_HEAD {
         return Err(Error::TooLarge(Part::Head));
     }
+    head::clean_response(&mut parts.headers);
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    Ok((Answer { status: parts.status.as_u16(), fields: fields.collect(), body: Vec::new() }, body))
+}
+
+/// Reads a body that may have so many bytes.
+pub(super) async fn whole(mut body: Incoming, most: usize, kept: &mut Kept) -> Result<Vec<u8>, Error> {
     // The announced length of this body, not the field: an answer to HEAD has the field and no body.
     if body.size_hint().lower() > most as u64 {
         return Err(Error::TooLarge(Part::Body));
@@ -61,7 +69,16 @@ pub(super) async fn read(response: Response<Incoming>, most: usize, kept: &mut K
         kept.more(data.len())?;
         whole.extend_from_slice(&data);
     }
-    head::clean_response(&mut parts.headers);
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    Ok(Answer { status: parts.status.as_u16(), fields: fields.collect(), body: whole })
+    Ok(whole)
+}
+
+/// Reads so many bytes of a body and keeps none: a connection whose answer came to its end serves again.
+pub(super) async fn pass_over(mut body: Incoming, most: usize) {
+    let mut left = most;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }

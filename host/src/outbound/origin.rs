@@ -8,6 +8,7 @@ use super::request::Request;
 use super::trust::Trust;
 use super::{Error, Part, Unreached};
 use crate::config::OutboundGrant;
+use crate::id::OrgId;
 use bytes::Bytes;
 use http::Response;
 use http::uri::{Scheme, Uri};
@@ -104,9 +105,14 @@ impl Origin {
     }
 
     /// Sends a request to the first address that takes it, and waits for the head of the answer.
-    pub(super) async fn send(&self, names: &Names, request: &Request) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn send(
+        &self,
+        names: &Names,
+        whose: Option<OrgId>,
+        request: &Request,
+    ) -> Result<Response<Incoming>, Error> {
         let Place { host, port, private, .. } = &self.place;
-        let addresses = names.addresses(&self.known, host, *port, *private).await?;
+        let addresses = names.addresses(&self.known, whose, (host, *port, *private)).await?;
         let mut error = Error::from(Unreached::Connect);
         for address in addresses.iter() {
             match self.send_to(*address, request).await {

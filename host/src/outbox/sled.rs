@@ -75,11 +75,11 @@ impl SledOutbox {
         self.marks.scan_prefix(prefix).map(mark).collect()
     }
 
-    /// Forgets the marks that begin so and have another value; blocks.
-    pub fn forget_marks(&self, prefix: &str, but: &[u8]) -> Result<(), Failure> {
+    /// Forgets the marks that begin so and have a value that is not to be kept; blocks.
+    pub fn forget_marks(&self, prefix: &str, kept: impl Fn(&[u8]) -> bool) -> Result<(), Failure> {
         for found in self.marks.scan_prefix(prefix) {
             let (name, value) = found?;
-            if *value != *but {
+            if !kept(&value) {
                 self.marks.remove(name)?;
             }
         }

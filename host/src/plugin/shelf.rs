@@ -235,18 +235,24 @@ impl Shelf {
         })
     }
 
+    /// Whether that is what was noted last: the same refusal again is no news.
+    pub fn has_refused(&self, policy: &str, digest: Option<&str>, reason: &str) -> bool {
+        let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
+        let known = |event: &Event| {
+            event.what == What::Refused && event.digest.as_deref() == digest && event.reason.as_deref() == Some(reason)
+        };
+        self.card(policy).events.last().is_some_and(known)
+    }
+
     /// Notes that a component was refused; the same refusal again is no news, and `false`.
     ///
     /// # Errors
     /// When it cannot be written down.
     pub fn refused(&self, policy: &str, digest: Option<&str>, reason: &str, now: Millis) -> Result<bool, ShelfError> {
-        let reason = reason[..reason.floor_char_boundary(LONGEST_REASON)].to_owned();
-        let known = |event: &Event| {
-            event.what == What::Refused && event.digest.as_deref() == digest && event.reason.as_ref() == Some(&reason)
-        };
-        if self.card(policy).events.last().is_some_and(known) {
+        if self.has_refused(policy, digest, reason) {
             return Ok(false);
         }
+        let reason = reason[..reason.floor_char_boundary(LONGEST_REASON)].to_owned();
         let (what, digest, version) = (What::Refused, digest.map(str::to_owned), None);
         let event = Event { at: now, what, digest, version, reason: Some(reason.clone()) };
         self.change(policy, |card| card.note(event))?;

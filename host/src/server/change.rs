@@ -272,12 +272,15 @@ pub(super) fn note_shipped(changes: &Changes, outcomes: &[Outcome], now: Millis)
             version: outcome.version.clone(),
             since: now,
         };
+        // First, for a crash in between: better told twice than never.
+        if let Some(before) = before.as_ref().filter(|before| *before != digest) {
+            changes.telling.swapped(outcome, before, now);
+        }
         if let Err(error) = shelf.shipped(&outcome.policy, &version, outcome.serving.kept) {
             told(&outcome.policy, &error);
         }
         if before.as_ref() != Some(digest) {
             tracing::info!(policy = outcome.policy, version = outcome.version, digest, "a component serves");
-            before.inspect(|before| changes.telling.swapped(outcome, before, now));
         }
     }
     shelf.sweep();
@@ -300,12 +303,15 @@ pub(super) fn note_refusals(
         let Some((digest, problems)) = &outcome.refused else { continue };
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let reason = lines.join("\n");
+        // First, for a crash in between: better told twice than never.
+        if !shelf.has_refused(&outcome.policy, digest.as_deref(), &reason) {
+            changes.telling.refused(outcome, digest.as_deref(), &lines, now);
+        }
         match shelf.refused(&outcome.policy, digest.as_deref(), &reason, now) {
             // A start says it each time: who reads its log may know nothing of the one before.
             Ok(false) if !starting => {}
             Ok(first) => {
                 if first {
-                    changes.telling.refused(outcome, digest.as_deref(), &lines, now);
                     notes.push(noting::refused(outcome, digest.as_deref(), problems, cause, now));
                 }
                 components.refuse(&outcome.policy);

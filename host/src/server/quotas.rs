@@ -19,6 +19,9 @@ use std::sync::{Arc, Weak};
 /// What marks of what was told begin with.
 const MARKS: &str = "quota/";
 
+/// The most months in a mark.
+const MONTHS: usize = 3;
+
 /// What was told, and where to look.
 pub(super) struct Quotas {
     /// Weak: usage is booked until the gateway is gone.
@@ -44,11 +47,15 @@ impl Quotas {
             return;
         }
         let month = Month::of(now);
-        if self.month.replace(month) != Some(month) {
+        let before = self.month.replace(month);
+        if before != Some(month) {
             self.told.clear();
-            let outbox = self.outbox.clone();
-            let forgotten =
-                tokio::task::spawn_blocking(move || outbox.forget_marks(MARKS, month.to_string().as_bytes()));
+        }
+        // What was told in the month before stays known: this one may be none but that of a clock that will be set back.
+        if let Some(before) = before.filter(|before| *before != month) {
+            let (outbox, months) = (self.outbox.clone(), [before, month].map(|month| month.to_string()));
+            let kept = move |mark: &[u8]| months.iter().any(|month| tells(mark, month));
+            let forgotten = tokio::task::spawn_blocking(move || outbox.forget_marks(MARKS, kept));
             if let Ok(Err(error)) = forgotten.await {
                 tracing::warn!("marks of earlier months could not be removed: {}", sentence(&error));
             }
@@ -87,9 +94,12 @@ impl Quotas {
         });
         let event = Event::new(Kind::QuotaReached, now, data).of(reached.org, sandbox);
         let (outbox, mark) = (self.outbox.clone(), reached.mark.clone());
-        let tell = move || match outbox.mark(&mark)?.as_deref() == Some(value.as_bytes()) {
-            true => Ok(()),
-            false => outbox.append_marked(&mark, value.as_bytes(), &[event]),
+        let tell = move || {
+            let told = outbox.mark(&mark)?.unwrap_or_default();
+            match tells(&told, &value) {
+                true => Ok(()),
+                false => outbox.append_marked(&mark, with(&told, &value).as_bytes(), &[event]),
+            }
         };
         Ok(tokio::task::spawn_blocking(tell).await??)
     }
@@ -125,6 +135,21 @@ impl Reached {
     }
 }
 
+/// Whether a mark says that this month was told. A mark has the last few, with commas: a clock that goes ahead and comes back makes
+/// none of them new.
+fn tells(mark: &[u8], month: &str) -> bool {
+    mark.split(|byte| *byte == b',').any(|told| told == month.as_bytes())
+}
+
+/// A mark with one more month, and without the oldest of too many.
+fn with(mark: &[u8], month: &str) -> String {
+    let mark = String::from_utf8_lossy(mark);
+    let mut months: Vec<&str> = mark.split(',').filter(|told| !told.is_empty()).collect();
+    months.push(month);
+    months.drain(..months.len().saturating_sub(MONTHS));
+    months.join(",")
+}
+
 /// Limits that count over a month for keys or orgs; each once.
 fn monthly(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Limit>> {
     let steps = snapshot.pillars.iter().flat_map(|pillar| &pillar.chains).flat_map(|chain| &chain.steps);
@@ -133,4 +158,26 @@ fn monthly(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Limit>> {
     limits
         .filter(|limit| limit.windows().iter().any(|window| window.per == Period::Month))
         .filter(move |limit| seen.insert(limit.definition().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_knows_the_last_months_that_were_told() {
+        let mut mark = String::new();
+        for (month, expected) in [
+            ("2026-11", "2026-11"),
+            ("2035-01", "2026-11,2035-01"),
+            ("2026-12", "2026-11,2035-01,2026-12"),
+            ("2027-01", "2035-01,2026-12,2027-01"),
+        ] {
+            assert!(!tells(mark.as_bytes(), month));
+            mark = with(mark.as_bytes(), month);
+            assert_eq!(mark, expected);
+            assert!(tells(mark.as_bytes(), month));
+        }
+        assert!(tells(b"2026-11", "2026-11"), "as an earlier version wrote it");
+    }
 }

@@ -78,11 +78,12 @@ impl Telling {
         let told = || -> Result<(), Failure> {
             let mark = self.outbox.mark(ENDS)?.and_then(|mark| Some(u64::from_be_bytes(mark.try_into().ok()?)));
             let events = mark.map(|since| issuer.ended(Millis(since), now)).unwrap_or_default();
-            // A clock that was set back has told already what comes again.
-            if mark.is_none_or(|since| since < now.0) {
-                self.outbox.append_marked(ENDS, &now.0.to_be_bytes(), &events)?;
+            // Also where the clock was set back, perhaps by years: all ends from now on are told. What is told twice for that is
+            // the same event, by its id.
+            match mark == Some(now.0) {
+                true => Ok(()),
+                false => self.outbox.append_marked(ENDS, &now.0.to_be_bytes(), &events),
             }
-            Ok(())
         };
         not_told(told(), Kind::KeyExpired);
     }

@@ -65,10 +65,11 @@ pub(super) fn grant(url: &str, settings: &Webhooks) -> Result<OutboundGrant, Ref
     })
 }
 
-/// An address as it may stand in logs: without its query, which may hold a secret of its owner.
+/// An address as it may stand in the audit log: where it is, and nothing of its path and query. For many receivers these are the
+/// secret by which they know who may write to them.
 pub(super) fn shown(url: &str) -> String {
-    match url.split_once('?') {
-        Some((before, _)) => format!("{before}?…"),
-        None => url.to_owned(),
-    }
+    let Some((tls, host, port)) = origin_of(url) else { return "…".to_owned() };
+    let (scheme, usual) = if tls { ("https", 443) } else { ("http", 80) };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    if port == usual { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") }
 }

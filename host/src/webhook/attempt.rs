@@ -16,7 +16,7 @@ pub struct Attempt {
     pub event: EventId,
     /// Of what kind that is.
     pub kind: Kind,
-    /// Which attempt for this message: from 1.
+    /// Which attempt for this message: from 1; 0 where none was made, and none will be.
     pub number: u32,
     /// What came of it.
     pub outcome: Outcome,
@@ -52,10 +52,12 @@ pub enum Failed {
     TimedOut,
     /// What came was no proper answer.
     Broken,
-    /// The answer was too large.
+    /// The head of the answer was too large.
     TooLarge,
     /// Nothing was sent, for want of something in the gateway.
     NotSent,
+    /// Nothing is sent: too many messages waited when it happened.
+    Dropped,
 }
 
 impl Failed {
@@ -70,6 +72,7 @@ impl Failed {
             Self::Broken => "broken",
             Self::TooLarge => "too_large",
             Self::NotSent => "not_sent",
+            Self::Dropped => "dropped",
         }
     }
 }

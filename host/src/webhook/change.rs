@@ -34,8 +34,11 @@ pub enum Change {
         /// Also while the one before the present one still signs; that one ends then.
         force: bool,
     },
-    /// Its receiver wants no more.
-    Gone,
+    /// The receiver at this address wants no more.
+    Gone {
+        /// Where it is. What another address said is no reason.
+        url: String,
+    },
 }
 
 /// Why a webhook stays as it is.
@@ -56,6 +59,7 @@ impl Webhook {
         match change.clone() {
             Change::Edit(Edit { url, events, enabled }) => {
                 self.url = url.unwrap_or(before.url.clone());
+                self.moved = before.moved.saturating_add(u32::from(self.url != before.url));
                 self.events = events.unwrap_or(before.events.clone());
                 match enabled {
                     Some(true) => self.state = State::Enabled,
@@ -71,8 +75,8 @@ impl Webhook {
                 self.secret = secret;
                 self.rotated = Some(at);
             }
-            Change::Gone if self.state == State::Enabled => self.state = State::Gone,
-            Change::Gone => {}
+            Change::Gone { url } if self.state == State::Enabled && self.url == url => self.state = State::Gone,
+            Change::Gone { .. } => {}
         }
         Ok(*self != before)
     }

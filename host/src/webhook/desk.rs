@@ -2,9 +2,9 @@
 //!
 //! What was begun is done to its end, also when nobody waits for the answer any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +41,8 @@ pub struct Webhooks {
     known: RwLock<BTreeMap<WebhookId, Arc<Webhook>>>,
     /// Held from the store's change to that of the memory, so that both see changes in one order.
     changing: tokio::sync::Mutex<()>,
+    /// Webhooks whose letters went with a change, and of which the courier has not heard yet.
+    emptied: Mutex<BTreeSet<WebhookId>>,
 }
 
 /// A webhook that is to be made.
@@ -81,6 +83,9 @@ pub enum DeskError {
     /// No chance to be had.
     #[error("no secret can be made")]
     Randomness(#[from] NoRandomness),
+    /// Another webhook of the org sends there.
+    #[error("another webhook of the org has this address")]
+    SameUrl,
     /// The org has as many as it may.
     #[error("an org has {MOST_OF_ORG} webhooks at most")]
     TooMany,
@@ -98,8 +103,9 @@ impl Webhooks {
         now: Now,
     ) -> Result<Self, StoreError> {
         let known = store.all().await?.into_iter().map(|webhook| (webhook.id, Arc::new(webhook))).collect();
-        let (known, changing) = (RwLock::new(known), tokio::sync::Mutex::default());
-        Ok(Self { store, clock, tally: Tally::default(), vault, now: ArcSwap::from_pointee(now), known, changing })
+        let (known, changing, emptied) = (RwLock::new(known), tokio::sync::Mutex::default(), Mutex::default());
+        let (tally, now) = (Tally::default(), ArcSwap::from_pointee(now));
+        Ok(Self { store, clock, tally, vault, now, known, changing, emptied })
     }
 
     /// What was done for webhooks since the start.
@@ -136,7 +142,16 @@ impl Webhooks {
         let desk = self.clone();
         to_the_end(async move {
             let _one = desk.changing.lock().await;
-            if desk.after(None, |webhook| webhook.org == new.org).len() >= MOST_OF_ORG {
+            // Whoever runs the gateway takes no room from the org, which does not see those.
+            let alike = |webhook: &Webhook| {
+                webhook.org == new.org
+                    && webhook.is_of_operators() == new.events.iter().any(|kind| kind.is_of_operators())
+            };
+            let alike = desk.after(None, alike);
+            if alike.iter().any(|webhook| webhook.sandbox == new.sandbox && webhook.url == new.url) {
+                return Err(DeskError::SameUrl);
+            }
+            if alike.len() >= MOST_OF_ORG {
                 return Err(DeskError::TooMany);
             }
             let created = desk.clock.now();
@@ -145,8 +160,20 @@ impl Webhooks {
             let NewWebhook { org, url, events, enabled, sandbox, maker } = new;
             let state = if enabled { State::Enabled } else { State::Disabled };
             let (sealed, rotated, previous) = (desk.sealed(id, &secret)?, None, None);
-            let webhook =
-                Webhook { id, org, url, events, state, sandbox, maker, created, rotated, secret: sealed, previous };
+            let webhook = Webhook {
+                id,
+                org,
+                url,
+                moved: 0,
+                events,
+                state,
+                sandbox,
+                maker,
+                created,
+                rotated,
+                secret: sealed,
+                previous,
+            };
             desk.store.insert(webhook.clone(), Note::new(who, "webhook.created", created)).await?;
             tracing::info!(webhook = %id, %org, "made a webhook");
             Ok(Issued { webhook: desk.know(webhook), secret })
@@ -186,6 +213,8 @@ impl Webhooks {
             let _one = desk.changing.lock().await;
             let removed = desk.store.remove(id, Note::new(who, "webhook.deleted", desk.clock.now())).await?;
             desk.known.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            desk.empty(id);
+            desk.store.news().notify_one();
             tracing::info!(webhook = %id, "removed a webhook");
             Ok(removed)
         })
@@ -209,9 +238,9 @@ impl Webhooks {
         Ok((self.store.attempts(id).await?, self.store.waiting_for(id).await?))
     }
 
-    /// The receiver wants no more.
-    pub(super) async fn gone(self: &Arc<Self>, id: WebhookId) -> Result<(), DeskError> {
-        self.apply(id, Change::Gone, Who::gateway(), "webhook.disabled").await.map(drop)
+    /// The receiver at this address wants no more.
+    pub(super) async fn gone(self: &Arc<Self>, id: WebhookId, url: String) -> Result<(), DeskError> {
+        self.apply(id, Change::Gone { url }, Who::gateway(), "webhook.disabled").await.map(drop)
     }
 
     /// The signatures of a message at some time, with each secret that signs then.
@@ -236,12 +265,35 @@ impl Webhooks {
         let desk = self.clone();
         to_the_end(async move {
             let _one = desk.changing.lock().await;
+            if let Change::Edit(Edit { url: Some(url), .. }) = &change
+                && let Some(now) = desk.find(id).filter(|now| now.url != *url)
+                && !desk.after(None, |other| now.is_for_the_same_as(other) && other.url == *url).is_empty()
+            {
+                return Err(DeskError::SameUrl);
+            }
             let changed = desk.store.change(id, change, Note::new(who, action, desk.clock.now())).await?;
-            let Some(Changed { after, .. }) = changed else { return Ok(None) };
-            tracing::info!(webhook = %id, org = %after.org, action, "changed a webhook");
-            Ok(Some(desk.know(after)))
+            let Some(Changed { before, after }) = changed else { return Ok(None) };
+            if before != after {
+                tracing::info!(webhook = %id, org = %after.org, action, "changed a webhook");
+            }
+            let after = desk.know(after);
+            if after.state != State::Enabled {
+                desk.empty(id);
+                desk.store.news().notify_one();
+            }
+            Ok(Some(after))
         })
         .await
+    }
+
+    /// Webhooks whose letters went, or some of them, since the last time that this was asked.
+    pub(super) fn emptied(&self) -> BTreeSet<WebhookId> {
+        std::mem::take(&mut *self.emptied.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The courier is to look what waits for this webhook.
+    pub(super) fn empty(&self, id: WebhookId) {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     fn sealed(&self, id: WebhookId, secret: &Secret) -> Result<Sealed, seal::Error> {

@@ -41,9 +41,26 @@ impl Lines {
         self.lines.values().map(|line| line.due.len() + line.under_way).sum()
     }
 
-    /// Whether there is room for another letter.
-    pub(super) fn has_room(&self, webhook: WebhookId) -> bool {
-        self.lines.get(&webhook).is_none_or(|line| line.due.len() + line.under_way < LONGEST)
+    /// Nothing waits for this webhook any more; what is under way is.
+    pub(super) fn forget(&mut self, webhook: WebhookId) {
+        let Some(line) = self.lines.get_mut(&webhook) else { return };
+        line.due.clear();
+        if line.under_way == 0 {
+            self.lines.remove(&webhook);
+        }
+    }
+
+    /// Nothing is due later than this. What was is from a clock that has been set back since.
+    pub(super) fn cap(&mut self, latest: Millis) {
+        for line in self.lines.values_mut() {
+            let late = line.due.split_off(&(Millis(latest.0.saturating_add(1)), EventId::from_number(0)));
+            line.due.extend(late.into_iter().map(|(_, event)| (latest, event)));
+        }
+    }
+
+    /// How many letters wait for this webhook or are under way.
+    pub(super) fn count(&self, webhook: WebhookId) -> usize {
+        self.lines.get(&webhook).map_or(0, |line| line.due.len() + line.under_way)
     }
 
     /// The next letter that is due and may be sent, which is under way since.

@@ -18,6 +18,9 @@ pub struct Webhook {
     pub org: OrgId,
     /// Where messages go.
     pub url: String,
+    /// How often that was changed.
+    #[serde(default)]
+    pub(super) moved: u32,
     /// Which events it is told of; sorted, each once.
     pub events: Vec<Kind>,
     /// Whether it is told of any.
@@ -73,15 +76,22 @@ impl Webhook {
         self.events.iter().any(|kind| kind.is_of_operators())
     }
 
+    /// Whether the same people of one org see both.
+    pub(super) fn is_for_the_same_as(&self, other: &Self) -> bool {
+        let who = |webhook: &Self| (webhook.org, webhook.sandbox, webhook.is_of_operators());
+        who(self) == who(other)
+    }
+
     /// Until when the secret before the present one signs too, where it does.
     pub fn previous_until(&self, now: Millis) -> Option<Millis> {
         self.previous.as_ref().map(|previous| previous.until).filter(|until| *until > now)
     }
 
-    /// What the audit log says of it: all but its secrets, and the query of its address.
+    /// What the audit log says of it: all but its secrets, and of its address where that is and how often it was another one.
     pub fn facts(&self) -> Value {
         json!({
             "url": shown(&self.url),
+            "url_changes": self.moved,
             "events": self.events,
             "state": self.state,
             "mode": if self.sandbox { "sandbox" } else { "live" },

@@ -1,4 +1,4 @@
-//! When a message that was not taken is tried again: with pauses that double, each somewhere between nothing and its bound.
+//! When a message that was not taken is tried again: with pauses that double, each somewhere between half of its bound and the whole.
 //!
 //! Pure: the time and the chance are given.
 
@@ -23,8 +23,11 @@ pub(super) fn next(
     asked: Option<Duration>,
 ) -> Option<Millis> {
     let longest = u64::try_from(bound(settings, failed).as_millis()).unwrap_or(u64::MAX - 1);
-    let pause = Duration::from_millis(chance % (longest + 1));
-    let pause = pause.max(asked.unwrap_or_default().min(settings.longest_retry));
-    let due = now.plus(pause);
-    (failed < settings.attempts && due.since(since) <= settings.max_age).then_some(due)
+    let shortest = longest / 2;
+    let pause = Duration::from_millis(shortest + chance % (longest - shortest + 1));
+    let asked = now.plus(asked.unwrap_or_default().min(settings.longest_retry));
+    // The last attempt is made when the time is over, not some hours before that.
+    let last = since.plus(settings.max_age);
+    let due = now.plus(pause).min(last).max(asked);
+    (failed < settings.attempts && now < last && due <= last).then_some(due)
 }

@@ -1,7 +1,7 @@
 //! The store of webhooks in the embedded database.
 //!
-//! Three trees: webhooks by id; letters by webhook and event; attempts by webhook, time and event. Whatever belongs together
-//! changes in one transaction, with the audit log and the outbox where those are part of it.
+//! Three trees: webhooks by id; letters by webhook and event; attempts by webhook, and in the order in which they were noted. Whatever
+//! belongs together changes in one transaction, with the audit log and the outbox where those are part of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{Attempt, Change, MOST_ATTEMPTS, State, Webhook};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
-use crate::id::{EventId, WebhookId};
+use crate::id::{EventId, OrgId, WebhookId};
 use crate::outbox::{Event, SledOutbox};
 
 /// Webhooks in the embedded database.
@@ -46,7 +46,7 @@ impl SledWebhooks {
     }
 
     fn insert_now(&self, webhook: &Webhook, note: &Note) -> Result<(), StoreError> {
-        let note = note.clone().org(Some(webhook.org)).on(webhook.id).change(Default::default(), webhook.facts());
+        let note = note.clone().org(noted_for(&[webhook])).on(webhook.id).change(Default::default(), webhook.facts());
         let outcome = (&self.records, self.audit.tree()).transaction(|(records, audit)| {
             records.insert(&place(webhook.id), encoded(webhook))?;
             self.audit.append_in(audit, &note)?;
@@ -66,11 +66,16 @@ impl SledWebhooks {
                 if after.state != State::Enabled {
                     remove_all(letters, &waiting)?;
                 }
-                let note = note.clone().org(Some(after.org)).on(id).change(before.facts(), after.facts());
+                let note = note.clone().org(noted_for(&[&before, &after])).on(id).change(before.facts(), after.facts());
                 self.audit.append_in(audit, &note)?;
             }
             Ok(Some(Changed { before, after }))
         });
+        if let Ok(Some(Changed { after, .. })) = &outcome
+            && after.state != State::Enabled
+        {
+            sweep(&self.letters, id);
+        }
         self.settled(outcome)
     }
 
@@ -82,10 +87,14 @@ impl SledWebhooks {
             records.remove(&place(id)[..])?;
             remove_all(letters, &waiting)?;
             remove_all(attempts, &tried)?;
-            let note = note.clone().org(Some(before.org)).on(id).change(before.facts(), Default::default());
+            let note = note.clone().org(noted_for(&[&before])).on(id).change(before.facts(), Default::default());
             self.audit.append_in(audit, &note)?;
             Ok(Some(before))
         });
+        if outcome.is_ok() {
+            sweep(&self.letters, id);
+            sweep(&self.attempts, id);
+        }
         self.settled(outcome)
     }
 
@@ -110,9 +119,9 @@ impl SledWebhooks {
         done_in(outcome)
     }
 
-    fn waiting_now(&self) -> Result<Vec<Waiting>, StoreError> {
+    fn waiting_now(&self, webhook: Option<WebhookId>) -> Result<Vec<Waiting>, StoreError> {
         let mut waiting = Vec::new();
-        for found in &self.letters {
+        for found in self.letters.scan_prefix(webhook.map(place).as_ref().map_or(&[][..], |place| place)) {
             let (place, row) = found.map_err(Failure::from)?;
             let letter = serde_json::from_slice::<Letter>(&row);
             match (letter, place.first_chunk().copied()) {
@@ -129,30 +138,43 @@ impl SledWebhooks {
         Ok(waiting)
     }
 
-    fn settle_now(&self, webhook: WebhookId, attempt: &Attempt) -> Result<(), StoreError> {
+    fn settle_now(&self, webhook: WebhookId, attempt: &Attempt) -> Result<Option<Millis>, StoreError> {
         let place_of_letter = letter_place(webhook, attempt.event);
+        let place_of_attempt = self.next_place(webhook, attempt)?;
         let trees = (&self.records, &self.letters, &self.attempts);
         let outcome = trees.transaction(|(records, letters, attempts)| {
             if records.get(place(webhook))?.is_none() {
-                return Ok(());
+                return Ok(None);
             }
-            attempts.insert(&attempt_place(webhook, attempt)[..], encoded(attempt))?;
-            match (attempt.next, read::<Letter>(letters, &place_of_letter)?) {
+            let letter = read::<Letter>(letters, &place_of_letter)?;
+            // It went with a disable: whatever was planned, it is not due again.
+            let attempt = Attempt { next: attempt.next.filter(|_| letter.is_some()), ..attempt.clone() };
+            attempts.insert(&place_of_attempt[..], encoded(&attempt))?;
+            match (attempt.next, letter) {
                 (Some(due), Some(letter)) => {
                     let letter = Letter { due, attempts: attempt.number, ..letter };
                     letters.insert(&place_of_letter, encoded(&letter))?;
                 }
-                (None, Some(_)) => drop(letters.remove(&place_of_letter[..])?),
+                (_, Some(_)) => drop(letters.remove(&place_of_letter[..])?),
                 (_, None) => {}
             }
-            Ok(())
+            Ok(attempt.next)
         });
-        done_in(outcome)?;
+        let next = done_in(outcome)?;
         let tried = keys_of(&self.attempts, webhook)?;
         for surplus in tried.iter().take(tried.len().saturating_sub(MOST_ATTEMPTS)) {
             self.attempts.remove(surplus).map_err(Failure::from)?;
         }
-        Ok(())
+        Ok(next)
+    }
+
+    /// Behind all attempts of this webhook, also where the clock was set back: a time, or one more than the last has.
+    fn next_place(&self, webhook: WebhookId, attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
+        let last = self.attempts.scan_prefix(place(webhook)).keys().next_back().transpose().map_err(Failure::from)?;
+        let last = last.and_then(|place| Some(u64::from_be_bytes(place.get(16..24)?.try_into().ok()?)));
+        let order = attempt.at.0.max(last.map_or(0, |last| last.saturating_add(1))).to_be_bytes();
+        let what = [&attempt.event.number().to_be_bytes()[..], &attempt.number.to_be_bytes()].concat();
+        Ok([&place(webhook)[..], &order, &what].concat())
     }
 
     fn attempts_now(&self, webhook: WebhookId) -> Result<Vec<Attempt>, StoreError> {
@@ -161,10 +183,9 @@ impl SledWebhooks {
     }
 
     fn forget_before_now(&self, then: Millis) -> Result<(), StoreError> {
-        for found in self.attempts.iter().keys() {
-            let place = found.map_err(Failure::from)?;
-            let at = place.get(16..24).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
-            if at.is_none_or(|at| at < then.0) {
+        for found in &self.attempts {
+            let (place, row) = found.map_err(Failure::from)?;
+            if decoded::<Attempt>(&row).map_or(true, |attempt| attempt.at < then) {
                 self.attempts.remove(place).map_err(Failure::from)?;
             }
         }
@@ -219,8 +240,8 @@ impl WebhookStore for SledWebhooks {
         self.work(move |store| store.spread_now(&events, now))
     }
 
-    fn waiting(&self) -> Answer<'_, Vec<Waiting>> {
-        self.work(Self::waiting_now)
+    fn waiting(&self, webhook: Option<WebhookId>) -> Answer<'_, Vec<Waiting>> {
+        self.work(move |store| store.waiting_now(webhook))
     }
 
     fn waiting_for(&self, webhook: WebhookId) -> Answer<'_, usize> {
@@ -234,7 +255,14 @@ impl WebhookStore for SledWebhooks {
         })
     }
 
-    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()> {
+    fn discard(&self, webhook: WebhookId, event: EventId) -> Answer<'_, ()> {
+        self.work(move |store| {
+            store.letters.remove(letter_place(webhook, event)).map_err(Failure::from)?;
+            Ok(())
+        })
+    }
+
+    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, Option<Millis>> {
         self.work(move |store| store.settle_now(webhook, &attempt))
     }
 
@@ -268,12 +296,6 @@ fn letter_place(webhook: WebhookId, event: EventId) -> [u8; 32] {
     whole
 }
 
-/// In the order of time; one event may be tried twice in a millisecond.
-fn attempt_place(webhook: WebhookId, attempt: &Attempt) -> Vec<u8> {
-    let at = attempt.at.0.to_be_bytes();
-    [&place(webhook)[..], &at, &attempt.event.number().to_be_bytes(), &attempt.number.to_be_bytes()].concat()
-}
-
 fn keys_of(tree: &sled::Tree, webhook: WebhookId) -> Result<Vec<sled::IVec>, StoreError> {
     Ok(tree.scan_prefix(place(webhook)).keys().collect::<Result<_, _>>().map_err(Failure::from)?)
 }
@@ -283,6 +305,23 @@ fn remove_all(tree: &TransactionalTree, places: &[sled::IVec]) -> Step<()> {
         tree.remove(place)?;
     }
     Ok(())
+}
+
+/// Whose auditor reads the note: nobody's of the org where only whoever runs the gateway sees the webhook, before or after.
+fn noted_for(states: &[&Webhook]) -> Option<OrgId> {
+    let hidden = states.iter().any(|webhook| webhook.is_of_operators());
+    states.first().filter(|_| !hidden).map(|webhook| webhook.org)
+}
+
+/// Removes what was written while a webhook was disabled or removed: rows that come between a look and the transaction. From then
+/// on nobody writes any. What stays all the same is found when it is due.
+fn sweep(tree: &sled::Tree, webhook: WebhookId) {
+    let removed = keys_of(tree, webhook).and_then(|places| {
+        places.iter().try_for_each(|place| Ok(tree.remove(place).map(drop).map_err(Failure::from)?))
+    });
+    if let Err(error) = removed {
+        tracing::warn!(%webhook, "what waited for it could not be removed: {error}");
+    }
 }
 
 fn read<T: DeserializeOwned>(tree: &TransactionalTree, place: &[u8]) -> Step<Option<T>> {

@@ -94,8 +94,8 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
     /// Takes events from the outbox and writes letters to these webhooks instead, as far as they are still there.
     fn spread(&self, events: Vec<(Event, Vec<WebhookId>)>, now: Millis) -> Answer<'_, Vec<Waiting>>;
 
-    /// All letters that wait.
-    fn waiting(&self) -> Answer<'_, Vec<Waiting>>;
+    /// All letters that wait, or those for one webhook.
+    fn waiting(&self, webhook: Option<WebhookId>) -> Answer<'_, Vec<Waiting>>;
 
     /// How many letters wait for a webhook.
     fn waiting_for(&self, webhook: WebhookId) -> Answer<'_, usize>;
@@ -103,8 +103,11 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
     /// One letter, where it still waits.
     fn letter(&self, webhook: WebhookId, event: EventId) -> Answer<'_, Option<Letter>>;
 
-    /// Remembers an attempt: the letter is due again then, or goes.
-    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, ()>;
+    /// Removes a letter that nobody is to get.
+    fn discard(&self, webhook: WebhookId, event: EventId) -> Answer<'_, ()>;
+
+    /// Remembers an attempt: the letter is due again then, or goes. When it is due again; never where it has gone meanwhile.
+    fn settle(&self, webhook: WebhookId, attempt: Attempt) -> Answer<'_, Option<Millis>>;
 
     /// The last attempts for a webhook, latest first.
     fn attempts(&self, webhook: WebhookId) -> Answer<'_, Vec<Attempt>>;

@@ -1,3 +1,6 @@
+mod attempts;
+mod orgs;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::lines::{ALL, EACH, Lines};
+use super::lines::{ALL, EACH, LONGEST, Lines};
 use super::*;
 use crate::audit::{AuditStore, Filter, SledAudit, Who};
 use crate::clock::{Clock, Millis};
@@ -63,8 +66,13 @@ impl Stand {
     }
 
     async fn webhook(&self, events: &[Kind]) -> Issued {
-        let url = "https://hooks.example.com/in?token=geheim".to_owned();
-        let new = NewWebhook { org: ORG, url, events: events.to_vec(), enabled: true, sandbox: false, maker: None };
+        let number = self.desk.after(None, |_| true).len();
+        self.webhook_at(&format!("https://hooks.example.com/in/{number}?token=geheim"), events).await
+    }
+
+    async fn webhook_at(&self, url: &str, events: &[Kind]) -> Issued {
+        let (url, events) = (url.to_owned(), events.to_vec());
+        let new = NewWebhook { org: ORG, url, events, enabled: true, sandbox: false, maker: None };
         self.desk.create(new, Who::gateway()).await.unwrap()
     }
 
@@ -140,11 +148,17 @@ fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
     let next = |failed, age: u64, chance| {
         schedule::next(&settings, (failed, START), START.plus(Duration::from_secs(age)), chance, None)
     };
-    assert_eq!(next(1, 0, 0), Some(START), "nothing is the shortest pause");
-    assert_eq!(next(1, 0, 10_000), Some(START.plus(Duration::from_secs(10))));
-    assert_eq!(next(1, 0, 10_001), Some(START));
+    assert_eq!(next(1, 0, 0), Some(START.plus(Duration::from_secs(5))), "half is the shortest pause");
+    assert_eq!(next(1, 0, 5_000), Some(START.plus(Duration::from_secs(10))));
+    assert_eq!(next(1, 0, 5_001), Some(START.plus(Duration::from_secs(5))));
     assert_eq!((next(4, 0, 0).is_some(), next(5, 0, 0)), (true, None));
-    assert_eq!((next(1, 3600, 0).is_some(), next(1, 3600, 1)), (true, None));
+    let end = START.plus(Duration::from_secs(3600));
+    assert_eq!((next(1, 3599, 0), next(1, 3600, 0)), (Some(end), None), "the last one is at the end");
+    let late = |asked| {
+        let now = START.plus(Duration::from_secs(3590));
+        schedule::next(&settings, (1, START), now, 0, Some(Duration::from_secs(asked)))
+    };
+    assert_eq!((late(10), late(11)), (Some(end), None), "who wants to be left alone is, to the end");
     // A receiver that wants to be left alone is, up to the longest pause.
     let asked = |seconds| schedule::next(&settings, (1, START), START, 0, Some(Duration::from_secs(seconds)));
     assert_eq!(
@@ -153,12 +167,25 @@ fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
     );
 }
 
+#[test]
+fn by_default_a_message_is_tried_for_the_whole_time_whatever_the_chance() {
+    let settings = settings("");
+    for chance in [0, 1, 7, u64::MAX] {
+        let (mut failed, mut now) = (1, START);
+        while let Some(due) = schedule::next(&settings, (failed, START), now, chance, None) {
+            (failed, now) = (failed + 1, due);
+        }
+        assert_eq!(now.since(START), settings.max_age, "after {failed} attempts by the chance of {chance}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_pause_is_longer_than_its_bound(failed in 1_u32..16, chance: u64) {
         let settings = settings("");
         let due = schedule::next(&settings, (failed.min(15), START), START, chance, None);
-        prop_assert!(due.is_some_and(|due| due.since(START) <= schedule::bound(&settings, failed)));
+        let bound = schedule::bound(&settings, failed);
+        prop_assert!(due.is_some_and(|due| (bound / 2..=bound).contains(&due.since(START))));
     }
 }
 
@@ -181,6 +208,51 @@ fn one_line_that_does_not_move_holds_up_no_other() {
     assert_eq!(lines.take(START).map(|(webhook, _)| webhook), Some(hook(1)));
     lines.done(hook(2), EventId::from_number(99), None);
     assert_eq!(lines.take(START), None);
+}
+
+#[test]
+fn a_line_counts_what_waits_until_it_is_forgotten() {
+    let (mut lines, webhook) = (Lines::default(), WebhookId::from_number(1));
+    for number in 0..LONGEST as u128 {
+        assert_eq!(lines.count(webhook), number as usize);
+        lines.add(Waiting { due: START, webhook, event: EventId::from_number(number) });
+    }
+    let (_, event) = lines.take(START).unwrap();
+    assert_eq!(lines.count(webhook), LONGEST, "what is under way counts");
+    lines.forget(webhook);
+    assert_eq!((lines.count(webhook), lines.take(START)), (1, None));
+    lines.done(webhook, event, Some(START));
+    assert_eq!(lines.take(START), Some((webhook, event)), "what was under way may be due again");
+}
+
+#[test]
+fn what_a_clock_of_the_future_put_off_is_due_within_the_longest_pause() {
+    let mut lines = Lines::default();
+    let webhook = WebhookId::from_number(1);
+    let (soon, years) = (START.plus(Duration::from_secs(60)), START.plus(Duration::from_secs(300_000_000)));
+    for (number, due) in [(0, START), (1, soon), (2, years), (3, years)] {
+        lines.add(Waiting { due, webhook, event: EventId::from_number(number) });
+    }
+    lines.cap(soon);
+    let taken: Vec<_> = std::iter::from_fn(|| lines.take(soon)).map(|(_, event)| event.number()).collect();
+    assert_eq!(taken, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn attempts_are_in_the_order_in_which_they_were_made_also_after_the_clock_was_set_back() {
+    let stand = Stand::new().await;
+    let id = stand.webhook(&[Kind::KeyRevoked]).await.webhook.id;
+    let years = START.plus(Duration::from_secs(300_000_000));
+    for number in 1..=3 {
+        stand.store.settle(id, Attempt { at: years, ..attempt(event(1).id, number, None) }).await.unwrap();
+    }
+    for number in 4..=104 {
+        stand.store.settle(id, attempt(event(1).id, number, None)).await.unwrap();
+    }
+    let numbers: Vec<_> = stand.store.attempts(id).await.unwrap().iter().map(|it| it.number).collect();
+    assert_eq!(numbers, (5..=104).rev().collect::<Vec<_>>());
+    stand.store.forget_before(Millis(START.0 + 100)).await.unwrap();
+    assert_eq!(stand.store.attempts(id).await.unwrap().len(), 5);
 }
 
 #[test]
@@ -231,7 +303,7 @@ async fn what_happened_and_what_waits_are_there_after_a_restart() {
     let due = START.plus(Duration::from_secs(9));
     stand.store.settle(id, attempt(event(1).id, 1, Some(due))).await.unwrap();
     let stand = stand.again().await;
-    assert_eq!(stand.store.waiting().await.unwrap(), [Waiting { due, webhook: id, event: event(1).id }]);
+    assert_eq!(stand.store.waiting(None).await.unwrap(), [Waiting { due, webhook: id, event: event(1).id }]);
     let letter = stand.store.letter(id, event(1).id).await.unwrap().unwrap();
     assert_eq!((letter.attempts, letter.since, letter.event), (1, START, event(1)));
     stand.store.settle(id, attempt(event(1).id, 2, None)).await.unwrap();
@@ -269,7 +341,7 @@ async fn a_webhook_that_is_disabled_or_removed_leaves_nothing_that_waits() {
     );
     assert!(matches!(stand.desk.test(&changed).await, Err(DeskError::Disabled)));
     stand.desk.remove(other.id, Who::gateway()).await.unwrap().unwrap();
-    assert!(stand.store.waiting().await.unwrap().is_empty() && stand.desk.find(other.id).is_none());
+    assert!(stand.store.waiting(None).await.unwrap().is_empty() && stand.desk.find(other.id).is_none());
     // What comes too late does not bring it back.
     stand.store.settle(other.id, attempt(event(1).id, 1, Some(START))).await.unwrap();
     assert!(stand.store.attempts(other.id).await.unwrap().is_empty());
@@ -280,7 +352,7 @@ async fn a_webhook_that_is_disabled_or_removed_leaves_nothing_that_waits() {
     assert_eq!(actions, ["webhook.deleted", "webhook.changed", "webhook.created", "webhook.created"]);
     assert!(noted.entries.iter().all(|entry| entry.note.org == Some(ORG)));
     let text = format!("{:?}", noted.entries);
-    assert!(!text.contains("geheim") && text.contains("hooks.example.com"), "{text}");
+    assert!(!text.contains("geheim") && !text.contains("/in") && text.contains("https://hooks.example.com"), "{text}");
     // The same again is no change.
     stand.desk.change(one.id, edit, Who::gateway()).await.unwrap().unwrap();
     let again =
@@ -311,24 +383,4 @@ async fn while_a_secret_is_rotated_messages_have_two_signatures() {
     for secret in [first, second, forced.secret] {
         assert!(!kept.contains(&secret.reveal()["whsec_".len()..]));
     }
-}
-
-#[tokio::test]
-async fn a_secret_opens_for_its_own_webhook_only_and_an_org_has_so_many() {
-    let stand = Stand::new().await;
-    let (one, other) = (stand.webhook(&[Kind::KeyRevoked]).await, stand.webhook(&[Kind::KeyRevoked]).await);
-    let mixed = Webhook { id: other.webhook.id, ..(*one.webhook).clone() };
-    assert!(matches!(stand.desk.signatures(&mixed, "a", START, "{}"), Err(DeskError::Seal(_))));
-    for _ in 2..MOST_OF_ORG {
-        stand.webhook(&[Kind::KeyRevoked]).await;
-    }
-    let new = NewWebhook {
-        org: ORG,
-        url: "https://a.example/".into(),
-        events: vec![Kind::KeyRevoked],
-        enabled: false,
-        sandbox: false,
-        maker: None,
-    };
-    assert!(matches!(stand.desk.create(new, Who::gateway()).await, Err(DeskError::TooMany)));
 }

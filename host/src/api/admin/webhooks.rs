@@ -259,6 +259,10 @@ pub(in crate::api) fn refused(error: &DeskError) -> Refusal {
             let detail = format!("Your org has {MOST_OF_ORG} webhooks, which is the most; delete one first.");
             Refusal::new(409, "too_many_webhooks", "Too many webhooks", detail)
         }
+        DeskError::SameUrl => {
+            let detail = "Another webhook of your org has this URL; change the events of that one, or delete it first.";
+            Refusal::new(409, "webhook_exists", "The webhook exists", detail)
+        }
         DeskError::Disabled => {
             let detail = "The webhook is not enabled, so nothing is sent to it; enable it first.";
             Refusal::new(409, "webhook_disabled", "The webhook is disabled", detail)

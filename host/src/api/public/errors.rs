@@ -96,11 +96,13 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             ];
             told.push(refused(&Refusal::invalid(faults)));
             told.push(refused(&webhooks::refused(&DeskError::TooMany)));
+            told.push(refused(&webhooks::refused(&DeskError::SameUrl)));
             told.extend(body::refusals().iter().map(refused));
         }
         "webhooks.change" => {
             let fault = pointer("/url", &webhook::Refused::InTheClear.to_string());
             told.push(refused(&Refusal::invalid(vec![fault])));
+            told.push(refused(&webhooks::refused(&DeskError::SameUrl)));
             told.extend(body::refusals().iter().map(refused));
         }
         "webhooks.rotate" => {

@@ -136,7 +136,7 @@ pub(in crate::api) struct Delivery {
     /// Of what kind that is.
     #[schema(example = "key.revoked")]
     r#type: &'static str,
-    /// Which attempt for this message: from 1.
+    /// Which attempt for this message: from 1. 0 where none is made, since too many messages waited: `error` is `dropped`.
     attempt: u32,
     /// Whether the receiver took it, which 200 to 299 means.
     delivered: bool,

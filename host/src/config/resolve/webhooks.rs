@@ -13,7 +13,7 @@ use crate::config::{Reach, Webhooks};
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// Pauses between attempts.
 const PAUSE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
-/// How long it goes on.
+/// How long it goes on. The default of `attempts` is more than fit into that of this.
 const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
 /// Reads `[webhooks]`.
@@ -25,7 +25,7 @@ pub(super) fn webhooks(mut table: Table<'_>) -> Option<Webhooks> {
     let timeout = table.text("timeout", "10s", duration(TIMEOUT));
     let retry = table.text("retry", "10s", duration(PAUSE));
     let longest_retry = table.text("longest_retry", "6h", duration(PAUSE));
-    let attempts = table.integer("attempts", 16, 1..=100);
+    let attempts = table.integer("attempts", 40, 1..=100);
     let max_age = table.text("max_age", "3d", duration(AGE));
     table.finish();
     Some(Webhooks {

@@ -46,6 +46,34 @@ async fn a_body_may_be_as_large_as_granted_and_no_larger() {
 }
 
 #[tokio::test]
+async fn whom_the_head_is_enough_no_body_undoes_it() {
+    let server = Server::start().await;
+    let outbound = nameless();
+    let patient = grant("127.0.0.1", server.port);
+    let tell = async |path: &str, timeout| {
+        let grants = [OutboundGrant { timeout, ..patient.clone() }];
+        outbound.tell(OrgId::from_number(7), &grants, &mut Spent::default(), get(server.url(path))).await
+    };
+    // The body that never comes takes all of its time.
+    for (path, timeout) in [
+        ("/sized/10000000", patient.timeout),
+        ("/chunked/1025", patient.timeout),
+        ("/endless", patient.timeout),
+        ("/body-never", Duration::from_secs(2)),
+    ] {
+        let answer = tell(path, timeout).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
+    }
+    assert_eq!(tell("/head-never", Duration::from_millis(50)).await, Err(Error::TimedOut));
+    until(|| server.open() == 0).await;
+    assert_eq!((outbound.under_way(), outbound.bytes_kept()), (0, 0));
+    for _ in 0..2 {
+        assert_eq!(tell("/sized/1024", patient.timeout).await.map(|answer| answer.status), Ok(200));
+    }
+    assert_eq!(server.open(), 1, "who came to its end serves again");
+}
+
+#[tokio::test]
 async fn the_length_that_head_announces_is_no_body() {
     let server = Server::start().await;
     let call = Call { method: "HEAD".into(), ..get(server.url("/sized/100000")) };

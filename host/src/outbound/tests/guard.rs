@@ -113,3 +113,36 @@ async fn a_look_up_that_hangs_holds_one_thread_and_nobody_else() {
     drop(release);
     assert_eq!(outbound.once(&patient, get(url)).await.unwrap().status, 200);
 }
+
+#[tokio::test]
+async fn names_that_hang_take_the_turns_of_their_org_and_of_nobody_else() {
+    let server = Server::start().await;
+    let (release, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let outbound = outbound(move |host, port| {
+        if host.starts_with("hangs") {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = held.lock().unwrap().recv();
+        }
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+    });
+    let tell = async |org, host: &str| {
+        let grants = [grant(host, server.port)];
+        let call = get(format!("http://{host}:{}/echo", server.port));
+        let answer = outbound.tell(OrgId::from_number(org), &grants, &mut Spent::default(), call).await;
+        answer.map(|answer| answer.status)
+    };
+    let names: Vec<String> = (0..4).map(|number| format!("hangs{number}.test")).collect();
+    let hanging = futures_util::future::join_all(names.iter().map(|name| tell(1, name)));
+    let others = async {
+        until(|| looks.load(Ordering::SeqCst) == 4).await;
+        assert_eq!(tell(1, "name.test").await, Err(Unreached::Busy.into()), "at once");
+        assert_eq!(tell(2, "name.test").await, Ok(200));
+        assert_eq!(tell(1, "name.test").await, Ok(200), "what is known needs no turn");
+        drop(release);
+    };
+    let (hanging, ()) = tokio::join!(hanging, others);
+    assert_eq!(hanging, [Ok(200); 4]);
+}

@@ -152,13 +152,16 @@ fn a_kept_component_that_changed_on_disk_is_not_used() {
 fn the_same_refusal_again_is_no_news_and_events_are_bounded() {
     let place = tempfile::tempdir().unwrap();
     let (_data, shelf) = shelf(&place);
+    assert!(!shelf.has_refused("gas", Some("x"), "no"));
     assert!(shelf.refused("gas", Some("x"), "no", NOW).unwrap());
+    assert!(shelf.has_refused("gas", Some("x"), "no") && !shelf.has_refused("gas", None, "no"));
     assert!(!shelf.refused("gas", Some("x"), "no", NOW).unwrap());
     for number in 0..2 * KEPT_EVENTS {
         assert!(shelf.refused("gas", Some(&number.to_string()), "no", NOW).unwrap());
     }
     assert_eq!(shelf.card("gas").events.len(), KEPT_EVENTS);
     assert!(shelf.refused("gas", None, &format!("a{}", "é".repeat(LONGEST_REASON)), NOW).unwrap());
+    assert!(shelf.has_refused("gas", None, &format!("a{}", "é".repeat(LONGEST_REASON))));
     let told = shelf.card("gas").events.last().unwrap().reason.clone().unwrap();
     assert_eq!(told.len(), LONGEST_REASON - 1, "whole characters, in bytes");
 }
