@@ -47,7 +47,7 @@ impl KeepReset for Forgiven {
             }
             let (outbox, value) = (self.outbox.clone(), month.to_string());
             let keep = move || -> Result<(), Failure> {
-                outbox.forget_marks(MARKS, value.as_bytes())?;
+                outbox.forget_marks(MARKS, |kept| kept == value.as_bytes())?;
                 names.iter().try_for_each(|name| outbox.append_marked(name, value.as_bytes(), &[]))
             };
             Ok(tokio::task::spawn_blocking(keep).await??)
