@@ -85,13 +85,14 @@ fn a_policy_that_fails_closed_ends_the_exchange() {
         assert_eq!(post(&requests, "good words").status, 200, "{mode}");
         assert_eq!(failures(&requests), json!({ "out_of_fuel": 1 }), "{mode}");
 
-        let gateway = gateway_of(json!({ "response": { "loop_at": "data: 3" } }));
+        let gateway = gateway_of(json!({ "response": { "loop_at": "data: 4" } }));
         let mut stream = open(&gateway, "GET /v1/connect/events HTTP/1.1\r\nhost: g\r\n\r\n");
         let mut seen = String::new();
         let _ = stream.read_to_string(&mut seen);
         let held = mode.is_object();
         assert!(!seen.contains("0\r\n\r\n") || held, "it is not ended, but broken off: {seen}");
-        assert_eq!(seen.contains("data: 2"), !held, "{mode}: {seen}");
+        // Not the one right before: on a busy machine some come together.
+        assert_eq!(seen.contains("data: 0"), !held, "{mode}: {seen}");
         assert_eq!(seen.starts_with("HTTP/1.1 503 "), held, "{mode}: {seen}");
     }
 }
