@@ -68,7 +68,9 @@ impl Names {
         }
         let turn = match whose {
             // It has the lock: others who want this name must not wait for what this org has under way.
-            Some(org) => (self.turn_of(org).map(Some)?, self.turns.clone().try_acquire_owned().map_err(|_| Unreached::Busy)?),
+            Some(org) => {
+                (self.turn_of(org).map(Some)?, self.turns.clone().try_acquire_owned().map_err(|_| Unreached::Busy)?)
+            }
             None => (None, self.turns.clone().acquire_owned().await.map_err(|_| Unreached::Stopped)?),
         };
         let (look, host) = (self.look.clone(), host.to_owned());

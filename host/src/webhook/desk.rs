@@ -136,7 +136,8 @@ impl Webhooks {
             let _one = desk.changing.lock().await;
             // Whoever runs the gateway takes no room from the org, which does not see those.
             let alike = |webhook: &Webhook| {
-                webhook.org == new.org && webhook.is_of_operators() == new.events.iter().any(|kind| kind.is_of_operators())
+                webhook.org == new.org
+                    && webhook.is_of_operators() == new.events.iter().any(|kind| kind.is_of_operators())
             };
             let alike = desk.after(None, alike);
             if alike.iter().any(|webhook| webhook.sandbox == new.sandbox && webhook.url == new.url) {

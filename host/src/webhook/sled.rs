@@ -316,8 +316,9 @@ fn noted_for(states: &[&Webhook]) -> Option<OrgId> {
 /// Removes what was written while a webhook was disabled or removed: rows that come between a look and the transaction. From then
 /// on nobody writes any. What stays all the same is found when it is due.
 fn sweep(tree: &sled::Tree, webhook: WebhookId) {
-    let removed = keys_of(tree, webhook)
-        .and_then(|places| places.iter().try_for_each(|place| Ok(tree.remove(place).map(drop).map_err(Failure::from)?)));
+    let removed = keys_of(tree, webhook).and_then(|places| {
+        places.iter().try_for_each(|place| Ok(tree.remove(place).map(drop).map_err(Failure::from)?))
+    });
     if let Err(error) = removed {
         tracing::warn!(%webhook, "what waited for it could not be removed: {error}");
     }
