@@ -139,6 +139,8 @@ async fn webhooks_of_another_org_of_live_keys_and_of_operators_are_not_there_for
     let tried = api.as_key(&sandbox, "POST", "/v1/webhooks", Some(order.clone())).await.body;
     assert_eq!(tried["mode"], "sandbox");
     let operators = api.webhook(json!({"url": URL, "events": ["plugin.refused"], "org": "acme"})).await;
+    let again = api.as_key(&own, "POST", "/v1/webhooks", Some(order.clone())).await;
+    assert_eq!((again.status.as_u16(), again.code()), (409, "webhook_exists"));
     let refused = json!({"url": URL, "events": ["plugin.swapped"], "org": "default"});
     assert_eq!(places(&api.as_key(&own, "POST", "/v1/webhooks", Some(refused)).await), ["/events/0", "/org"]);
 
