@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -108,9 +108,44 @@ impl Clock {
     }
 }
 
+/// Whether the time of day goes on as time passes. One jump of the clock must not delete what is only deleted by its age.
+#[derive(Debug, Default)]
+pub struct Steady {
+    /// Since when it does, and the last look: by time that passed, and by the time of day.
+    looked: Option<(Instant, Instant, Millis)>,
+}
+
+impl Steady {
+    /// By so much the time of day may run away between two looks.
+    const RUNAWAY: Duration = Duration::from_secs(60);
+
+    /// For how long it has been steady, at this look.
+    pub fn look(&mut self, passed: Instant, now: Millis) -> Duration {
+        let since = match self.looked {
+            Some((since, at, then)) => {
+                let off = now.0.abs_diff(then.plus(passed.duration_since(at)).0);
+                if u128::from(off) > Self::RUNAWAY.as_millis() { passed } else { since }
+            }
+            None => passed,
+        };
+        self.looked = Some((since, passed, now));
+        passed.duration_since(since)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_steady_only_from_then_on() {
+        let (begun, mut steady) = (Instant::now(), Steady::default());
+        let mut look =
+            |passed: u64, day: u64| steady.look(begun + Duration::from_secs(passed), Millis(day * 1000)).as_secs();
+        assert_eq!([look(0, 1000), look(60, 1060), look(120, 1121)], [0, 60, 120]);
+        assert_eq!([look(180, 90_000_000), look(240, 90_000_060)], [0, 60], "it was set forward");
+        assert_eq!([look(300, 1300), look(360, 1360)], [0, 60], "and back");
+    }
 
     #[test]
     fn an_instant_is_written_as_rfc_3339_and_read_back() {

@@ -4,6 +4,7 @@
 //! `lock` file is touched.
 
 mod migrate;
+mod room;
 mod sled;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::migrate::store_in;
 use self::migrate::{FORMATS, Formats};
+pub use self::room::Room;
 pub use self::sled::{Database, Failure};
 
 /// The format that this version writes.

@@ -168,7 +168,8 @@ impl Meter {
     pub fn units(&mut self, headers: &HeaderMap) {
         if let Some(value) = headers.get(head::X_PORTICO_UNITS) {
             let units = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-            self.with(|open| open.units = units.unwrap_or(0));
+            // More is no number that JSON has (RFC 8259, section 6), and would stand in every sum for ever.
+            self.with(|open| open.units = units.unwrap_or(0).min((1 << 53) - 1));
         }
     }
 

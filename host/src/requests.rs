@@ -13,7 +13,6 @@ mod log;
 mod queue;
 mod record;
 mod redact;
-mod room;
 mod sled;
 mod thread;
 mod trace;

@@ -4,28 +4,21 @@
 
 use crate::api::{self, AdminState, Desks, PublicState};
 use crate::assertion::Signer;
-use crate::audit::{AuditStore, SledAudit};
 use crate::backup;
 use crate::clock::Clock;
-use crate::config::{self, Config, Problem, Problems};
-use crate::credential::{Issuer, Keyring, PepperDesk};
+use crate::config::{self, Config};
 use crate::data::DataDirectory;
 use crate::id::NoRandomness;
-use crate::key::{Peppers, SledKeys};
-use crate::kv::{Kv, SledKv};
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
-use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
-use crate::outbox::SledOutbox;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::requests::Requests;
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
-use crate::webhook::{self, SledWebhooks, Webhooks};
+use crate::webhook;
 use crate::worker::Gateway;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,9 +32,11 @@ mod background;
 mod booking;
 mod change;
 mod configuration;
+mod error;
 mod forgiven;
 mod namesakes;
 mod noting;
+mod opening;
 mod plugins;
 mod priming;
 mod quotas;
@@ -49,9 +44,11 @@ mod recording;
 mod telling;
 
 use change::Changes;
+pub use error::{StartError, Unfit};
 use forgiven::{Forgiven, TakenOff};
 use namesakes::Namesakes;
 use noting::{Cause, Noting, Way};
+use opening::Opening;
 use telling::Telling;
 
 /// How long each background task may take to end.
@@ -60,58 +57,6 @@ const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);
 const END: std::time::Duration = std::time::Duration::from_secs(5);
 /// Buckets of limits in memory: at about 200 bytes each.
 const MAX_BUCKETS: usize = 2_000_000;
-
-/// Why a gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The file does not make sense.
-    #[error("{0}")]
-    Config(#[from] Problems),
-    /// The file makes sense, and does not fit the plugins that are there.
-    #[error("{0}")]
-    Unfit(Unfit),
-    /// Something that it needs cannot be had.
-    #[error("{0}")]
-    Cannot(String),
-}
-
-impl StartError {
-    /// Each thing that is wrong, as a sentence.
-    fn reasons(&self) -> Vec<String> {
-        match self {
-            Self::Config(problems) => problems.list().iter().map(ToString::to_string).collect(),
-            Self::Unfit(unfit) => unfit.problems.iter().map(ToString::to_string).collect(),
-            Self::Cannot(sentence) => vec![sentence.clone()],
-        }
-    }
-
-    /// The problems that are told of it, and how many there are.
-    fn problems(&self) -> (Vec<Problem>, usize) {
-        match self {
-            Self::Config(problems) => (problems.list().to_vec(), problems.count()),
-            Self::Unfit(unfit) => (unfit.problems.clone(), unfit.problems.len()),
-            Self::Cannot(sentence) => (vec![Problem::at("", sentence.as_str())], 1),
-        }
-    }
-}
-
-/// Everything in a configuration that does not fit the plugins that are there.
-#[derive(Debug)]
-pub struct Unfit {
-    file: std::path::PathBuf,
-    /// The problems, each with its key path.
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, problem) in self.problems.iter().enumerate() {
-            let line = if position == 0 { "" } else { "\n" };
-            write!(f, "{line}{}: {problem}", self.file.display())?;
-        }
-        Ok(())
-    }
-}
 
 /// What outlives configurations.
 struct Kept {
@@ -230,38 +175,9 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         // Where the data directory is new, there was no cache yet while they were compiled.
         kept.catalog.keep_code(cache, snapshot.policies.iter().map(|policy| policy.component.clone()));
     }
-    let values = SledKv::open(data.database()).map_err(|error| cannot(&error))?;
-    kept.outside.open_store(Kv::new(Handle::current(), Arc::new(values), clock.clone()));
-    let audit = SledAudit::open(data.database(), &vault, clock.now()).map_err(|error| cannot(&error))?;
-    let orgs = SledOrgs::open(data.database(), audit.clone(), clock.now()).map_err(|error| cannot(&error))?;
-    let given = std::env::var(TOKEN_VARIABLE).ok();
-    let admins = Admins::open(&data, &vault, given.as_deref()).map_err(|error| cannot(&error))?;
-    let tokens = SledTokens::open(data.database(), audit.clone()).map_err(|error| cannot(&error))?;
-    let tokens = Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.map_err(|error| cannot(&error))?;
-    let vault = Arc::new(vault);
-    let peppers = Peppers::new(vault.clone());
-    let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
-    let outbox = SledOutbox::open(data.database()).map_err(|error| cannot(&error))?;
-    let hooks = SledWebhooks::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?;
-    let hooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), telling::now(&snapshot)).await;
-    let hooks = Arc::new(hooks.map_err(|error| cannot(&error))?);
-    let telling = Arc::new(Telling::new(outbox.clone(), hooks.clone()));
-    let unwritten_entries = audit.unwritten();
-    let keys =
-        Arc::new(SledKeys::open(data.database(), audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?);
-    let issuer = Issuer::open(keys, keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
-    issuer.allow(snapshot.config.keys.most);
-    let issuer = Arc::new(issuer);
-    let audit: Arc<dyn AuditStore> = Arc::new(audit);
-    let desks = Desks {
-        issuer: issuer.clone(),
-        orgs: Arc::new(orgs),
-        admins: Arc::new(admins),
-        tokens: Arc::new(tokens),
-        peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
-        audit,
-        webhooks: hooks.clone(),
-    };
+    let Opening { desks, vault, keyring, outbox, telling, unwritten_entries } =
+        Opening::of(&data, vault, &kept, &snapshot, &clock).await?;
+    let (hooks, issuer) = (desks.webhooks.clone(), desks.issuer.clone());
     let signer = Signer::open(&vault).map_err(|error| cannot(&error))?;
     let public = listener::bind(public_listen).map_err(|error| cannot(&error))?;
     let admin = listener::bind(admin_listen).map_err(|error| cannot(&error))?;

@@ -214,6 +214,10 @@ fn bodies_are_bounded_and_only_whoever_may_everything_comes_in() {
     let large = format!("# {}\n", "x".repeat(4 << 20));
     for what in ["check", "diff"] {
         assert_eq!(ask(&gateway, what, &large).error(), "request_body_too_large", "{what}");
+        for empty in ["", " \n"] {
+            let refused = ask(&gateway, what, empty);
+            assert!(refused.status == 422 || refused.json()["fits"] == false, "{what} {empty:?}: {refused:?}");
+        }
         let json = gateway
             .admin("POST", &format!("/v1/config/{what}"))
             .field("content-type", "application/json")
@@ -224,6 +228,7 @@ fn bodies_are_bounded_and_only_whoever_may_everything_comes_in() {
     let call = gateway.admin("POST", "/v1/config/check").field("content-type", "application/toml");
     assert_eq!(call.body(b"a = \"\xff\"").send().error(), "not_utf8");
     assert_eq!(apply(&gateway, &digest(&gateway), &large).error(), "request_body_too_large");
+    assert_eq!(apply(&gateway, &digest(&gateway), "\n").status, 422);
     let body = json!({ "name": "t", "role": "org-admin", "org": "default" }).to_string();
     let token = gateway.admin("POST", "/v1/tokens").field("content-type", "application/json").body(body).send().json();
     let token = token["secret"].as_str().expect("a secret");

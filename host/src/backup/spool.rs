@@ -1,6 +1,6 @@
 //! Where a backup that is being taken keeps what cannot go out yet: a file without a name, which goes with its process.
 //!
-//! Bounded: whoever takes a backup too slowly gets none, rather than all of the disk.
+//! Bounded, by bytes and by what is left of the disk: whoever takes a backup too slowly gets none, rather than all of it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::BufMut;
 
 use super::frame::{Kind, PIECE};
+use crate::data::Room;
 
 const NAME: &str = "backup.spool";
 /// Bytes in it, at most.
@@ -23,6 +24,7 @@ pub(super) struct Spool {
     piece: Vec<u8>,
     length: u64,
     most: u64,
+    room: Room,
 }
 
 impl Spool {
@@ -36,7 +38,8 @@ impl Spool {
         let path = directory.join(NAME);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         fs::remove_file(&path)?;
-        Ok(Self { file: BufWriter::new(file), piece: Vec::new(), length: 0, most })
+        let room = Room::of(directory.to_owned());
+        Ok(Self { file: BufWriter::new(file), piece: Vec::new(), length: 0, most, room })
     }
 
     /// Adds a row that changed: its tree, its key, its value or that it is gone.
@@ -67,6 +70,9 @@ impl Spool {
         self.length = self.length.saturating_add(content.len() as u64);
         if self.length > self.most {
             return Err(io::Error::other("it is full"));
+        }
+        if !self.room.is_there() {
+            return Err(io::Error::other("the disk has no room left but what the gateway needs"));
         }
         // A piece is far below 4 GiB.
         let length = u32::try_from(content.len()).map_err(io::Error::other)?;

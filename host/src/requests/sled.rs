@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use sled::{Batch, IVec, Tree};
 
 use super::log::{Bounds, Entry, Filter, Kind, Page, Pending, RequestLog, Row, StoreError, begun, first_at, monday};
-use super::room::Room;
 use crate::clock::Millis;
-use crate::data::{DataDirectory, Failure};
+use crate::data::{DataDirectory, Failure, Room};
 
 /// Rows that are looked at for one page, at most.
 const MOST_LOOKED_AT: usize = 20_000;

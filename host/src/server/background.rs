@@ -6,7 +6,7 @@ use super::Kept;
 use super::forgiven::TakenOff;
 use super::telling::Telling;
 use crate::api::{Action, Actor, Desks, Reads, Refusal};
-use crate::clock::Millis;
+use crate::clock::{Millis, Steady};
 use crate::id::OrgId;
 use crate::limit::{Definition, Limit, Period, Subject, SubjectKind};
 use crate::problem::Fault;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +35,8 @@ const FORGET: Duration = Duration::from_secs(3600);
 /// Between two sweeps of what has expired in the stores of policies.
 const EXPIRE: Duration = Duration::from_secs(10);
 const SAVE: Duration = Duration::from_secs(60);
+/// So long the time of day must have gone on as time passes before what ended long ago is forgotten by it, for good.
+const STEADY: Duration = Duration::from_secs(3600);
 
 /// Starts what runs in intervals.
 pub(super) fn start(
@@ -87,8 +89,9 @@ pub(super) fn start(
         move || telling.look_at_document(&gateway)
     });
     let ends = {
-        let (desks, gateway) = (desks.clone(), gateway.clone());
+        let (desks, gateway, mut steady) = (desks.clone(), gateway.clone(), Steady::default());
         move || {
+            let is_steady = steady.look(Instant::now(), gateway.clock.now()) >= STEADY;
             let (telling, desks, now) = (telling.clone(), desks.clone(), gateway.clock.now());
             let known = gateway.live.load().config.keys.forget_after.as_millis();
             let oldest = Millis(now.0.saturating_sub(u64::try_from(known).unwrap_or(u64::MAX)));
@@ -97,7 +100,9 @@ pub(super) fn start(
                 // One that was cut off is looked for again after the next start.
                 let _ = tokio::task::spawn_blocking(move || telling.ended(&issuer, now)).await;
                 // Only then: of what is forgotten nobody is told any more.
-                forget_ended(&desks, oldest).await;
+                if is_steady {
+                    forget_ended(&desks, oldest).await;
+                }
             }
         }
     };

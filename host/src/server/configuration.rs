@@ -157,6 +157,11 @@ impl Changes {
     }
 
     fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        if text.trim_ascii().is_empty() {
+            // The next start would not take such a file, either.
+            let told = "the text is empty; a configuration names at least one pillar";
+            return Err(ConfigError::NotFitting { problems: vec![Problem::at("", told)], count: 1 });
+        }
         config::parse(text, &self.path()).map_err(|problems| not_fitting(&problems.into()))
     }
 }
@@ -241,7 +246,14 @@ impl ConfigControl for Changes {
         let restarts = earlier.config.needs_restart(&new);
         self.tell_restarts(&earlier.config, &new);
         let (digest, mut not_written) = (new.source.digest().to_owned(), None);
+        let mut meanwhile = None;
         let write = || {
+            // What somebody saved while this was compiled would be gone.
+            let saved = config::read(&file).ok().map(|saved| saved.digest().to_owned());
+            if saved.as_deref() != Some(based_on) {
+                meanwhile = Some(ConfigError::Changed { running: based_on.to_owned(), saved });
+                return Err(StartError::Cannot("the file was saved meanwhile".into()));
+            }
             config::replace(&file, text).map_err(|error| {
                 let told = StartError::Cannot(sentence(&error));
                 not_written = Some(error);
@@ -249,6 +261,9 @@ impl ConfigControl for Changes {
             })
         };
         let taken_up = self.take_up(new, &Cause::caller(who), write);
+        if let Some(changed) = meanwhile {
+            return Err(changed);
+        }
         let taken_up = match (taken_up, not_written) {
             (_, Some(error)) => return Err(ConfigError::NotWritten(error)),
             (Err(StartError::Cannot(sentence)), None) => return Err(ConfigError::Failed(sentence.into())),

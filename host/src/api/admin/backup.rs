@@ -58,7 +58,12 @@ async fn take(State(desk): State<Desk>, Extension(actor): Extension<Actor>) -> R
     tokio::task::spawn_blocking(move || {
         let _place = place;
         let mut pipe = pipe;
-        match source.take(&mut pipe) {
+        let taken = source.take(&mut pipe);
+        if let Err(error) = &taken {
+            // So that nobody takes it for a whole answer.
+            pipe.break_off(io::Error::other(told(error)));
+        }
+        match taken {
             Ok(()) => tracing::info!("a backup was taken"),
             Err(error @ TakeError::Gone(_)) => tracing::warn!("{}", told(&error)),
             Err(error) => tracing::error!("{}", told(&error)),
@@ -82,18 +87,29 @@ fn told(error: &TakeError) -> String {
 /// Where a backup is written to.
 struct Pipe {
     gathered: Vec<u8>,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
     stopped: watch::Receiver<bool>,
     handle: Handle,
 }
 
 impl Pipe {
+    fn break_off(&mut self, error: io::Error) {
+        let (pieces, stopped) = (&self.pieces, &mut self.stopped);
+        self.handle.block_on(async {
+            tokio::select! {
+                // Whoever has gone knows.
+                _ = tokio::time::timeout(PATIENCE, pieces.send(Err(error))) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        });
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let piece = Bytes::from(std::mem::replace(&mut self.gathered, Vec::with_capacity(PIECE)));
         let (pieces, stopped) = (&self.pieces, &mut self.stopped);
         self.handle.block_on(async {
             tokio::select! {
-                sent = tokio::time::timeout(PATIENCE, pieces.send(piece)) => match sent {
+                sent = tokio::time::timeout(PATIENCE, pieces.send(Ok(piece))) => match sent {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(_)) => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),

@@ -2,6 +2,7 @@
 //!
 //! Never a secret, nor a digest of one. Read page by page while others write: what changes meanwhile may be in it or not.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,9 @@ async fn export(
         let mut lines = Lines { into: lines, written: 0 };
         if let Err(Ended(Some(error))) = all_of(&desk, &org, now, &mut lines).await {
             tracing::error!(org = %org.id, "the export of an org ended early: {error}");
+            // So that nobody takes it for a whole answer.
+            let broken = Err(io::Error::other("the export ended early"));
+            let _ = tokio::time::timeout(PATIENCE, lines.into.send(broken)).await;
         }
     });
     let mut response = Body::new(Taken(taken)).into_response();
@@ -183,7 +187,7 @@ async fn audit(desk: &Desk, org: OrgId, lines: &mut Lines) -> Result<(), Ended> 
 
 /// Where lines go.
 struct Lines {
-    into: mpsc::Sender<Bytes>,
+    into: mpsc::Sender<io::Result<Bytes>>,
     written: u64,
 }
 
@@ -192,7 +196,7 @@ impl Lines {
         let mut line: Vec<u8> = serde_json::to_vec(&Line { kind, of: serde_json::to_value(of)? })?;
         line.push(b'\n');
         self.written += 1;
-        match tokio::time::timeout(PATIENCE, self.into.send(line.into())).await {
+        match tokio::time::timeout(PATIENCE, self.into.send(Ok(line.into()))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended(None)),
         }

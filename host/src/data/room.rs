@@ -1,6 +1,7 @@
 //! Whether the disk has room for what nobody would miss.
 //!
-//! The request log shares a database with usage, keys and the audit log: a full disk would stop all of them, and so it stops before.
+//! Request log and backups share a disk with usage, keys and the audit log: a full one would stop all of these, so the first two
+//! stop before.
 
 use std::path::PathBuf;
 
@@ -10,15 +11,16 @@ const PART_OF_A_SMALL_ONE: u64 = 20;
 
 /// The disk of a directory.
 #[derive(Debug, Clone)]
-pub(super) struct Room(PathBuf);
+pub struct Room(PathBuf);
 
 impl Room {
-    pub(super) fn of(directory: PathBuf) -> Self {
+    /// That of this directory.
+    pub fn of(directory: PathBuf) -> Self {
         Self(directory)
     }
 
     /// Whether there is room; also where nobody knows.
-    pub(super) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         rustix::fs::statvfs(self.0.as_path()).map_or(true, |disk| {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
             is_enough(bytes(disk.f_bavail), bytes(disk.f_blocks))
