@@ -2,7 +2,7 @@
 //!
 //! Start is all or nothing: whatever is wrong is said in one go, and no listener answers before everything is up.
 
-use crate::api::{self, AdminState, Desks, PublicState};
+use crate::api::{self, AdminState, PublicState};
 use crate::assertion::Signer;
 use crate::backup;
 use crate::clock::Clock;
@@ -49,7 +49,6 @@ use forgiven::{Forgiven, TakenOff};
 use namesakes::Namesakes;
 use noting::{Cause, Noting, Way};
 use opening::Opening;
-use telling::Telling;
 
 /// How long each background task may take to end.
 const BACKGROUND_END: std::time::Duration = std::time::Duration::from_secs(1);

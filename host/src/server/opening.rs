@@ -25,7 +25,7 @@ pub(super) struct Opening {
     /// The secrets.
     pub(super) vault: Arc<Vault>,
     /// Who calls, for the workers.
-    pub(super) keyring: Arc<Keyring>,
+    pub(super) keyring: Keyring,
     /// Events on their way to webhooks.
     pub(super) outbox: SledOutbox,
     /// Where events are told.
