@@ -13,12 +13,14 @@ mod journal;
 mod policies;
 mod process;
 mod requests;
+mod system;
 mod webhooks;
 
 pub use self::components::Components;
 use self::family::Family;
 pub use self::format::Format;
 use crate::clock::Millis;
+use crate::data::Database;
 use crate::plugin::{Catalog, Outside};
 use crate::requests::Requests;
 use crate::usage::Names;
@@ -54,6 +56,8 @@ pub struct Sources {
     pub names: Arc<Names>,
     /// Who is told of what happens.
     pub webhooks: Arc<Webhooks>,
+    /// The database of the data directory.
+    pub database: Database,
     /// When the gateway was started.
     pub started: Millis,
 }
@@ -66,8 +70,8 @@ pub struct Metrics {
 impl Metrics {
     /// Everything that is told of a gateway.
     pub fn of(sources: Sources) -> Self {
-        let Sources { gateway, catalog, outside, components, unwritten_entries, requests, names, webhooks, started } =
-            sources;
+        let Sources { gateway, catalog, outside, components, unwritten_entries, .. } = sources;
+        let Sources { requests, names, webhooks, database, started, .. } = sources;
         let mut metrics = Self { registry: Registry::default() };
         metrics.add({
             let gateway = gateway.clone();
@@ -85,6 +89,7 @@ impl Metrics {
             let gateway = gateway.clone();
             move |family| calls::tell(family, &requests, &names, &gateway)
         });
+        metrics.add(move |family| system::tell(family, &database));
         metrics.add(move |family| webhooks::tell(family, &webhooks));
         metrics.add(move |family| components.tell(family));
         metrics.add(move |family| audit::tell(family, &unwritten_entries));

@@ -215,6 +215,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         requests: requests.clone(),
         names: kept.names.clone(),
         webhooks: hooks.clone(),
+        database: data.database().clone(),
         started: clock.now(),
     });
     let state = AdminState::new(desks.clone(), scopes, clock.clone());

@@ -226,6 +226,11 @@ fn a_scrape_under_load_is_whole_in_both_forms() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let age = now - value(&samples, "process_start_time_seconds", &[]);
     assert!((0.0..120.0).contains(&age), "{age}");
+    for held in
+        ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "portico_database_bytes"]
+    {
+        assert!(value(&samples, held, &[]) > 0.0, "{held}");
+    }
     let told: std::collections::BTreeSet<&str> = samples.iter().map(|sample| &*sample.name).collect();
     let page = include_str!("../../docs/operators.md");
     let rows = page.lines().filter(|line| line.starts_with("| `portico_") || line.starts_with("| `process_"));

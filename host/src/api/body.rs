@@ -1,5 +1,7 @@
 //! Bodies of the control API: JSON objects, small, and in time; and configurations in TOML.
 
+mod strict;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -27,8 +29,9 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
         return Err(not_json());
     }
     let bytes = bytes(request, LIMIT, "A body may have 64 KiB at most.").await?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(object)) => Ok(object),
+    match strict::read(&bytes) {
+        Ok((_, twice)) if !twice.is_empty() => Err(Refusal::invalid(twice)),
+        Ok((Value::Object(object), _)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),
         Err(error) => Err(malformed(&error.to_string())),
     }

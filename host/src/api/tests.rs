@@ -268,6 +268,7 @@ async fn a_body_of_another_kind_size_or_form_is_refused() {
         ("application/json", b"{\"name\": ", 400, "malformed_json"),
         ("application/json", b"", 400, "malformed_json"),
         ("application/json", b"\xff", 400, "malformed_json"),
+        ("application/json", br#"{"name": "a", "scopes": ["connect"], "name": "b"}"#, 422, "invalid_request"),
         ("Application/JSON; charset=utf-8", b"[]", 422, "invalid_request"),
     ] {
         let fields = [("authorization", bearer.as_str()), ("content-type", kind)];

@@ -63,6 +63,11 @@ impl Database {
         Ok(self.0.open_tree(name)?)
     }
 
+    /// How much of the disk it takes, in bytes. Looks at its files.
+    pub fn bytes(&self) -> Result<u64, Failure> {
+        Ok(self.0.size_on_disk()?)
+    }
+
     /// Makes everything durable that was written until now.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
         self.0.flush()?;
