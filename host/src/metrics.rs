@@ -13,6 +13,7 @@ mod journal;
 mod policies;
 mod process;
 mod requests;
+mod traces;
 mod webhooks;
 
 pub use self::components::Components;
@@ -80,6 +81,10 @@ impl Metrics {
         metrics.add({
             let (gateway, requests, names) = (gateway.clone(), requests.clone(), names.clone());
             move |family| requests::tell(family, &requests, &names, &gateway)
+        });
+        metrics.add({
+            let requests = requests.clone();
+            move |family| traces::tell(family, &requests)
         });
         metrics.add({
             let gateway = gateway.clone();

@@ -69,6 +69,8 @@ fn main() -> ExitCode {
         phase: Phase::Request,
         verdict: Verdict::Next,
         took: Duration::from_micros(2),
+        begun,
+        ended: begun + Duration::from_micros(2),
         fuel: 300,
     });
     let mut rounds = [0.0; ROUNDS];
