@@ -96,8 +96,9 @@ impl Context {
             return;
         }
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hexadecimal(&mut text[3..35], self.trace);
-        hexadecimal(&mut text[36..52], self.below(0).into());
+        hexadecimal(&mut text[3..19], (self.trace >> 64) as u64);
+        hexadecimal(&mut text[19..35], self.trace as u64);
+        hexadecimal(&mut text[36..52], self.below(0));
         hexadecimal(&mut text[53..], self.flags.into());
         if let Ok(value) = HeaderValue::from_bytes(&text) {
             headers.insert(TRACEPARENT, value);
@@ -125,7 +126,7 @@ impl fmt::Display for SpanId {
     }
 }
 
-fn hexadecimal(digits: &mut [u8], mut number: u128) {
+fn hexadecimal(digits: &mut [u8], mut number: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(number & 15) as usize];
         number >>= 4;
@@ -138,21 +139,21 @@ fn traceparent(value: &[u8]) -> Option<(u128, u64, u8)> {
     let dashes = known[2] == b'-' && known[35] == b'-' && known[52] == b'-';
     let version = number(&known[..2])?;
     let ends = rest.is_empty() || (version != 0 && rest.first() == Some(&b'-'));
-    let (trace, parent) = (number(&known[3..35])?, u64::try_from(number(&known[36..52])?).ok()?);
-    let flags = u8::try_from(number(&known[53..])?).ok()?;
+    let trace = u128::from(number(&known[3..19])?) << 64 | u128::from(number(&known[19..35])?);
+    let (parent, flags) = (number(&known[36..52])?, number(&known[53..])? as u8);
     let valid = dashes && ends && version != 0xff && trace != 0 && parent != 0;
     valid.then_some((trace, parent, flags & (SAMPLED | RANDOM)))
 }
 
-/// Digits, in lower case only.
-fn number(digits: &[u8]) -> Option<u128> {
+/// Sixteen digits at most, in lower case only.
+fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| {
         let digit = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some(number << 4 | u128::from(digit))
+        Some(number << 4 | u64::from(digit))
     })
 }
 
