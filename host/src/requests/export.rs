@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
-use zeroize::Zeroizing;
 
+use self::fields::Field;
 use super::otlp::{self, Resource, Span, attribute};
 use crate::config::{OutboundGrant, Traces};
 use crate::id::{NoRandomness, random};
@@ -87,7 +87,7 @@ pub struct Export {
     gone: oneshot::Receiver<()>,
     grant: OutboundGrant,
     url: String,
-    fields: Vec<(String, Zeroizing<Vec<u8>>)>,
+    fields: Vec<Field>,
     resource: Resource,
     batch: usize,
     roots: Roots,
@@ -139,9 +139,13 @@ impl Export {
     /// Sends until the inlet is gone, and then for two seconds more at most.
     pub fn start(self, control: Handle) -> JoinHandle<()> {
         control.clone().spawn(async move {
-            let roots = self.roots.clone();
+            let (roots, tls) = (self.roots.clone(), self.grant.tls);
             // Reads the system's root certificates.
-            let begun = tokio::task::spawn_blocking(move || Outbound::start(control, roots.pem())).await;
+            let begin = move || match tls {
+                true => Outbound::start(control, roots.pem()),
+                false => Outbound::without_tls(control),
+            };
+            let begun = tokio::task::spawn_blocking(begin).await;
             match begun {
                 Ok(Ok(outbound)) => self.run(outbound).await,
                 Ok(Err(error)) => tracing::error!("no traces are told: {error}"),
@@ -223,7 +227,7 @@ struct Sender {
     outbound: Outbound,
     grants: [OutboundGrant; 1],
     url: String,
-    fields: Vec<(String, Zeroizing<Vec<u8>>)>,
+    fields: Vec<Field>,
     resource: Resource,
     figures: Arc<Figures>,
     /// When it was said last that the collector does not take what it is sent.
@@ -283,7 +287,7 @@ impl Sender {
             field("content-type", b"application/x-protobuf"),
             field("user-agent", concat!("Portico/", env!("CARGO_PKG_VERSION")).as_bytes()),
         ];
-        fields.extend(self.fields.iter().map(|(name, value)| field(name, value)));
+        fields.extend(self.fields.iter().map(|own| field(&own.name, &own.value)));
         let call =
             Call { method: "POST".into(), url: self.url.clone(), fields, body: body.to_vec(), timeout: Duration::ZERO };
         match self.outbound.send(&self.grants, &mut Spent::default(), call).await {

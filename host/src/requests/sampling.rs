@@ -36,8 +36,8 @@ impl Bound {
     fn take(&self, at: Millis) -> bool {
         let second = at.seconds() & u64::from(u32::MAX);
         let next = |taken: u64| match (taken >> 32, taken as u32) {
-            // A worker may be a moment behind the others.
-            (of, count) if of >= second => (count < self.most).then_some(taken + 1),
+            // A worker may be a moment behind the others; a clock that was put back is believed.
+            (of, count) if of >= second && of - second < 10 => (count < self.most).then_some(taken + 1),
             _ => (self.most > 0).then_some(second << 32 | 1),
         };
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
@@ -67,11 +67,12 @@ impl Sampling {
     }
 
     /// Whether a request is told that nobody wanted told, now that it has ended like this.
-    pub(super) fn is_told_after_all(&self, usage: &Usage<'_>, calls: &[Call], end: End, at: Millis) -> bool {
+    pub(super) fn is_told_after_all(&self, usage: &Usage<'_>, calls: &[Call], end: End) -> bool {
         let did_fail = usage.status >= 500
             || matches!(end, End::Broken | End::Cut)
             || calls.iter().any(|call| call.verdict == Verdict::Failed);
-        did_fail && self.settings.failures && self.failures.take(at)
+        // Now, and not when it began: what ends late must not reach back.
+        did_fail && self.settings.failures && self.failures.take(self.clock.now())
     }
 }
 
@@ -118,6 +119,7 @@ mod tests {
         let bounded = sampling("sample = 0\nmost_per_second = 3");
         let wishes = |at: u64| (0..10).filter(|_| told(&bounded, Some("01"), 7, Millis(AT.0 + at))).count();
         assert_eq!([wishes(0), wishes(999), wishes(1000), wishes(0), wishes(5000)], [3, 0, 3, 0, 3]);
+        assert_eq!([wishes(60_000), wishes(0)], [3, 3], "a clock that was put back");
         assert!(!told(&bounded, Some("00"), 0, Millis(AT.0 + 60_000)), "nor against a client's will");
         let none = sampling("sample = 0\nmost_per_second = 0");
         assert!(!told(&none, Some("01"), 0, AT));
@@ -142,10 +144,10 @@ mod tests {
     fn failures_are_told_up_to_their_own_bound() {
         let usage = |status| Usage { status, ..crate::requests::trace::nothing(AT) };
         let bounded = sampling("sample = 0\nmost_per_second = 2");
-        let told = |status, end| bounded.is_told_after_all(&usage(status), &[], end, AT);
+        let told = |status, end| bounded.is_told_after_all(&usage(status), &[], end);
         assert!(!told(200, End::Complete) && !told(429, End::Complete) && !told(0, End::Left));
         assert_eq!([told(503, End::Complete), told(200, End::Broken), told(200, End::Cut)], [true, true, false]);
-        assert!(!sampling("failures = false").is_told_after_all(&usage(500), &[], End::Complete, AT));
+        assert!(!sampling("failures = false").is_told_after_all(&usage(500), &[], End::Complete));
     }
 
     #[test]

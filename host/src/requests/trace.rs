@@ -178,7 +178,7 @@ impl Trace {
         };
         self.to.ended(&record, usage, calls, took);
         if let Some(sampling) = self.to.sampling()
-            && (self.context.is_sampled() || sampling.is_told_after_all(usage, calls, record.end, self.at))
+            && (self.context.is_sampled() || sampling.is_told_after_all(usage, calls, record.end))
         {
             let start = sampling.clock.nanos().saturating_sub(nanos(took));
             let (context, begun, attempt) = (&self.context, self.begun, self.attempt.as_ref());

@@ -56,9 +56,15 @@ pub enum BadField {
     },
 }
 
+/// A field; not to be shown.
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) value: Zeroizing<Vec<u8>>,
+}
+
 /// Reads them.
-pub(super) fn read(wanted: &[(String, SecretSource)]) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, BadField> {
-    let one = |(field, source): &(String, SecretSource)| Ok((field.clone(), value(field, source)?));
+pub(super) fn read(wanted: &[(String, SecretSource)]) -> Result<Vec<Field>, BadField> {
+    let one = |(name, source): &(String, SecretSource)| Ok(Field { name: name.clone(), value: value(name, source)? });
     wanted.iter().map(one).collect()
 }
 
@@ -103,7 +109,7 @@ mod tests {
     fn a_value_is_read_from_where_it_is_and_never_repeated() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("tenant");
-        let of = |source: SecretSource| read(&[("x-tenant".into(), source)]).map(|read| read[0].1.to_vec());
+        let of = |source: SecretSource| read(&[("x-tenant".into(), source)]).map(|read| read[0].value.to_vec());
         let said = |source: SecretSource| of(source).expect_err("refused").to_string();
         let put = |text: &[u8], mode: u32| {
             std::fs::write(&path, text).unwrap();
