@@ -133,13 +133,16 @@ fn a_request_is_told_as_a_tree_of_spans() {
     assert!(head.contains("content-type: application/x-protobuf\r\n"), "{head}");
 
     // The same ids where else it is told.
-    let logged = gateway.admin("GET", "/v1/requests").send().json()["requests"][0].clone();
+    let logged = || gateway.admin("GET", "/v1/requests").send().json()["requests"][0].clone();
+    until("it is logged", || !logged().is_null());
+    let logged = logged();
     assert_eq!((&logged["id"], &logged["trace_id"]), (&Value::from(id(&answer)), &Value::from(trace.clone())));
     let lines = || std::fs::read_to_string(gateway.directory().join("access.log")).unwrap_or_default();
-    until("its line is there", || lines().contains(&id(&answer)));
+    until("its line is there", || lines().contains(&id(&answer)) && lines().ends_with('\n'));
     let line: Value = lines().lines().next().expect("a line").parse().expect("JSON");
     assert_eq!((&line["trace_id"], &line["span_id"]), (&trace.into(), &hex(&server.span.span_id).into()));
-    assert_eq!(metric(&gateway, "portico_trace_spans_exported_total"), spans.len() as u64);
+    let exported = || metric(&gateway, "portico_trace_spans_exported_total");
+    until("they count as taken", || exported() == spans.len() as u64);
 }
 
 #[test]
