@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 mod after;
 mod body;
@@ -122,10 +122,10 @@ impl Chain {
                 true => Box::pin(step.ask_and_wait(instances, facts, self, &passed.decisions)).await,
             };
             let now = Instant::now();
-            let took = now - std::mem::replace(&mut begun, now);
+            let span = (std::mem::replace(&mut begun, now), now);
             match asked {
                 Ok((decision, fuel)) => {
-                    passed.calls.push(step.call(Phase::Request, verdict(&decision.action), took, fuel));
+                    passed.calls.push(step.call(Phase::Request, verdict(&decision.action), span, fuel));
                     let early = matches!(decision.action, Action::Deny(_) | Action::Respond(_));
                     passed.decisions.push((position, decision));
                     if early {
@@ -137,7 +137,7 @@ impl Chain {
                     // Its fuel is lost to the count: the store went with the instance.
                     step.failed(&failure, facts.request_id);
                     if failure.did_run() {
-                        passed.calls.push(step.call(Phase::Request, Verdict::Failed, took, 0));
+                        passed.calls.push(step.call(Phase::Request, Verdict::Failed, span, 0));
                     }
                     if step.policy.failure == config::Failure::Closed {
                         passed.end = End::Failed(position, failure.retry_after(facts.clock.now()));
@@ -175,8 +175,8 @@ impl Step {
         &self.policy.slots[self.slot as usize]
     }
 
-    fn call(&self, phase: Phase, verdict: Verdict, took: Duration, fuel: u64) -> Call {
-        Call { policy: self.number, phase, verdict, took, fuel }
+    fn call(&self, phase: Phase, verdict: Verdict, (begun, ended): (Instant, Instant), fuel: u64) -> Call {
+        Call { policy: self.number, phase, verdict, took: ended - begun, begun, ended, fuel }
     }
 
     fn failed(&self, failure: &Failure, request: &str) {

@@ -100,6 +100,17 @@ impl Clock {
         }
     }
 
+    /// The time now, in nanoseconds since 1970.
+    pub fn nanos(&self) -> u64 {
+        match &self.0 {
+            Source::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+            }
+            Source::Manual(_) => self.now().0.saturating_mul(1_000_000),
+        }
+    }
+
     /// Moves a manual clock forward, for all its clones; the system's clock does not listen.
     pub fn advance(&self, span: Duration) {
         if let Source::Manual(millis) = &self.0 {

@@ -36,7 +36,7 @@ pub use keys::Keys;
 pub use problem::{Problem, Problems};
 pub use resolve::{load, parse, read};
 pub use source::Source;
-pub use telemetry::{Access, AddressShown, RequestLog, Telemetry, names_secret};
+pub use telemetry::{Access, AddressShown, Collector, Ratio, RequestLog, Telemetry, Traces, names_secret};
 pub use webhooks::{Reach, Webhooks};
 
 /// The scopes by which keys manage what is their org's, and which no pillar has.

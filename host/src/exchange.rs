@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::credential::Credential;
 use crate::denial::Denial;
 use crate::effect::{self, Charges, Takes, Told};
-use crate::head;
+use crate::head::{self, Context};
 use crate::id::{RequestId, Text};
 use crate::journal::Call;
 use crate::key::Mode;
@@ -52,8 +52,11 @@ pub async fn serve(worker: &Worker, client: &Client, request: Request<Incoming>)
     let now = worker.gateway.clock.now();
     let id = worker.request_ids.next(now);
     let text = id.text();
-    let trace = Cell::new(Some(Trace::begin(&worker.recorder, id, now, client.address, &request)));
-    let exchange = Exchange { worker, client, request: id, id: &text, now, seed: worker.random(), trace };
+    let context = Context::of(request.headers(), || worker.random());
+    let trace = Trace::begin(&worker.recorder, id, now, client.address, &request, context);
+    let context = trace.context();
+    let (seed, trace) = (worker.random(), Cell::new(Some(trace)));
+    let exchange = Exchange { worker, client, request: id, id: &text, now, seed, context, trace };
     let (mut response, denied) = match exchange.route(request).await {
         Ok(response) => (response, None),
         Err(denial) => (respond::to(&denial, &text), Some(denial)),
@@ -76,6 +79,7 @@ struct Exchange<'a> {
     id: &'a Text,
     now: Millis,
     seed: u64,
+    context: Context,
     trace: Cell<Option<Trace>>,
 }
 
@@ -253,13 +257,16 @@ impl Exchange<'_> {
         let caller = principal.zip(mode);
         let to_head = routed.parts.method == http::Method::HEAD;
         let request = self.outbound(snapshot, routed, passed, caller, &upstream, uploaded)?;
-        let asking = meter.ask(&upstream.name);
+        let asking = meter.ask(&upstream);
         let sent = self.worker.pools.send(&upstream, request).await.and_then(|(response, lease)| {
             // Nobody asked for another protocol, and what is beyond 599 is no status (RFC 9110, section 15).
             let is_status = response.status() != StatusCode::SWITCHING_PROTOCOLS && response.status().as_u16() <= 599;
             if is_status { Ok((response, lease)) } else { Err(upstream::Failure::Broke) }
         });
-        asking.over(sent.as_ref().err().map(|failure| failure.code()));
+        match &sent {
+            Ok((response, lease)) => asking.answered(response.status(), lease.authority()),
+            Err(failure) => asking.failed(failure.code()),
+        }
         let (response, lease) = match sent {
             Ok(sent) => sent,
             Err(failure) => match self.ended_by_policy(passed, pillar) {
@@ -328,7 +335,7 @@ impl Exchange<'_> {
         }
         headers.insert(head::X_FORWARDED_FOR, self.client.forwarded_for.clone());
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        head::continue_trace(headers, || (self.worker.random(), self.worker.random(), self.worker.random()));
+        self.context.write(headers);
         uploaded.write(headers);
         // A range of what the upstream has is none of what the client gets.
         if other_bytes {

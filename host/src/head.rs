@@ -3,10 +3,14 @@
 //! What names a connection never crosses the gateway (RFC 9110, section 7.6.1), and neither does the client's credential
 //! or anything under the gateway's own name.
 
+mod context;
+
+pub use context::{Context, SpanId, TraceId};
+
 use crate::path;
 use http::header::{self, CONNECTION, HOST, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, Method, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -25,7 +29,7 @@ pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-poli
 /// How they stand.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Fields that belong to one connection, or that only the gateway says.
@@ -162,50 +166,6 @@ fn is_disguised(name: &str, unwanted: &impl Fn(&str) -> bool) -> bool {
 
 fn may_be_unwanted(name: &str) -> bool {
     matches!(name.as_bytes().first(), Some(b'a' | b'c' | b'e' | b'f' | b'h' | b'k' | b'p' | b't' | b'u' | b'x'))
-}
-
-/// Continues a valid `traceparent`, or begins one (W3C Trace Context, sections 3.2 and 4).
-pub fn continue_trace(headers: &mut HeaderMap, random: impl FnOnce() -> (u64, u64, u64)) {
-    let mut values = headers.get_all(TRACEPARENT).iter();
-    let valid = matches!((values.next(), values.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
-    if valid {
-        return;
-    }
-    headers.remove(TRACESTATE);
-    let (high, low, span) = random();
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    // An all-zero id is invalid.
-    hexadecimal(&mut text[3..19], high);
-    hexadecimal(&mut text[19..35], low | 1);
-    hexadecimal(&mut text[36..52], span | 1);
-    if let Ok(value) = HeaderValue::from_bytes(&text) {
-        headers.insert(TRACEPARENT, value);
-    }
-}
-
-fn hexadecimal(digits: &mut [u8], mut number: u64) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
-    }
-}
-
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let zero = |part: &[u8]| part.iter().all(|byte| *byte == b'0');
-    let Some((known, rest)) = value.split_at_checked(55) else { return false };
-    let dashes = known[2] == b'-' && known[35] == b'-' && known[52] == b'-';
-    let (version, trace, span, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
-    let longer = rest.is_empty() || (version != b"00" && rest.first() == Some(&b'-'));
-    dashes
-        && longer
-        && version != b"ff"
-        && hex(version)
-        && hex(trace)
-        && hex(span)
-        && hex(flags)
-        && !zero(trace)
-        && !zero(span)
 }
 
 /// Methods that the gateway passes on to nobody.

@@ -12,7 +12,7 @@ use crate::head;
 use crate::journal::{Call, Ticket};
 use crate::key::Mode;
 use crate::plugin::contract::Charge;
-use crate::requests::{self, Calls, Trace};
+use crate::requests::{self, Asked, Calls, Trace};
 use crate::snapshot::{Pillar, Target};
 use crate::upstream::Lease;
 use crate::usage::{self, Caller, Usage};
@@ -187,11 +187,11 @@ impl Meter {
         self.with(|open| open.trace.iter_mut().for_each(|trace| trace.policies(took)));
     }
 
-    /// This upstream was asked, and answered after so long, or failed in this way.
-    fn asked(&mut self, upstream: &str, took: Duration, failure: Option<&'static str>) {
+    /// An upstream was asked.
+    fn asked(&mut self, asked: Asked<'_>) {
         self.with(|open| {
-            open.upstream += took;
-            open.trace.iter_mut().for_each(|trace| trace.upstream(upstream, took, failure));
+            open.upstream += asked.took;
+            open.trace.iter_mut().for_each(|trace| trace.upstream(asked));
         });
     }
 

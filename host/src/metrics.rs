@@ -14,6 +14,7 @@ mod policies;
 mod process;
 mod requests;
 mod system;
+mod traces;
 mod webhooks;
 
 pub use self::components::Components;
@@ -84,6 +85,10 @@ impl Metrics {
         metrics.add({
             let (gateway, requests, names) = (gateway.clone(), requests.clone(), names.clone());
             move |family| requests::tell(family, &requests, &names, &gateway)
+        });
+        metrics.add({
+            let requests = requests.clone();
+            move |family| traces::tell(family, &requests)
         });
         metrics.add({
             let gateway = gateway.clone();

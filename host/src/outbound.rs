@@ -83,6 +83,14 @@ impl Outbound {
         Ok(Self::of(control, Trust::load(additional_roots)?, Names::system()))
     }
 
+    /// As [`Self::start`], for requests without TLS alone: no certificates are looked for.
+    ///
+    /// # Errors
+    /// None that can come about.
+    pub fn without_tls(control: Handle) -> Result<Self, BadRoots> {
+        Ok(Self::of(control, Trust::in_these(&[])?, Names::system()))
+    }
+
     /// The same, with other additional roots. Both count what is under way together; connections that stand are not taken over,
     /// and what was sent on them ends as it began.
     ///

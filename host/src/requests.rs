@@ -1,19 +1,24 @@
-//! Finished requests: each is told once, as figures, as a line, and as a row of the request log.
+//! Finished requests: each is told once, as figures, as a line, and as a row of the request log; and some of them span by span.
 //!
 //! Never decides anything, and no request waits for it: a worker writes into a place of its own, a thread takes out what is there
 //! and hands it to those who write files and rows. Whoever of them is too slow loses records, and that is counted.
 
 mod access;
 mod calls;
+mod export;
 mod figures;
 mod keeper;
 mod lane;
 mod line;
 mod log;
+pub mod otlp;
 mod queue;
 mod record;
 mod redact;
+mod sampling;
 mod sled;
+mod spans;
+mod telling;
 mod thread;
 mod trace;
 
@@ -24,12 +29,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use self::calls::{Call, Calls, Phase, Verdict, burnt, time};
+pub use self::export::{BadField, Export, Inlet, NoExport};
 pub use self::figures::{BOUNDS, FINE_BOUNDS, Figures, Histogram, OfPhase, OfPillar, OfUpstream};
 pub use self::lane::{Head, Recorder};
 pub use self::line::{ended, micros};
 pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
 pub use self::record::{Fields, Named, Record};
 pub use self::sled::SledLog;
+pub use self::spans::Asked;
 pub use self::trace::Trace;
 
 use self::lane::Lane;
@@ -48,6 +55,7 @@ pub struct Requests {
     lanes: Vec<Arc<Lane>>,
     lost: Arc<Lost>,
     log: Option<Arc<dyn RequestLog>>,
+    spans: Option<Arc<export::Figures>>,
     stop: Mutex<Option<Sender<()>>>,
     ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
@@ -70,8 +78,22 @@ pub struct Dropped {
     pub log: u64,
 }
 
+/// Spans, by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spans {
+    /// Taken by the collector.
+    pub exported: u64,
+    /// Refused by it, or given up.
+    pub failed: u64,
+    /// Dropped, since a worker had no room for them.
+    pub dropped_queue: u64,
+    /// Dropped, since too many waited for the collector.
+    pub dropped_export: u64,
+}
+
 impl Requests {
-    /// Begins to tell: a place for each worker. Where the settings keep no records, those that are in the log are removed.
+    /// Begins to tell: a place for each worker. Where the settings keep no records, those that are in the log are removed. Spans are told where
+    /// there is an inlet for them.
     ///
     /// # Errors
     /// When there is no thread.
@@ -81,10 +103,14 @@ impl Requests {
         log: Option<Arc<dyn RequestLog>>,
         names: Arc<Names>,
         clock: Clock,
+        spans: Option<Inlet>,
     ) -> io::Result<(Self, Vec<Recorder>)> {
         let lanes: Vec<Arc<Lane>> = (0..workers).map(|_| Arc::default()).collect();
         let shared = Arc::new(settings.clone());
-        let recorders = lanes.iter().map(|lane| Recorder::new(lane.clone(), shared.clone())).collect();
+        let sampling =
+            spans.as_ref().map(|_| Arc::new(sampling::Sampling::new(settings.traces.clone(), clock.clone())));
+        let recorders =
+            lanes.iter().map(|lane| Recorder::new(lane.clone(), shared.clone(), sampling.clone())).collect();
         let lost = Arc::<Lost>::default();
         // Held by each thread: when the last of them has ended, nobody can send any more.
         let (alive, ended) = channel();
@@ -113,9 +139,12 @@ impl Requests {
             }
         };
         let (stop, stopped) = channel();
-        let work = thread::Work::new(lanes.clone(), names, lines, rows, settings.requests.keep, lost.clone());
+        let figures = spans.as_ref().map(|inlet| inlet.figures.clone());
+        let teller = spans.map(|inlet| telling::Teller::new(names.clone(), inlet));
+        let work = thread::Work::new(lanes.clone(), names, lines, rows, settings.requests.keep, teller, lost.clone());
         named("portico-requests").spawn(move || work.run(&stopped, alive))?;
-        Ok((Self { lanes, lost, log, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) }, recorders))
+        let (stop, ended) = (Mutex::new(Some(stop)), Mutex::new(ended));
+        Ok((Self { lanes, lost, log, spans: figures, stop, ended }, recorders))
     }
 
     /// All figures of this moment.
@@ -141,6 +170,19 @@ impl Requests {
             queue: self.lanes.iter().map(|lane| lane.dropped.load(Ordering::Relaxed)).sum(),
             access: self.lost.lines.load(Ordering::Relaxed),
             log: self.lost.rows.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What became of spans.
+    pub fn spans(&self) -> Spans {
+        let of = |figure: fn(&export::Figures) -> &AtomicU64| {
+            self.spans.as_deref().map_or(0, |figures| figure(figures).load(Ordering::Relaxed))
+        };
+        Spans {
+            exported: of(|figures| &figures.exported),
+            failed: of(|figures| &figures.failed),
+            dropped_queue: self.lanes.iter().map(|lane| lane.dropped_spans.load(Ordering::Relaxed)).sum(),
+            dropped_export: of(|figures| &figures.dropped),
         }
     }
 

@@ -115,6 +115,8 @@ pub struct Running {
     own_end: tokio::task::AbortHandle,
     bookkeeper: tokio::task::JoinHandle<()>,
     requests: Arc<Requests>,
+    /// Sends spans.
+    export: Option<tokio::task::JoinHandle<()>>,
     watch: Mutex<Option<config::watch::Watch>>,
     _data: DataDirectory,
 }
@@ -186,7 +188,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let taken_off = TakenOff::read(&outbox, clock.now()).map_err(|error| cannot(&error))?;
     let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
     seed.await.map_err(|error| cannot(&error))?;
-    let recording::Begun { log, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
+    let begun = recording::begin(&data, &telemetry, &kept, &clock, &snapshot.roots)?;
+    let recording::Begun { log, requests, recorders, export } = begun;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
@@ -277,6 +280,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         own_end,
         bookkeeper,
         requests,
+        export,
         watch: Mutex::default(),
         _data: data,
     };
@@ -300,7 +304,7 @@ impl Running {
             drop(watch);
             changes.stop();
         });
-        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, requests, .. } = self;
+        let Self { workers, gateway, changes, acceptor, background, own_end, bookkeeper, requests, export, .. } = self;
         drop(changes);
         let ended = tokio::time::timeout(patience, async move {
             // A task or a worker that panicked has said so on its own.
@@ -321,6 +325,10 @@ impl Running {
             drop(gateway);
             let _ = bookkeeper.await;
             let _ = tokio::task::spawn_blocking(move || requests.end()).await;
+            // Ends by itself within two seconds, now that no more spans come.
+            if let Some(export) = export {
+                let _ = export.await;
+            }
         });
         if ended.await.is_err() {
             tracing::warn!("something did not end in time, and is cut off");

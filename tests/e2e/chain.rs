@@ -1,6 +1,6 @@
 //! The rules of a chain: what policies get to know of each other, and what of all their verdicts holds in the end.
 
-use crate::harness::{Answer, Gateway, Origin, patched};
+use crate::harness::{Answer, Collector, Gateway, Origin, patched};
 use crate::powers::inline;
 use serde_json::{Value, json};
 
@@ -144,6 +144,25 @@ fn edits_of_the_request_are_invisible_to_later_policies() {
     let facts = told(&answer, "x-seen");
     assert_eq!(facts["fields"], json!([[0, "sent"], [1, "sent"]]), "as the client sent them");
     assert_eq!((&facts["path"], &facts["query"]), (&json!("/v1/connect/open/x"), &json!("q=1")));
+}
+
+#[test]
+fn policies_see_the_trace_that_the_client_sent() {
+    let (origin, collector) = (Origin::echo(), Collector::start());
+    let reader = Link::new(
+        "reader",
+        json!({ "reads": ["traceparent", "tracestate"], "response_writes": ["x-seen"] }),
+        json!({ "request": { "echo": { "response_edit": 0 } } }),
+    );
+    let traces = format!("[telemetry.traces]\nendpoint = \"http://{}\"\n", collector.address);
+    let gateway = gateway(&origin, &[reader], &traces);
+    let parent = "00-12345678901234567890123456789012-1234567890123456-01";
+    let call = gateway.get("/v1/connect/open/x").field("traceparent", parent).field("traceparent", parent);
+    let answer = call.field("tracestate", "A=1").send();
+    let facts = told(&answer, "x-seen");
+    assert_eq!(facts["fields"], json!([[0, parent], [0, parent], [1, "A=1"]]), "also what is not believed");
+    let upstream = ["traceparent", "tracestate"].map(|field| upstream_saw(&answer, field));
+    assert_eq!((upstream[0].len(), upstream[0] == [parent], upstream[1].len()), (1, false, 0));
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod requests;
 mod room;
 mod schema;
 mod shipped;
+mod traces;
 mod trust;
 mod uncounted;
 mod unshown;

@@ -158,6 +158,8 @@ fn fields_of_the_gateway_itself_are_never_written() {
         "proxy-authenticate",
         "proxy-connection",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",

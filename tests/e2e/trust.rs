@@ -75,6 +75,20 @@ fn ask(gateway: &Gateway, server: &Secure) -> String {
 }
 
 #[test]
+fn a_collector_of_traces_is_believed_under_the_operators_roots() {
+    let server = Secure::start();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("ca.pem");
+    std::fs::write(&file, &server.root).unwrap();
+    let roots = format!("outbound_roots = [\"{}\"]", file.display());
+    let traces = format!("[telemetry.traces]\nendpoint = \"https://localhost:{}\"\nsample = 1\n", server.port);
+    let gateway = Gateway::start(&format!("{ONE_WORKER}{roots}\n{traces}[pillars.connect]\n"));
+    assert_eq!(gateway.get("/nowhere").send().status, 404);
+    let taken = "portico_trace_spans_exported_total 1";
+    until("its span is taken", || gateway.admin("GET", "/metrics").send().text().contains(taken));
+}
+
+#[test]
 fn additional_roots_are_believed_as_long_as_they_are_named() {
     let (origin, server, other) = (Origin::echo(), Secure::start(), Secure::start());
     let gateway = Gateway::start(&toml(&origin, server.port, "", PRIVATE));

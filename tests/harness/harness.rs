@@ -1,6 +1,7 @@
 //! What end-to-end tests stand on: a real gateway, real components, a real origin, real sockets; all on port 0.
 
 mod client;
+mod collector;
 mod gateway;
 mod lines;
 mod origin;
@@ -9,6 +10,7 @@ mod receiver;
 pub mod secrets;
 
 pub use client::{Answer, raw, request};
+pub use collector::{Collector, Told};
 pub use gateway::{DEFAULT, Gateway, LONG_DRAIN, ONE_WORKER, cold_catalog, components, guest, patched};
 pub use origin::Origin;
 pub use receiver::{Message, Receiver};

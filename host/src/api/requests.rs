@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::{Action, Actor, By, Paging, Refusal};
 use crate::clock::Millis;
+use crate::head::TraceId;
 use crate::id::{KeyId, OrgId, RequestId};
 use crate::key;
 use crate::problem::Fault;
@@ -56,6 +57,9 @@ pub(super) struct RequestShown {
     /// `live` or `sandbox`; null without a key.
     #[schema(example = "live")]
     mode: Option<String>,
+    /// The id of its trace (W3C Trace Context), that of a valid `traceparent` which came with it; null in what an earlier version logged.
+    #[schema(example = "0af7651916cd43dd8448eb211c80319c", pattern = "^[0-9a-f]{32}$")]
+    trace_id: Option<String>,
     /// The API; null where there was none at the path, which only operators are told: such requests are of no org.
     #[schema(example = "connect")]
     pillar: Option<String>,
@@ -110,6 +114,7 @@ impl RequestShown {
             org_id: record.caller.org.map(|org| OrgId::from_number(org).to_string()),
             key_id: record.caller.key.map(|key| KeyId::from_number(key).to_string()),
             mode: record.caller.key.map(|_| mode.to_owned()),
+            trace_id: record.trace.map(|(trace, _)| TraceId(trace).to_string()),
             pillar: named(entry.pillar),
             route: named(entry.route),
             method: record.method.name().to_owned(),
@@ -138,7 +143,7 @@ impl RequestList {
         json!({"requests": [{
             "id": "req_01m5k3v0q8f7c2d9x4e6t1r5yc", "at": "2026-11-22T10:00:00.000Z",
             "org_id": "org_01m5k3v0q8f7c2d9x4e6t1r5ya", "key_id": "key_01m5k3v0q8f7c2d9x4e6t1r5yb", "mode": "live",
-            "pillar": "connect", "route": "rooms.show", "method": "GET", "host": "gateway.example",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c", "pillar": "connect", "route": "rooms.show", "method": "GET", "host": "gateway.example",
             "path": "/v1/connect/rooms/7", "query": null, "headers": {"user-agent": "curl/8.5.0"}, "client_address": null,
             "status": 200, "error": null, "ended": "complete", "bytes_in": 0, "bytes_out": 320,
             "duration_us": 1840, "upstream_us": 1790, "policies_us": 9, "gas": "1", "fuel": 24000

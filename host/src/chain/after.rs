@@ -65,18 +65,18 @@ impl Chain {
                 true => Box::pin(step.ask_response_and_wait(instances, head, decision)).await,
             };
             let now = Instant::now();
-            let took = now - std::mem::replace(&mut begun, now);
+            let span = (std::mem::replace(&mut begun, now), now);
             match asked {
                 Ok(Some((thought, fuel))) => {
                     let verdict = if thought.reply.is_some() { Verdict::Respond } else { Verdict::Next };
-                    calls.push(step.call(Phase::Response, verdict, took, fuel));
+                    calls.push(step.call(Phase::Response, verdict, span, fuel));
                     after.push((*position, thought));
                 }
                 Ok(None) => {}
                 Err(failure) => {
                     step.failed(&failure, head.request_id);
                     if failure.did_run() {
-                        calls.push(step.call(Phase::Response, Verdict::Failed, took, 0));
+                        calls.push(step.call(Phase::Response, Verdict::Failed, span, 0));
                     }
                     if step.policy.failure == config::Failure::Closed {
                         return Err((*position, failure.retry_after(head.clock.now())));

@@ -159,7 +159,7 @@ impl Step {
             let begun = leases.take(&self.policy, self.slot, direction).and_then(|mut lease| {
                 let begun = Instant::now();
                 let answer = begin(&mut lease);
-                tab.took(whose, begun.elapsed());
+                tab.took(whose, begun);
                 let follows = tab.used(whose, answer?);
                 Ok((lease, follows))
             });

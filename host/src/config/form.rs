@@ -1,7 +1,8 @@
 //! The written forms of single values: text in, typed value or the sentence that says how to write it.
 //!
-//! Pure, and exact: no floats, and what does not fit is refused, never rounded.
+//! Pure, and exact: no floats but for a ratio, and what does not fit is refused, never rounded.
 
+use super::Ratio;
 use crate::gas::Gas;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -51,6 +52,15 @@ pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usize,
         let bytes = within(bytes, &range, |bytes| written(*bytes, &SIZE_UNITS))?;
         usize::try_from(bytes).map_err(|_| Fault::from("is more than this machine can address"))
     }
+}
+
+/// A number from 0 to 1, as a part of all ids.
+pub(super) fn ratio(text: &str) -> Result<Ratio, Fault> {
+    // TOML writes numbers with underscores, too.
+    let number = text.replace('_', "").parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    let number = number.ok_or_else(|| Fault::from(format!("{} is out of range; allowed is 0 to 1", shown(text))))?;
+    // Whole at 1, and rounded by less than any id is apart from the next.
+    Ok(Ratio((number * Ratio::WHOLE as f64) as u64))
 }
 
 /// Tokens as a decimal number (`5`, `0.25`), in millionths of a token.

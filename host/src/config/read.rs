@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
+use super::Ratio;
 use super::form::{self, Fault, shown};
 use super::problem::{Place, Report};
 use super::suggest::{did_you_mean, listed, nearest};
@@ -127,6 +128,14 @@ impl<'d> Table<'d> {
         match u64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(number) if range.contains(&number) => Some(number),
             _ => value.wrong(format!("{} is out of range; allowed is {}", shown(&integer.to_string()), allowed())),
+        }
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn ratio(&mut self, key: &'static str, default: &str) -> Option<Ratio> {
+        match self.value(key, Some(default)) {
+            Some(value) => value.ratio(),
+            None => form::ratio(default).ok(),
         }
     }
 

@@ -13,6 +13,7 @@ mod pillar;
 mod policy;
 mod route;
 mod telemetry;
+mod traces;
 mod upstream;
 mod webhooks;
 
@@ -183,17 +184,18 @@ fn master_key(table: &mut Table<'_>, base: &Path) -> Option<SecretSource> {
         return None;
     }
     let mut source = table.table("master_key");
-    let has_file = source.has("file");
     let file = source.text("file", ".portico/master.key", path_from(base));
     let env = source.optional_text("env", variable);
-    if has_file && source.has("env") {
+    one_source(source, file.map(Some), env)
+}
+
+/// Where a secret is: in the variable, or else in the file.
+fn one_source(source: Table<'_>, file: Option<Option<PathBuf>>, env: Option<Option<String>>) -> Option<SecretSource> {
+    if source.has("file") && source.has("env") {
         source.problem("names both a file and an environment variable; keep one of them");
     }
     source.finish();
-    match env? {
-        Some(variable) => Some(SecretSource::Env(variable)),
-        None => file.map(SecretSource::File),
-    }
+    env?.map(SecretSource::Env).or(file?.map(SecretSource::File))
 }
 
 fn variable(text: &str) -> Result<String, Fault> {

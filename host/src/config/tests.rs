@@ -131,6 +131,9 @@ fn pattern(path: &str) -> String {
     if ["policies", "upstreams", "pillars"].contains(&parts[0]) && parts.len() > 1 {
         parts[1] = "*";
     }
+    if parts.starts_with(&["telemetry", "traces", "headers"]) && parts.len() > 3 {
+        parts[3] = "*";
+    }
     parts.join(".")
 }
 
@@ -219,6 +222,9 @@ fn no_secret_is_repeated() {
         format!("[secrets]\nmaster_key = \"{key}\""),
         format!("[secrets]\nmaster_key = {{ env = \"{key}\" }}"),
         format!("[secrets]\nmaster_key = {{ env = \"hunter2 {key}\" }}"),
+        format!("[telemetry.traces]\nheaders.authorization = \"{key}\""),
+        format!("[telemetry.traces]\nheaders.authorization = {{ env = \"{key}\" }}"),
+        format!("[telemetry.traces]\nendpoint = \"https://user:{key}@host\""),
         format!("[upstreams.u]\nendpoints = [\"http://user:{key}@host:80\"]"),
         format!("[upstreams.u]\nendpoints = [\"http://user:{key}@host:80\", \"http://user:{key}@host:80\"]"),
     ] {

@@ -3,7 +3,8 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::form::Fault;
+use super::Ratio;
+use super::form::{self, Fault};
 use super::problem::{Place, Report};
 use super::read::Table;
 use super::suggest::did_you_mean;
@@ -39,6 +40,16 @@ impl<'d> Value<'d> {
             DeValue::Boolean(value) => Some(*value),
             _ => self.wrong(format!("must be true or false, without quotes, not {}", self.kind())),
         }
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn ratio(&self) -> Option<Ratio> {
+        let number = match self.node {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            _ => return self.wrong(format!("must be a number from 0 to 1 such as 0.01, not {}", self.kind())),
+        };
+        form::ratio(number).map_err(|fault| self.fault(fault)).ok()
     }
 
     /// Whether it is a table.
@@ -101,6 +112,7 @@ impl<'d> Value<'d> {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.to_string(),
             DeValue::Boolean(value) => value.to_string(),
+            DeValue::Float(number) => number.to_string(),
             DeValue::Array(items) if items.is_empty() => "[]".to_owned(),
             _ => "…".to_owned(),
         }

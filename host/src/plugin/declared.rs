@@ -64,9 +64,9 @@ pub fn is_sensitive(name: &HeaderName) -> bool {
 }
 
 /// Fields that the gateway alone writes: they frame the message, name its host, say where it came
-/// from, or carry the gateway's own word.
+/// from, carry the gateway's own word, or a trace: whoever changed its ids would tear it.
 pub fn is_reserved(name: &HeaderName) -> bool {
-    const RESERVED: [&str; 16] = [
+    const RESERVED: [&str; 18] = [
         "connection",
         "content-length",
         "date",
@@ -78,6 +78,8 @@ pub fn is_reserved(name: &HeaderName) -> bool {
         "proxy-authenticate",
         "proxy-connection",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",

@@ -2,7 +2,7 @@
 //!
 //! Belongs to one exchange, and allocates nothing for chains of an ordinary length.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -22,6 +22,10 @@ pub struct Call {
     pub verdict: Verdict,
     /// How long it took, waiting included.
     pub took: Duration,
+    /// When it began.
+    pub begun: Instant,
+    /// When it was over: over a body, the last of it.
+    pub ended: Instant,
     /// Units of fuel, without those of a failure: they went with its instance.
     pub fuel: u64,
 }
@@ -55,6 +59,9 @@ pub enum Verdict {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Request, Self::RequestBody, Self::Response, Self::ResponseBody];
+
     /// As it is told.
     pub fn name(self) -> &'static str {
         match self {
@@ -105,7 +112,9 @@ mod tests {
     fn fuel_counts_also_where_a_policy_failed_after_it() {
         let names = Names::default();
         let [gate, eye] = ["gate", "eye"].map(|policy| names.policy(policy));
-        let call = |policy, phase, verdict, fuel| Call { policy, phase, verdict, took: Duration::from_micros(2), fuel };
+        let (begun, took) = (Instant::now(), Duration::from_micros(2));
+        let call =
+            |policy, phase, verdict, fuel| Call { policy, phase, verdict, took, begun, ended: begun + took, fuel };
         let calls = [
             call(gate, Phase::Request, Verdict::Failed, 0),
             call(eye, Phase::Request, Verdict::Next, 5),

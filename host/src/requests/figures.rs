@@ -193,6 +193,8 @@ mod tests {
             phase: Phase::Request,
             verdict: Verdict::Next,
             took: Duration::from_nanos(1_000),
+            begun: std::time::Instant::now(),
+            ended: std::time::Instant::now(),
             fuel: 7,
         };
         let mut one = Figures::default();

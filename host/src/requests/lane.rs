@@ -14,6 +14,8 @@ use bytes::BufMut;
 use super::calls::Call;
 use super::figures::Figures;
 use super::record::Record;
+use super::sampling::Sampling;
+use super::spans::Journey;
 use crate::body::End;
 use crate::config::{Access, AddressShown, Telemetry};
 use crate::usage::{Pillar, Route, Usage};
@@ -29,6 +31,8 @@ pub(super) struct Lane {
     ended: AtomicU64,
     /// Records for which there was no room.
     pub(super) dropped: AtomicU64,
+    /// Spans for which there was none.
+    pub(super) dropped_spans: AtomicU64,
     /// Heads that were refused, by [`Head`].
     heads: [AtomicU64; Head::ALL.len()],
 }
@@ -62,6 +66,8 @@ impl Head {
 pub(super) struct Held {
     /// Records, each after its length, its pillar and its rule.
     frames: Vec<u8>,
+    /// Spans of requests that are told, in the same form.
+    spans: Vec<u8>,
     figures: Figures,
 }
 
@@ -72,6 +78,8 @@ pub struct Recorder {
     settings: Arc<Telemetry>,
     /// Whether anybody wants records, beside figures.
     kept: bool,
+    /// How it is decided whose spans are told, where any are.
+    sampling: Option<Arc<Sampling>>,
     spare: RefCell<Held>,
     has_spare: Cell<bool>,
     /// Whether what ends from now on is cut off, and not left by its client.
@@ -87,6 +95,11 @@ impl Lane {
     /// Takes all records out, and gives an empty place in return.
     pub(super) fn take(&self, empty: Vec<u8>) -> Vec<u8> {
         std::mem::replace(&mut self.lock().frames, empty)
+    }
+
+    /// The same, of spans.
+    pub(super) fn take_spans(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().spans)
     }
 
     pub(super) fn add_to(&self, figures: &mut Figures) {
@@ -117,25 +130,35 @@ pub(super) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (Pillar, Route, &
 
 impl Held {
     fn write(&mut self, record: &Record<'_>, usage: &Usage<'_>) -> bool {
-        if self.frames.len() >= MOST {
-            return false;
-        }
-        let start = self.frames.len();
-        self.frames.put_u32(0);
-        self.frames.put_u16(usage.pillar.number());
-        self.frames.put_u16(usage.route.number());
-        let body = self.frames.len();
-        record.write(&mut self.frames);
-        let length = u32::try_from(self.frames.len() - body).unwrap_or_default();
-        self.frames[start..start + 4].copy_from_slice(&length.to_be_bytes());
-        true
+        frame(&mut self.frames, usage, |into| record.write(into))
     }
 }
 
+/// Adds a frame; whether there was room for it.
+fn frame(frames: &mut Vec<u8>, usage: &Usage<'_>, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    if frames.len() >= MOST {
+        return false;
+    }
+    let start = frames.len();
+    frames.put_u32(0);
+    frames.put_u16(usage.pillar.number());
+    frames.put_u16(usage.route.number());
+    let body = frames.len();
+    write(frames);
+    let length = u32::try_from(frames.len() - body).unwrap_or_default();
+    frames[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    true
+}
+
 impl Recorder {
-    pub(super) fn new(lane: Arc<Lane>, settings: Arc<Telemetry>) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, settings: Arc<Telemetry>, sampling: Option<Arc<Sampling>>) -> Self {
         let kept = settings.requests.keep || settings.access != Access::Off;
-        Self { lane, settings, kept, spare: RefCell::default(), has_spare: Cell::new(false), cuts: Cell::new(false) }
+        let (spare, has_spare, cuts) = (RefCell::default(), Cell::new(false), Cell::new(false));
+        Self { lane, settings, kept, sampling, spare, has_spare, cuts }
+    }
+
+    pub(super) fn sampling(&self) -> Option<&Sampling> {
+        self.sampling.as_deref()
     }
 
     pub(super) fn settings(&self) -> &Telemetry {
@@ -184,6 +207,14 @@ impl Recorder {
         }
     }
 
+    /// A request is told span by span.
+    pub(super) fn tell(&self, journey: &Journey<'_>, record: &Record<'_>, usage: &Usage<'_>) {
+        if !self.with(|held| frame(&mut held.spans, usage, |into| journey.write(record, into))) {
+            let dropped = &self.lane.dropped_spans;
+            dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(journey.count()), Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn count_upstream(&self, name: &str, took: Duration, failure: Option<&'static str>) {
         self.with(|held| held.figures.count_upstream(name, took, failure));
     }
@@ -208,6 +239,7 @@ impl Recorder {
         let spare = std::mem::take(&mut *spare);
         held.figures.merge(&spare.figures);
         held.frames.extend_from_slice(&spare.frames);
+        held.spans.extend_from_slice(&spare.spans);
     }
 }
 

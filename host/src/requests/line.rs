@@ -8,9 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::log::Entry;
+use super::record::Record;
 use crate::body::End;
 use crate::clock::Millis;
 use crate::gas::Gas;
+use crate::head::{SpanId, TraceId};
 use crate::id::{KeyId, OrgId, RequestId};
 
 #[derive(Serialize)]
@@ -44,6 +46,10 @@ struct Line<'a> {
     bytes_in: u64,
     #[serde(rename = "http.response.body.size")]
     bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
     #[serde(rename = "portico.request_id")]
     request: RequestId,
     #[serde(rename = "portico.org_id", skip_serializing_if = "Option::is_none")]
@@ -87,21 +93,31 @@ pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Writes one line, its end included.
-pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8>) {
-    let record = &entry.record;
-    let (host, port) = match record.host.rsplit_once(':') {
+/// Host and port, as a client wrote them.
+pub(super) fn host(written: &str) -> (&str, Option<u16>) {
+    let (host, port) = match written.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
-        _ => (record.host, None),
+        _ => (written, None),
     };
     // Brackets belong to the written form of a host, not to the address.
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let status = Some(record.status).filter(|status| *status != 0);
-    let error = record.denied.map(Cow::Borrowed).or_else(|| match record.status {
+    (host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host), port)
+}
+
+/// What went wrong, in a word; none where nothing did.
+pub(super) fn error<'a>(record: &Record<'a>) -> Option<Cow<'a, str>> {
+    record.denied.map(Cow::Borrowed).or_else(|| match record.status {
         0 => Some("no_answer".into()),
         failed @ 500.. => Some(failed.to_string().into()),
         _ => Some(ended(record.end).into()).filter(|_| matches!(record.end, End::Broken | End::Cut)),
-    });
+    })
+}
+
+/// Writes one line, its end included.
+pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8>) {
+    let record = &entry.record;
+    let (host, port) = host(record.host);
+    let status = Some(record.status).filter(|status| *status != 0);
+    let error = error(record);
     let field = |(name, value)| (format!("http.request.header.{name}"), [String::from_utf8_lossy(value)]);
     let line = Line {
         timestamp: record.at,
@@ -119,6 +135,8 @@ pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8
         client: record.address,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
+        trace_id: record.trace.map(|(trace, _)| TraceId(trace).to_string()),
+        span_id: record.trace.filter(|(_, span)| *span != 0).map(|(_, span)| SpanId(span).to_string()),
         request: RequestId::from_number(record.request),
         org: record.caller.org.map(OrgId::from_number),
         key: record.caller.key.map(KeyId::from_number),
@@ -141,8 +159,8 @@ pub(super) fn write(entry: &Entry<'_>, template: Option<&str>, into: &mut Vec<u8
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Fields;
     use super::super::record::tests::record;
-    use super::super::record::{Fields, Record};
     use super::*;
     use serde_json::{Value, json};
 
@@ -156,6 +174,7 @@ mod tests {
         let entry = Entry { pillar: "connect", route: "rooms", record: whole.clone() };
         write(&entry, Some("/v1/{id}"), &mut bytes);
         let refused = Record { status: 0, denied: Some("by_policy"), end: End::Left, host: "a", ..whole.clone() };
+        let refused = Record { trace: Some((9, 0)), ..refused };
         write(&Entry { pillar: "", route: "", record: refused }, None, &mut bytes);
         let broken = Record { end: End::Broken, host: "[::1]", ..whole };
         write(&Entry { pillar: "", route: "", record: broken }, None, &mut bytes);
@@ -171,6 +190,8 @@ mod tests {
             ("server.port", json!(9099)),
             ("client.address", json!("203.0.113.7")),
             ("http.request.header.user-agent", json!(["a\"\n\u{fffd}"])),
+            ("trace_id", json!("00000000000000000000000000000009")),
+            ("span_id", json!("000000000000000a")),
             ("portico.gas", json!("0.000003")),
             ("portico.ended", json!("complete")),
             ("error.type", Value::Null),
@@ -178,6 +199,7 @@ mod tests {
             assert_eq!(one[name], value, "{name}");
         }
         assert_eq!((&other["error.type"], &other["portico.ended"]), (&json!("by_policy"), &json!("left")));
+        assert!(other["trace_id"] == one["trace_id"] && other["span_id"].is_null(), "no span of ours is told");
         assert_eq!((&broken["error.type"], &broken["portico.ended"]), (&json!("broken"), &json!("broken")));
         assert_eq!((&broken["server.address"], &broken["server.port"]), (&json!("::1"), &Value::Null));
         assert_eq!((&other["http.response.status_code"], &other["portico.pillar"]), (&Value::Null, &Value::Null));

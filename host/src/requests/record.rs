@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub caller: Caller,
     /// Whether with a sandbox key.
     pub sandbox: bool,
+    /// The id of its trace, and that of its own span there, or 0; none in what an earlier version wrote.
+    pub trace: Option<(u128, u64)>,
     /// The status that the client got; 0 where it got none.
     pub status: u16,
     /// How the answer ended.
@@ -117,6 +119,7 @@ const KEY: u8 = 2;
 const SANDBOX: u8 = 4;
 const QUERY: u8 = 8;
 const DENIED: u8 = 16;
+const TRACE: u8 = 32;
 
 impl<'a> Record<'a> {
     /// Writes it behind what is there.
@@ -126,7 +129,8 @@ impl<'a> Record<'a> {
             | flag(self.caller.key.is_some(), KEY)
             | flag(self.sandbox, SANDBOX)
             | flag(self.query.is_some(), QUERY)
-            | flag(self.denied.is_some(), DENIED);
+            | flag(self.denied.is_some(), DENIED)
+            | flag(self.trace.is_some(), TRACE);
         let end = match self.end {
             End::Complete => 0,
             End::Broken => 1,
@@ -150,6 +154,10 @@ impl<'a> Record<'a> {
             into.put_u64(number);
         }
         self.caller.org.into_iter().chain(self.caller.key).for_each(|number| into.put_u128(number));
+        if let Some((trace, span)) = self.trace {
+            into.put_u128(trace);
+            into.put_u64(span);
+        }
         match self.address {
             None => into.put_u8(0),
             Some(IpAddr::V4(address)) => {
@@ -183,6 +191,10 @@ impl<'a> Record<'a> {
         let [bytes_in, bytes_out, gas, fuel, total, upstream, policies] = numbers;
         let mut id = |flag| if flags & flag == 0 { Some(None) } else { from.try_get_u128().ok().map(Some) };
         let caller = Caller { org: id(ORG)?, key: id(KEY)? };
+        let trace = match id(TRACE)? {
+            Some(trace) => Some((trace, from.try_get_u64().ok()?)),
+            None => None,
+        };
         let address = match from.try_get_u8().ok()? {
             0 => None,
             4 => Some(Ipv4Addr::from(from.try_get_u32().ok()?).into()),
@@ -194,6 +206,7 @@ impl<'a> Record<'a> {
             at,
             caller,
             sandbox: flags & SANDBOX != 0,
+            trace,
             status,
             end: match end {
                 0 => End::Complete,
@@ -247,6 +260,7 @@ pub(super) mod tests {
             at: Millis(u64::try_from(request >> 80).unwrap_or(u64::MAX)),
             caller: Caller { org: Some(7), key: Some(8) },
             sandbox: false,
+            trace: Some((9, 10)),
             status: 200,
             end: End::Complete,
             denied: None,
@@ -273,6 +287,7 @@ pub(super) mod tests {
             (request, org, key) in any::<(u128, Option<u128>, Option<u128>)>(),
             (path, query, denied) in ("\\PC{0,40}", proptest::option::of("\\PC{0,9}"), proptest::option::of("[a-z_]{1,9}")),
             (sandbox, status, address) in any::<(bool, u16, Option<u32>)>(),
+            trace in any::<Option<(u128, u64)>>(),
             end in proptest::sample::select(vec![End::Complete, End::Broken, End::Left, End::Cut]),
             value in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
@@ -281,6 +296,7 @@ pub(super) mod tests {
             let whole = Record {
                 caller: Caller { org, key },
                 sandbox,
+                trace,
                 status,
                 end,
                 address: address.map(|bits| Ipv4Addr::from(bits).into()),

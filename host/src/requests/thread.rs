@@ -12,6 +12,7 @@ use super::lane::{Lane, frames};
 use super::log::{Entry, Row};
 use super::queue::{Batch, Inlet, Lines};
 use super::record::{Fields, Record};
+use super::telling::Teller;
 use super::{Lost, line, redact};
 use crate::usage::{Names, Pillar, Route};
 
@@ -32,6 +33,8 @@ pub(super) struct Work {
     /// Held also where no rows are kept: whoever removes old ones ends with it.
     rows: Option<Inlet<Vec<Row>>>,
     keeps: bool,
+    /// Where spans go, if they go anywhere.
+    teller: Option<Teller>,
     lost: Arc<Lost>,
     told: u64,
 }
@@ -50,10 +53,11 @@ impl Work {
         lines: Option<Inlet<Lines>>,
         rows: Option<Inlet<Vec<Row>>>,
         keeps: bool,
+        teller: Option<Teller>,
         lost: Arc<Lost>,
     ) -> Self {
         let keeps = keeps && rows.is_some();
-        Self { lanes, names, known: HashMap::new(), lines, rows, keeps, lost, told: 0 }
+        Self { lanes, names, known: HashMap::new(), lines, rows, keeps, teller, lost, told: 0 }
     }
 
     /// Until it is told to stop; what is there then goes on, too.
@@ -66,6 +70,7 @@ impl Work {
                 let mut held = self.lanes[lane].take(empty);
                 bytes += held.len();
                 self.read(&held, &mut lines, &mut rows);
+                self.teller.iter().for_each(|teller| teller.tell(&self.lanes[lane].take_spans()));
                 held.clear();
                 // A burst's memory is not kept for ever.
                 held.shrink_to(256 << 10);

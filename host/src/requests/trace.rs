@@ -12,8 +12,10 @@ use smallvec::SmallVec;
 use super::calls::Call;
 use super::lane::Recorder;
 use super::record::{Fields, Named, Record, minor};
+use super::spans::{Asked, Attempt, Journey, nanos};
 use crate::body::End;
 use crate::clock::Millis;
+use crate::head::Context;
 use crate::id::RequestId;
 use crate::usage::{Caller, Pillar, Route, Usage};
 
@@ -40,13 +42,25 @@ pub struct Trace {
     route: Route,
     upstream: Duration,
     policies: Duration,
+    /// Where it stands in its trace.
+    context: Context,
+    /// The last request to an upstream, where spans may be told.
+    attempt: Option<Attempt>,
     told: bool,
 }
 
 impl Trace {
-    /// A request whose head has come.
-    pub fn begin<B>(to: &Rc<Recorder>, request: RequestId, at: Millis, address: IpAddr, head: &Request<B>) -> Self {
+    /// A request whose head has come, and where that says it stands in a trace. From now on it is decided whether the gateway takes part.
+    pub fn begin<B>(
+        to: &Rc<Recorder>,
+        request: RequestId,
+        at: Millis,
+        address: IpAddr,
+        head: &Request<B>,
+        mut context: Context,
+    ) -> Self {
         let settings = to.settings();
+        to.sampling().into_iter().for_each(|sampling| sampling.join(&mut context, at));
         let mut said = SmallVec::new();
         let mut say = |text: &str| {
             let text = &text[..text.floor_char_boundary(LONGEST)];
@@ -54,7 +68,7 @@ impl Trace {
             text.len() as u16
         };
         let (mut host, mut path, mut query) = (0, 0, None);
-        if to.is_kept() {
+        if to.is_kept() || context.joins() {
             let named = head.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
             host = say(named.unwrap_or_default());
             path = say(head.uri().path());
@@ -89,8 +103,15 @@ impl Trace {
             route: Route::NONE,
             upstream: Duration::ZERO,
             policies: Duration::ZERO,
+            context,
+            attempt: None,
             told: false,
         }
+    }
+
+    /// Where it stands in its trace.
+    pub fn context(&self) -> Context {
+        self.context
     }
 
     /// It has found its pillar: from this caller, whose key is one of the sandbox or not.
@@ -103,10 +124,13 @@ impl Trace {
         self.policies += took;
     }
 
-    /// An upstream answered, or did not: after so long.
-    pub fn upstream(&mut self, name: &str, took: Duration, failure: Option<&'static str>) {
-        self.upstream += took;
-        self.to.count_upstream(name, took, failure);
+    /// An upstream answered, or did not.
+    pub fn upstream(&mut self, asked: Asked<'_>) {
+        self.upstream += asked.took;
+        self.to.count_upstream(asked.upstream, asked.took, asked.outcome.err());
+        if self.context.joins() {
+            self.attempt = Some(asked.into());
+        }
     }
 
     /// It was answered before it found a pillar.
@@ -133,6 +157,7 @@ impl Trace {
             at: self.at,
             caller: usage.caller,
             sandbox: self.sandbox,
+            trace: Some((self.context.trace, if self.context.joins() { self.context.span } else { 0 })),
             status: usage.status,
             end: self.to.how(end),
             denied: usage.denied,
@@ -152,24 +177,36 @@ impl Trace {
             fields: Fields(fields),
         };
         self.to.ended(&record, usage, calls, took);
+        if let Some(sampling) = self.to.sampling()
+            && (self.context.is_sampled() || sampling.is_told_after_all(usage, calls, record.end))
+        {
+            let start = sampling.clock.nanos().saturating_sub(nanos(took));
+            let (context, begun, attempt) = (&self.context, self.begun, self.attempt.as_ref());
+            self.to.tell(&Journey { context, start, begun, took, calls, attempt }, &record, usage);
+        }
     }
 
     fn nothing(&self) -> Usage<'static> {
-        Usage {
-            caller: self.caller,
-            pillar: self.pillar,
-            route: self.route,
-            at: self.at,
-            status: 0,
-            denied: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            gas: crate::gas::Gas::ZERO,
-            units: 0,
-            upstream_us: 0,
-            fuel: 0,
-            fuel_by_policy: &[],
-        }
+        Usage { caller: self.caller, pillar: self.pillar, route: self.route, ..nothing(self.at) }
+    }
+}
+
+/// What is counted where nothing is known.
+pub(super) fn nothing(at: Millis) -> Usage<'static> {
+    Usage {
+        caller: Caller::ANONYMOUS,
+        pillar: Pillar::NONE,
+        route: Route::NONE,
+        at,
+        status: 0,
+        denied: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        gas: crate::gas::Gas::ZERO,
+        units: 0,
+        upstream_us: 0,
+        fuel: 0,
+        fuel_by_policy: &[],
     }
 }
 

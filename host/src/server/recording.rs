@@ -4,8 +4,11 @@ use super::{Kept, StartError, sentence};
 use crate::clock::Clock;
 use crate::config::Telemetry;
 use crate::data::DataDirectory;
-use crate::requests::{Recorder, RequestLog, Requests, SledLog};
+use crate::outbound::Roots;
+use crate::requests::{Export, Recorder, RequestLog, Requests, SledLog};
 use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// What there is then.
 pub(super) struct Begun {
@@ -15,23 +18,29 @@ pub(super) struct Begun {
     pub(super) requests: Arc<Requests>,
     /// An end for each worker.
     pub(super) recorders: Vec<Recorder>,
+    /// Sends spans, where any are told.
+    pub(super) export: Option<JoinHandle<()>>,
 }
 
 /// Begins it.
 ///
 /// # Errors
-/// When the store or a thread cannot be had.
+/// When the store or a thread cannot be had, or nothing can be sent to the collector of traces.
 pub(super) fn begin(
     data: &DataDirectory,
     settings: &Telemetry,
     kept: &Kept,
     clock: &Clock,
+    roots: &Roots,
 ) -> Result<Begun, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
     // Also where none are kept any more: those that were have to go.
     let log = Arc::new(SledLog::open(data).map_err(|error| cannot(&error))?) as Arc<dyn RequestLog>;
-    let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone());
+    let export = Export::open(&settings.traces, roots.clone()).map_err(|error| cannot(&error))?;
+    let (spans, export) = export.unzip();
+    let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone(), spans);
     let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
-    Ok(Begun { log, requests: Arc::new(requests), recorders })
+    let export = export.map(|export| export.start(Handle::current()));
+    Ok(Begun { log, requests: Arc::new(requests), recorders, export })
 }

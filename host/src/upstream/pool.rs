@@ -25,8 +25,9 @@ pub struct Pools {
     turn: Cell<usize>,
 }
 
-#[derive(Default)]
 struct Pool {
+    /// `host:port` of the endpoint.
+    authority: Arc<str>,
     idle: RefCell<Vec<Idle>>,
     open: Rc<Cell<usize>>,
 }
@@ -46,6 +47,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// `host:port` of the endpoint that it leads to.
+    pub fn authority(&self) -> &str {
+        &self.pool.authority
+    }
+
     /// Request and answer were both carried to their ends: the connection can be used again.
     pub fn give_back(mut self) {
         if let Some(sender) = self.sender.take()
@@ -149,7 +155,10 @@ impl Pools {
         let mut pools = self.pools.borrow_mut();
         match pools.get(&endpoint.authority) {
             Some(pool) => pool.clone(),
-            None => pools.entry(endpoint.authority.clone()).or_default().clone(),
+            None => {
+                let (authority, idle, open) = (endpoint.authority.clone(), RefCell::default(), Rc::default());
+                pools.entry(authority.clone()).or_insert_with(|| Rc::new(Pool { authority, idle, open })).clone()
+            }
         }
     }
 

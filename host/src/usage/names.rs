@@ -80,6 +80,11 @@ impl Policy {
     pub(crate) fn number(self) -> u16 {
         self.0
     }
+
+    /// The one with this number.
+    pub(crate) fn numbered(number: u16) -> Self {
+        Self(number)
+    }
 }
 
 impl Names {

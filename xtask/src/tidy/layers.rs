@@ -45,6 +45,7 @@ const CONFINED: &[(&str, Place, &str)] = &[
     ("redis", |path| path.ends_with("/redis.rs"), "in */redis.rs"),
     ("notify", |path| path == "config/watch.rs", "in config/watch.rs"),
     ("memmap2", |path| path == "journal/files.rs", "in journal/files.rs"),
+    ("prost", |path| path.starts_with("requests/otlp"), "in requests/otlp.rs"),
     ("prometheus_client", |path| path == "metrics.rs" || path.starts_with("metrics/"), "under metrics/"),
 ];
 

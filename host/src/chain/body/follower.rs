@@ -163,7 +163,7 @@ impl Followers {
         }
         let begun = Instant::now();
         let answer = lease.chunk(&part);
-        tab.took(whose, begun.elapsed());
+        tab.took(whose, begun);
         let piece = answer.and_then(|answer| seat.policy.accept_piece(seat.mode, tab.used(whose, answer)));
         match piece {
             Ok(Piece::Keep) => Ok(part),
@@ -225,7 +225,7 @@ fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>
     let begun = Instant::now();
     if seat.direction == Direction::Response {
         let answer = lease.end_response();
-        tab.took(*whose, begun.elapsed());
+        tab.took(*whose, begun);
         let Some(end) = tab.used(*whose, answer?) else { return Ok(Ok(Vec::new())) };
         let word = policy.accept_response_end(*slot, *mode, end, charged)?;
         tab.charge(position, &word.decided.charges);
@@ -236,7 +236,7 @@ fn last_word(seat: &Seat, lease: &mut Lease, tab: &Tab) -> Result<Result<Vec<u8>
         return Ok(Ok(word.more));
     }
     let answer = lease.end_request();
-    tab.took(*whose, begun.elapsed());
+    tab.took(*whose, begun);
     let Some(end) = tab.used(*whose, answer?) else { return Ok(Ok(Vec::new())) };
     let mut word = policy.accept_request_end(*slot, *mode, end, charged)?;
     tab.charge(position, &word.decided.charges);

@@ -13,7 +13,7 @@ use crate::usage::Policy;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 /// What came of the bodies of one exchange; goes on to be written while they stream.
 pub struct Tab {
@@ -175,15 +175,20 @@ impl Tab {
         self.charges.borrow_mut().extend(charges.iter().copied());
     }
 
-    /// A policy was asked, and came back after so long.
-    pub(super) fn took(&self, whose: Whose, took: Duration) {
+    /// A policy was asked at that moment, and came back now.
+    pub(super) fn took(&self, whose: Whose, begun: Instant) {
+        let ended = Instant::now();
+        let took = ended - begun;
         let mut calls = self.calls.borrow_mut();
         let same = |(position, call): &&mut (usize, Call)| (*position, call.phase) == (whose.position, whose.phase);
         match calls.iter_mut().find(same) {
-            Some((_, call)) => call.took += took,
+            Some((_, call)) => {
+                call.took += took;
+                call.ended = ended;
+            }
             None => {
                 let Whose { position, policy, phase } = whose;
-                calls.push((position, Call { policy, phase, verdict: Verdict::Next, took, fuel: 0 }));
+                calls.push((position, Call { policy, phase, verdict: Verdict::Next, took, begun, ended, fuel: 0 }));
             }
         }
     }

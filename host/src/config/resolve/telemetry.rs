@@ -1,4 +1,4 @@
-//! `[telemetry]`: what is told of each finished request.
+//! `[telemetry]`: what is told of each finished request, but for its traces.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -42,8 +42,10 @@ pub(super) fn telemetry(mut table: Table<'_>, base: &Path) -> Option<Telemetry> 
     });
     let access = access(table.table("access"), base);
     let requests = requests(table.table("requests"));
+    let traces = super::traces::traces(table.table("traces"), base);
     table.finish();
-    Some(Telemetry { address: address?, query: query?, headers: headers?, access: access?, requests: requests? })
+    let (access, requests, traces) = (access?, requests?, traces?);
+    Some(Telemetry { address: address?, query: query?, headers: headers?, access, requests, traces })
 }
 
 fn access(mut table: Table<'_>, base: &Path) -> Option<Access> {
