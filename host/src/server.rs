@@ -8,13 +8,14 @@ use crate::backup;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::data::DataDirectory;
+use crate::erasure::{Erasure, Stores};
 use crate::id::NoRandomness;
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
-use crate::requests::Requests;
+use crate::requests::{RequestLog, Requests};
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::webhook;
@@ -186,7 +187,9 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let taken_off = TakenOff::read(&outbox, clock.now()).map_err(|error| cannot(&error))?;
     let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
     seed.await.map_err(|error| cannot(&error))?;
-    let recording::Begun { log, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
+    let recording::Begun { log, kept: records, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
+    let erasure = Erasure::open(erasable(&desks, records, &data), clock.clone()).await.map_err(|error| cannot(&error))?;
+    let erasure = Arc::new(erasure);
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
@@ -237,6 +240,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let open = background::routes(gateway.clone(), usage.clone(), state.reads())
         .merge(api::request_routes(log.clone()))
         .merge(api::export_routes(state.clone(), usage.clone(), log))
+        .merge(api::erase_routes(state.clone(), erasure.clone()))
         .merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
@@ -264,6 +268,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     change::note_shipped(&changes, &outcomes, gateway.clock.now());
     changes.priming.hand_in(&gateway.live.load(), &outcomes);
     data.serves();
+    background.push(tokio::spawn(async move { erasure.resume().await }));
     let running = Running {
         public: public_address,
         admin: admin_address,
@@ -351,6 +356,11 @@ impl Running {
         let changes = self.changes.clone();
         tokio::task::spawn_blocking(move || changes.components());
     }
+}
+
+fn erasable(desks: &api::Desks, requests: Arc<dyn RequestLog>, data: &DataDirectory) -> Stores {
+    let api::Desks { issuer, orgs, tokens, audit, webhooks, .. } = desks.clone();
+    Stores { orgs, issuer, tokens, webhooks, audit, requests, rewrite: data.rewrite() }
 }
 
 fn own_catalog(config: &Config, compiler: Compiler) -> Result<Arc<Catalog>, StartError> {

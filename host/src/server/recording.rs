@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub(super) struct Begun {
     /// Where records are read; none where none are kept.
     pub(super) log: Option<Arc<dyn RequestLog>>,
+    /// The same, also where none are kept any more.
+    pub(super) kept: Arc<dyn RequestLog>,
     /// What is counted, and the end of it.
     pub(super) requests: Arc<Requests>,
     /// An end for each worker.
@@ -31,7 +33,8 @@ pub(super) fn begin(
     // Also where none are kept any more: those that were have to go.
     let log = Arc::new(SledLog::open(data).map_err(|error| cannot(&error))?) as Arc<dyn RequestLog>;
     let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone());
+    let kept_until_now = log.clone();
     let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
-    Ok(Begun { log, requests: Arc::new(requests), recorders })
+    Ok(Begun { log, kept: kept_until_now, requests: Arc::new(requests), recorders })
 }
