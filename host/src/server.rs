@@ -187,8 +187,10 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let taken_off = TakenOff::read(&outbox, clock.now()).map_err(|error| cannot(&error))?;
     let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
     seed.await.map_err(|error| cannot(&error))?;
-    let recording::Begun { log, kept: records, requests, recorders } = recording::begin(&data, &telemetry, &kept, &clock)?;
-    let erasure = Erasure::open(erasable(&desks, records, &data), clock.clone()).await.map_err(|error| cannot(&error))?;
+    let recording::Begun { log, kept: records, requests, recorders } =
+        recording::begin(&data, &telemetry, &kept, &clock)?;
+    let erasure =
+        Erasure::open(erasable(&desks, records, &data), clock.clone()).await.map_err(|error| cannot(&error))?;
     let erasure = Arc::new(erasure);
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();

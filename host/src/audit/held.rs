@@ -154,7 +154,8 @@ mod tests {
 
     fn note() -> Note {
         let actor = Who { kind: ActorKind::Token, id: Some("tok_1".into()), address: "192.0.2.7".parse().ok() };
-        let before = json!({"name": "Ada's", "scopes": ["pay"], "revoked_at": null, "url/~": {"deep": [1, {"mode": "x"}]}});
+        let before =
+            json!({"name": "Ada's", "scopes": ["pay"], "revoked_at": null, "url/~": {"deep": [1, {"mode": "x"}]}});
         Note::new(actor, "limit.reset", Millis(5)).on("key_1").on("198.51.100.9").change(before, json!("as a whole"))
     }
 

@@ -334,8 +334,7 @@ path = "/x"
     #[test]
     fn no_secret_of_a_policy_is_shown() {
         let all = described(TEXT).shown("").expect("the whole");
-        let own =
-            json!({ "api_token": HIDDEN, "word": "plain", "deep": { "password": HIDDEN }, "url": HIDDEN });
+        let own = json!({ "api_token": HIDDEN, "word": "plain", "deep": { "password": HIDDEN }, "url": HIDDEN });
         assert_eq!(all["policies"]["a"]["config"], own);
         assert_eq!(all["pillars"]["p"]["config"]["a"]["hook"], HIDDEN);
         assert_eq!(all["pillars"]["p"]["config"]["a"]["word"], "other");
@@ -375,7 +374,8 @@ path = "/x"
 
     #[test]
     fn what_is_below_the_name_of_a_secret_has_no_name_either() {
-        let one = "[policies.a]\nconfig = { tokens = { hunter2 = \"x\", list = [{ hunter3 = true }] }, word = \"w\" }\n";
+        let one =
+            "[policies.a]\nconfig = { tokens = { hunter2 = \"x\", list = [{ hunter3 = true }] }, word = \"w\" }\n";
         let config = described(one);
         assert_eq!(config.shown("policies.a.config"), Some(json!({ "tokens": HIDDEN, "word": "w" })));
         assert_eq!(config.shown("policies.a.config.tokens.hunter2"), None);

@@ -51,7 +51,9 @@ pub(super) fn rewrite(directory: &Path, store: &Path) -> io::Result<()> {
         return Ok(());
     }
     if !Room::of(directory.to_owned()).is_there_beside(size(store)) {
-        tracing::warn!("there is no room for a copy of the store: what was erased stays in its files until a start that has it");
+        tracing::warn!(
+            "there is no room for a copy of the store: what was erased stays in its files until a start that has it"
+        );
         return Ok(());
     }
     tracing::info!("writing the store anew, so that what was erased is gone from its files");

@@ -34,7 +34,8 @@ async fn erased(kept: &Kept, org: OrgId) -> u64 {
 }
 
 async fn names(kept: &Kept) -> Vec<(u64, Value, bool)> {
-    let page = kept.log.page(Filter { action: Some("key.issued".into()), ..Filter::default() }, None, 100).await.unwrap();
+    let page =
+        kept.log.page(Filter { action: Some("key.issued".into()), ..Filter::default() }, None, 100).await.unwrap();
     page.entries.into_iter().map(|it| (it.sequence, it.note.after["name"].clone(), it.erased.is_empty())).collect()
 }
 
@@ -58,10 +59,7 @@ async fn each_edit_of_a_value_or_its_salt_is_named() {
         kept.log.put_values(Some(OTHER), 3, Some(&edited));
         assert_eq!(broken(&kept).await, Some((3, Fault::Values)), "byte {at}");
     }
-    assert!(matches!(
-        kept.log.page(Filter::default(), None, 100).await,
-        Err(StoreError::Damaged { sequence: 3 })
-    ));
+    assert!(matches!(kept.log.page(Filter::default(), None, 100).await, Err(StoreError::Damaged { sequence: 3 })));
     // Those of another entry, whole; and with its own salt, or its own values under that one's.
     let other = kept.log.kept_values(Some(OTHER), 5).unwrap();
     for forged in [
