@@ -8,14 +8,13 @@ use crate::backup;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::data::DataDirectory;
-use crate::erasure::{Erasure, Stores};
 use crate::id::NoRandomness;
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
-use crate::requests::{RequestLog, Requests};
+use crate::requests::Requests;
 use crate::seal::Vault;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::webhook;
@@ -189,9 +188,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     seed.await.map_err(|error| cannot(&error))?;
     let recording::Begun { log, kept: records, requests, recorders } =
         recording::begin(&data, &telemetry, &kept, &clock)?;
-    let erasure =
-        Erasure::open(erasable(&desks, records, &data), clock.clone()).await.map_err(|error| cannot(&error))?;
-    let erasure = Arc::new(erasure);
+    let erasure = opening::erasure(&desks, records, &data, &clock).await?;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
@@ -358,11 +355,6 @@ impl Running {
         let changes = self.changes.clone();
         tokio::task::spawn_blocking(move || changes.components());
     }
-}
-
-fn erasable(desks: &api::Desks, requests: Arc<dyn RequestLog>, data: &DataDirectory) -> Stores {
-    let api::Desks { issuer, orgs, tokens, audit, webhooks, .. } = desks.clone();
-    Stores { orgs, issuer, tokens, webhooks, audit, requests, rewrite: data.rewrite() }
 }
 
 fn own_catalog(config: &Config, compiler: Compiler) -> Result<Arc<Catalog>, StartError> {
