@@ -118,6 +118,8 @@ impl SledAudit {
     fn page_now(&self, filter: &Filter, before: Option<u64>, limit: usize) -> Result<Page, StoreError> {
         let end = before.map(u64::to_be_bytes);
         let end = end.as_ref().map_or(END, |end| &end[..]);
+        // What is held is looked for only where it may matter.
+        let without_object = Filter { object: None, ..filter.clone() };
         let (mut entries, mut next) = (Vec::new(), None);
         for (looked_at, found) in self.tree.range::<&[u8], _>(..end).rev().enumerate() {
             let (place, kept) = found.map_err(Failure::from)?;
@@ -128,8 +130,7 @@ impl SledAudit {
             }
             let damaged = || StoreError::Damaged { sequence };
             let content = chain::content(&kept).ok_or_else(damaged)?;
-            // What is held is looked for only where it may matter.
-            if !(Filter { object: None, ..filter.clone() }).matches(&content.note) {
+            if !without_object.matches(&content.note) {
                 continue;
             }
             let entry = self.whole(content)?.ok_or_else(damaged)?;
