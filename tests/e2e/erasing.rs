@@ -90,11 +90,21 @@ fn an_erased_org_is_gone_from_answers_at_once_and_from_files_after_a_restart() {
     assert_eq!((&shown["status"], &shown["name"], &shown["slug"]), (&json!("erased"), &Value::Null, &Value::Null));
     assert!(shown["erased_at"].is_string() && shown["erased"]["audit_values"].as_u64() > Some(3), "{shown}");
     assert_eq!(gateway.admin("GET", &format!("/v1/orgs/{NAME}")).send().status, 404);
-    let order = json!({ "name": "new", "org": id, "all_scopes": true }).to_string();
-    let refused = gateway.admin("POST", "/v1/keys").field("content-type", "application/json").body(order).send();
-    assert_eq!((refused.status, refused.error()), (409, "org_erased".to_owned()));
-    let rename = gateway.admin("PATCH", &format!("/v1/orgs/{id}")).field("content-type", "application/json");
-    assert_eq!(rename.body(json!({ "name": "new" }).to_string()).send().status, 409);
+    for (method, path, order) in [
+        ("POST", "/v1/keys", json!({ "name": "new", "org": id, "all_scopes": true })),
+        (
+            "POST",
+            "/v1/keys/import",
+            json!({ "keys": [{ "secret": format!("sk_live_{}", "a".repeat(40)), "name": "new", "org": id, "all_scopes": true }] }),
+        ),
+        ("POST", "/v1/tokens", json!({ "name": "new", "org": id, "role": "member" })),
+        ("POST", "/v1/webhooks", json!({ "url": "https://new.example/", "events": ["key.revoked"], "org": id })),
+        ("PATCH", &format!("/v1/orgs/{id}"), json!({ "name": "new" })),
+    ] {
+        let asked = gateway.admin(method, path).field("content-type", "application/json");
+        let refused = asked.body(order.to_string()).send();
+        assert_eq!((refused.status, refused.error()), (409, "org_erased".to_owned()), "{path}: {}", refused.text());
+    }
 
     // What stays are ids and sums; of the other org all.
     let check = |gateway: &Gateway| {
