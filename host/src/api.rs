@@ -30,7 +30,8 @@ use tokio::net::TcpListener;
 
 pub use self::actor::{Actor, By};
 pub use self::admin::{
-    Act, ActError, AdminState, Desks, KnownScopes, PluginControl, backup_routes, export_routes, plugin_routes,
+    Act, ActError, AdminState, Desks, KnownScopes, PluginControl, backup_routes, erase_routes, export_routes,
+    plugin_routes,
 };
 pub use self::admin::{Applied, ConfigControl, ConfigError, KeepReset, Kept, config_routes, limit_routes};
 use self::body::toml_text;

@@ -1,9 +1,11 @@
 //! The audit log: who changed what, when, and how it was before and after. Append-only, each entry chained to the one before.
 //!
-//! Holds ids and never a secret. Whoever edits the store cannot make the chain fit again: every entry and the end of the
-//! chain have a tag under a key that comes from the master key.
+//! Holds ids and never a secret; what a person could be known by is held beside the chain, and can be erased. Whoever edits
+//! the store cannot make the chain fit again: every entry and the end of the chain have a tag under a key that comes from the
+//! master key.
 
 mod chain;
+mod held;
 mod sled;
 
 use std::borrow::Cow;
@@ -18,7 +20,7 @@ pub use self::chain::{Fault, Head, Verdict};
 pub use self::sled::SledAudit;
 use crate::clock::Millis;
 use crate::data;
-use crate::id::OrgId;
+use crate::id::{NoRandomness, OrgId};
 use crate::seal;
 
 /// What kind of actor made a change.
@@ -117,6 +119,9 @@ pub struct Entry {
     /// What it says.
     #[serde(flatten)]
     pub note: Note,
+    /// Which of it was erased, as JSON pointers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erased: Vec<String>,
 }
 
 /// Which entries are meant; what is not given does not matter.
@@ -185,10 +190,16 @@ pub enum StoreError {
         /// Its place.
         sequence: u64,
     },
+    /// No salt for what is held beside the chain.
+    #[error("an entry cannot be written without chance")]
+    Randomness(#[from] NoRandomness),
     /// The work was cut off: the gateway is stopping.
     #[error("the audit log is closing")]
     Closing,
 }
+
+/// The action of the entry that lets values of earlier entries about its org be gone.
+pub const ORG_ERASED: &str = "org.erased";
 
 /// The store that keeps the log. Durable before it answers; called on the control runtime only.
 ///
@@ -202,6 +213,22 @@ pub trait AuditStore: fmt::Debug + Send + Sync {
 
     /// Looks at every entry.
     fn verify(&self) -> Answer<'_, Verdict>;
+
+    /// Erases some of the values that are held beside entries about an org, of those before this sequence; how many entries had
+    /// some, none when there are no more. Only after an entry with [`ORG_ERASED`] was appended there: else they are missed.
+    fn erase(&self, org: OrgId, before: u64) -> Answer<'_, u64>;
+
+    /// Counts the entries about an org.
+    fn count(&self, org: OrgId) -> Answer<'_, Count>;
+}
+
+/// Entries about an org.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub entries: u64,
+    /// Those of a former form, that have in the chain what would be held beside it now: it cannot be erased.
+    pub in_chain: u64,
 }
 
 /// A change of something that is not in the same database, and was noted before it was made.

@@ -163,6 +163,18 @@ pub enum RestoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The place is where a disk is mounted: nothing can be moved there as a whole.
+    #[error("{path} is where a disk is mounted, and cannot be replaced as a whole; give a directory below it")]
+    Mounted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody else puts a backup back there.
+    #[error("another restore into {path} is under way; let that end first")]
+    UnderWay {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The place is the data directory of a running gateway.
     #[error("{path} is the data directory of a running gateway; stop that, and move the directory away")]
     Running {

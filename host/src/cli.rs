@@ -158,6 +158,9 @@ pub enum Failure {
     /// What came of an org has no end.
     #[error("the export ended early, and is not all of it; the log of the gateway says why")]
     NotExported,
+    /// Nobody said that the org that was named is meant.
+    #[error("nothing is erased: say --yes, or write the org's slug where it is asked for")]
+    Unconfirmed,
     /// A backup cannot be used.
     #[error(transparent)]
     Backup(#[from] crate::backup::RestoreError),
@@ -173,7 +176,7 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Token { .. } | Self::TokenForm { .. } | Self::MasterKey(_) => Exit::Usage,
-            Self::File { .. } => Exit::Usage,
+            Self::File { .. } | Self::Unconfirmed => Exit::Usage,
             Self::Unwritable { .. } | Self::Taken { .. } | Self::NotTaken(_) | Self::Backup(_) | Self::NotExported => {
                 Exit::Refused
             }

@@ -3,6 +3,7 @@
 //! Lock-free, without allocation, and without any way to the store: a forged key costs one digest and one look-up,
 //! however many come. All keys are in memory; what is not there is nobody's.
 
+mod erase;
 mod expiry;
 mod forget;
 mod import;

@@ -4,6 +4,7 @@
 //! `lock` file is touched.
 
 mod migrate;
+mod rewrite;
 mod room;
 mod sled;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::migrate::store_in;
 use self::migrate::{FORMATS, Formats};
+pub use self::rewrite::Rewrite;
 pub use self::room::Room;
 pub use self::sled::{Database, Failure};
 
@@ -141,6 +143,7 @@ impl DataDirectory {
             }
             None => return Err(Error::Foreign { path: path.to_owned() }),
         }
+        rewrite::rewrite(path, &store_in(path, current)).map_err(unusable("write anew", "its store"))?;
         let database = Database::open(&store_in(path, current));
         let database = database.map_err(|source| Error::Database { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), format: current, database, _lock: lock })

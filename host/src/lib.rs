@@ -14,6 +14,7 @@ pub mod credential;
 pub mod data;
 pub mod denial;
 pub mod effect;
+pub mod erasure;
 pub mod exchange;
 pub mod gas;
 pub mod head;

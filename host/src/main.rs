@@ -31,7 +31,7 @@ enum Command {
     Journal(Journal),
     /// Show how limits stand for somebody, and fill them anew
     Limit(cli::limit::LimitArgs),
-    /// Make, list, show, rename and export orgs
+    /// Make, list, show, rename, export and erase orgs
     Org(cli::org::OrgArgs),
     /// Make, list and revoke tokens of the admin API
     Token(cli::token::TokenArgs),

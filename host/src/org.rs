@@ -3,6 +3,8 @@
 //! There is always an org `default`. No admin has a password, and none has a default token.
 
 mod admin;
+mod closed;
+mod ending;
 mod sled;
 mod token;
 
@@ -13,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::admin::{AdminError, Admins, TOKEN_FILE, TOKEN_VARIABLE};
+pub use self::closed::Closed;
+pub use self::ending::{Ending, Erased};
 pub use self::sled::SledOrgs;
 pub use self::token::{Login, NewToken, Role, SledTokens, Token, TokenError, TokenStore, Tokens};
-use crate::audit::{self, Note};
+use crate::audit::{self, Note, Who};
 use crate::clock::Millis;
 use crate::data;
 use crate::id::{NoRandomness, OrgId};
@@ -36,6 +40,9 @@ pub struct Org {
     pub name: String,
     /// When it was made.
     pub created: Millis,
+    /// Where it is being erased, or was. Then nothing new is made in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 impl Org {
@@ -44,7 +51,7 @@ impl Org {
     /// # Errors
     /// When no id can be made.
     pub fn new(slug: &str, name: &str, now: Millis) -> Result<Self, NoRandomness> {
-        Ok(Self { id: OrgId::fresh(now)?, slug: slug.to_owned(), name: name.to_owned(), created: now })
+        Ok(Self { id: OrgId::fresh(now)?, slug: slug.to_owned(), name: name.to_owned(), created: now, ending: None })
     }
 
     fn facts(&self) -> Value {
@@ -82,6 +89,12 @@ pub enum StoreError {
         /// The slug.
         slug: String,
     },
+    /// Nothing is changed of an org that is being erased, or was.
+    #[error("the org {id} is being erased, or was")]
+    Erased {
+        /// The org.
+        id: OrgId,
+    },
     /// No id could be made.
     #[error("no org can be made")]
     Randomness(#[from] NoRandomness),
@@ -99,6 +112,18 @@ pub trait OrgStore: fmt::Debug + Send + Sync {
 
     /// Gives an org this slug and this name, where they are given. None where there is no such org.
     fn rename(&self, id: OrgId, slug: Option<String>, name: Option<String>, note: Note) -> Answer<'_, Option<Org>>;
+
+    /// Notes that an org is to be erased, where it is not yet; how it is since. None where there is no such org.
+    fn begin_erasing(&self, id: OrgId, by: Who, note: Note) -> Answer<'_, Option<Org>>;
+
+    /// Adds to what is erased of an org; how it is since.
+    fn add_erased(&self, id: OrgId, more: Erased) -> Answer<'_, Option<Org>>;
+
+    /// Takes the names away from an org that is being erased, with the entry that says that it was; how it is since.
+    fn erase_names(&self, id: OrgId, note: Note) -> Answer<'_, Option<Org>>;
+
+    /// Notes that nothing is left to be erased of an org; how it is since.
+    fn end_erasing(&self, id: OrgId, at: Millis) -> Answer<'_, Option<Org>>;
 
     /// The org with this slug or id.
     fn find(&self, slug_or_id: &str) -> Answer<'_, Option<Org>>;

@@ -189,7 +189,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let seed = background::seed_limits(&snapshot, None, &*usage, &taken_off, clock.now());
     seed.await.map_err(|error| cannot(&error))?;
     let begun = recording::begin(&data, &telemetry, &kept, &clock, &snapshot.roots)?;
-    let recording::Begun { log, requests, recorders, export } = begun;
+    let recording::Begun { log, kept: records, requests, recorders, export } = begun;
+    let erasure = opening::erasure(&desks, records, &data, &clock).await?;
     let (booked, batches) = mpsc::unbounded_channel();
     let (door, asked) = crate::inner::door();
     let gateway = Arc::new(Gateway::new(snapshot, clock.clone(), keyring, signer, journal.clone(), door, booked));
@@ -241,6 +242,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let open = background::routes(gateway.clone(), usage.clone(), state.reads())
         .merge(api::request_routes(log.clone()))
         .merge(api::export_routes(state.clone(), usage.clone(), log))
+        .merge(api::erase_routes(state.clone(), erasure.clone()))
         .merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
     let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
@@ -268,6 +270,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     change::note_shipped(&changes, &outcomes, gateway.clock.now());
     changes.priming.hand_in(&gateway.live.load(), &outcomes);
     data.serves();
+    background.push(tokio::spawn(async move { erasure.resume().await }));
     let running = Running {
         public: public_address,
         admin: admin_address,

@@ -28,7 +28,7 @@ use crate::clock::Millis;
 use crate::gas::Gas;
 use names::OTHER;
 
-pub use self::detail::{By, Detail, Group, Page};
+pub use self::detail::{By, Detail, Group, MOST_READ, Page};
 pub use self::fuel::{Fuel, MOST_POLICIES};
 pub use self::mark::Mark;
 pub use self::memory::MemoryUsage;

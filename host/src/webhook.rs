@@ -8,6 +8,7 @@ mod attempt;
 mod change;
 mod courier;
 mod desk;
+mod erase;
 mod lines;
 mod loss;
 mod record;

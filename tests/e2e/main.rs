@@ -15,6 +15,7 @@ mod configuration;
 mod data_path;
 mod disorder;
 mod ending;
+mod erasing;
 mod exports;
 mod hostile;
 mod keys;

@@ -22,6 +22,8 @@ pub enum Action {
     CreateOrgs,
     /// Rename an org.
     RenameOrgs,
+    /// Erase an org.
+    EraseOrgs,
     /// List and show tokens.
     ReadTokens,
     /// Make and revoke tokens.
@@ -40,7 +42,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::ReadKeys,
         Self::WriteKeys,
         Self::ImportKeys,
@@ -48,6 +50,7 @@ impl Action {
         Self::ReadOrgs,
         Self::CreateOrgs,
         Self::RenameOrgs,
+        Self::EraseOrgs,
         Self::ReadTokens,
         Self::WriteTokens,
         Self::ReadAudit,
@@ -67,6 +70,7 @@ impl Action {
             Self::ReadOrgs => "read orgs",
             Self::CreateOrgs => "make orgs",
             Self::RenameOrgs => "rename orgs",
+            Self::EraseOrgs => "erase orgs",
             Self::ReadTokens => "read tokens",
             Self::WriteTokens => "make or revoke tokens",
             Self::ReadAudit => "read the audit log",
@@ -111,6 +115,7 @@ pub(super) fn rights(action: Action) -> Rights {
         Action::ReadOrgs => row(All, All, All, &[]),
         Action::CreateOrgs => row(No, No, No, &[]),
         Action::RenameOrgs => row(All, No, No, &[]),
+        Action::EraseOrgs => row(No, No, No, &[]),
         Action::ReadTokens => row(All, All, All, &[]),
         Action::WriteTokens => row(All, No, No, &[]),
         Action::ReadAudit => row(All, No, All, &[]),

@@ -22,7 +22,7 @@ use super::{Action, Actor, CURRENCY, Paging, Reads, Refusal};
 use crate::clock::Clock;
 use crate::id::{KeyId, OrgId};
 use crate::problem::Fault;
-use crate::usage::{By, Counts, Day, Detail, Group, Month, Page, UsageStore};
+use crate::usage::{By, Counts, Day, Detail, Group, MOST_READ, Month, Page, UsageStore};
 
 /// Reads of one org at once.
 const AT_ONCE: usize = 4;
@@ -210,6 +210,10 @@ pub(super) async fn list(
     let limit = paging.checked()?;
     let org = org.or(actor.org()).map(OrgId::number);
     let page = details.read(Detail { org, from, to, key, pillar, route, by, after, limit }).await?;
+    if page.is_beyond {
+        let detail = format!("This is over more than {MOST_READ} rows; ask for fewer days.");
+        return Err(Refusal::invalid(vec![Fault::of("from", detail)]));
+    }
     let last = page.rows.last().filter(|_| page.more);
     Ok(Json(UsageDetail {
         from: from.to_string(),

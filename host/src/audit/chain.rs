@@ -5,9 +5,10 @@
 
 use ring::digest::{Context, SHA256};
 use ring::hmac;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::Entry;
+use super::Note;
+use super::held::Held;
 
 /// The bytes of a SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -16,6 +17,8 @@ const DOMAIN: &[u8] = b"portico audit 1\0";
 const ENTRY: &[u8] = b"entry\0";
 const END: &[u8] = b"end\0";
 const LINK: usize = 64;
+/// The form of content that is written. The first had no number, and all values in the chain.
+const FORM: u8 = 2;
 
 /// The end of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +52,10 @@ pub enum Fault {
     Unchained,
     /// The end of the chain is missing, or another one than was written.
     End,
+    /// What is held beside the entry is not what was written.
+    Values,
+    /// What is held beside the entry is gone, and no erasure of its org comes after it.
+    ValuesMissing,
 }
 
 impl Fault {
@@ -59,6 +66,8 @@ impl Fault {
             Self::Edited => "the entry is not the one that was written",
             Self::Unchained => "the entry was added past the gateway",
             Self::End => "the end of the log is not the one that was written",
+            Self::Values => "the names and addresses of the entry are not those that were written",
+            Self::ValuesMissing => "the names and addresses of the entry are gone, and no erasure is on record",
         }
     }
 }
@@ -75,6 +84,37 @@ pub enum Verdict {
         /// What is wrong there.
         fault: Fault,
     },
+}
+
+/// What an entry says in the chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Content {
+    #[serde(default = "first_form")]
+    form: u8,
+    pub(super) sequence: u64,
+    #[serde(flatten)]
+    pub(super) note: Note,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<Held>,
+}
+
+fn first_form() -> u8 {
+    1
+}
+
+impl Content {
+    pub(super) fn new(sequence: u64, note: Note, held: Option<Held>) -> Self {
+        Self { form: FORM, sequence, note, held }
+    }
+
+    /// Whether all that it says is in the chain.
+    pub(super) fn is_former(&self) -> bool {
+        self.form < FORM
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an entry is strings, numbers and JSON values")
+    }
 }
 
 /// Chains and checks, under a key that comes from the master key.
@@ -95,14 +135,13 @@ impl Seal {
         (kept, Head { sequence: end.sequence + 1, hash })
     }
 
-    /// The end that a kept entry makes behind this one, where it is the entry that was written there.
-    pub(super) fn follow(&self, end: Head, kept: &[u8]) -> Option<Head> {
+    /// The end that a kept entry makes behind this one, and what it says, where it is the entry that was written there.
+    pub(super) fn follow(&self, end: Head, kept: &[u8]) -> Option<(Head, Content)> {
         let (link, content) = kept.split_at_checked(LINK)?;
         let (hash, tag) = link.split_first_chunk()?;
         let genuine = chained(&end.hash, content) == *hash && self.genuine(ENTRY, hash, tag);
-        let sequence = end.sequence + 1;
-        let numbered = || Some(self::entry(kept)?.sequence == sequence);
-        (genuine && numbered()?).then_some(Head { sequence, hash: *hash })
+        let said = self::content(kept).filter(|said| genuine && said.sequence == end.sequence + 1)?;
+        Some((Head { sequence: said.sequence, hash: *hash }, said))
     }
 
     /// The end of the chain, as it is kept.
@@ -133,8 +172,9 @@ impl Seal {
 }
 
 /// What a kept entry says; genuine or not.
-pub(super) fn entry(kept: &[u8]) -> Option<Entry> {
-    serde_json::from_slice(kept.get(LINK..)?).ok()
+pub(super) fn content(kept: &[u8]) -> Option<Content> {
+    let content: Content = serde_json::from_slice(kept.get(LINK..)?).ok()?;
+    Some(content).filter(|content| (1..=FORM).contains(&content.form))
 }
 
 fn chained(before: &Hash, content: &[u8]) -> Hash {

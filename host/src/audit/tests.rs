@@ -5,6 +5,8 @@ use crate::config::SecretSource;
 use crate::data::DataDirectory;
 use crate::seal::Vault;
 
+mod values;
+
 const ORG: OrgId = OrgId::from_number(7);
 
 struct Kept {
@@ -103,8 +105,8 @@ async fn whoever_recomputes_the_chain_without_the_key_is_found_where_it_began() 
     let forger = chain::Seal::new(&[9; 32]);
     let mut end = Head { sequence: 4, hash: *kept.log.kept(4).first_chunk().unwrap() };
     for sequence in 5..10 {
-        let entry = Entry { sequence, note: note(100 + sequence) };
-        let (forged, next) = forger.link(end, &serde_json::to_vec(&entry).unwrap());
+        let content = chain::Content::new(sequence, note(100 + sequence), None);
+        let (forged, next) = forger.link(end, &content.bytes());
         kept.log.put(sequence, &forged);
         end = next;
     }

@@ -2,9 +2,9 @@
 //!
 //! Everything is written beside the directory and moved there at the end, so that one of that name is always whole.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::parts::{Part, each_of, verify};
@@ -18,17 +18,20 @@ use crate::{data, journal};
 /// When it is not whole, or the place is taken or cannot be written. Then nothing is there.
 pub fn restore(path: &Path, into: &Path, signet: Option<&Signet>) -> Result<Summary, RestoreError> {
     free(into)?;
-    // First of all, so that nothing is begun with one that is not whole.
-    verify(path, signet)?;
     let place = beside(into);
+    // Held to the end, also where it is moved to.
+    let _held = hold(&place, into)?;
+    // Before anything is written, so that nothing is begun with one that is not whole.
+    let verified = verify(path, signet);
+    if let Err(error) = verified {
+        let _ = fs::remove_dir(&place);
+        return Err(error);
+    }
     let unwritable = |path: &Path| {
         let path = path.to_owned();
         move |source| RestoreError::Unwritable { path, source }
     };
-    match fs::remove_dir_all(&place) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&place)(error)),
-        _ => {}
-    }
+    empty(&place).map_err(unwritable(&place))?;
     let written = write(path, &place, signet).and_then(|summary| {
         free(into)?;
         fs::rename(&place, into).map_err(unwritable(into))?;
@@ -48,7 +51,9 @@ fn free(into: &Path) -> Result<(), RestoreError> {
     }
     match fs::read_dir(into) {
         Ok(mut entries) => {
-            if entries.next().is_none() {
+            if is_mounted(into) {
+                Err(RestoreError::Mounted { path: into.to_owned() })
+            } else if entries.next().is_none() {
                 Ok(())
             } else {
                 Err(taken())
@@ -58,6 +63,48 @@ fn free(into: &Path) -> Result<(), RestoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(taken()),
         Err(source) => Err(RestoreError::Unwritable { path: into.to_owned(), source }),
     }
+}
+
+/// Makes the directory that is written into, and keeps others from it.
+fn hold(place: &Path, into: &Path) -> Result<File, RestoreError> {
+    let unwritable = |source| RestoreError::Unwritable { path: place.to_owned(), source };
+    let under_way = || RestoreError::UnderWay { path: into.to_owned() };
+    if let Some(above) = place.parent().filter(|above| !above.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(above).map_err(unwritable)?;
+    }
+    match DirBuilder::new().mode(0o700).create(place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(error)),
+        _ => {}
+    }
+    let held = File::open(place).map_err(unwritable)?;
+    match held.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(under_way()),
+        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+    }
+    // Whoever had it may just have moved it to its place, or taken it away.
+    let same = |about: fs::Metadata, now: fs::Metadata| (about.dev(), about.ino()) == (now.dev(), now.ino());
+    let is_there = held.metadata().and_then(|about| Ok(same(about, fs::metadata(place)?)));
+    if is_there.is_ok_and(|is_there| is_there) { Ok(held) } else { Err(under_way()) }
+}
+
+/// Removes what a restore left that died.
+fn empty(place: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(place)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a disk is mounted at a directory: it is on another one than what is above it.
+fn is_mounted(directory: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|about| about.dev());
+    let above = directory.canonicalize().ok().and_then(|whole| Some(whole.parent()?.to_owned()));
+    above.is_some_and(|above| matches!((device(directory), device(&above)), (Ok(own), Ok(above)) if own != above))
 }
 
 /// Where it is written: on the same disk, since it is moved.
@@ -154,4 +201,37 @@ impl Put<'_> {
 fn sync(directory: &Path) -> Result<(), RestoreError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|source| RestoreError::Unwritable { path: directory.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_holds_a_place_and_what_died_holds_none() {
+        let above = tempfile::tempdir().unwrap();
+        let into = above.path().join("deep/again");
+        let place = beside(&into);
+        let held = hold(&place, &into).unwrap();
+        fs::create_dir(place.join("store")).unwrap();
+        fs::write(place.join("format"), "1").unwrap();
+        assert!(matches!(hold(&place, &into), Err(RestoreError::UnderWay { .. })));
+        drop(held);
+        let held = hold(&place, &into).unwrap();
+        empty(&place).unwrap();
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+        // Moved to its place, it keeps nobody from the next one.
+        fs::rename(&place, &into).unwrap();
+        hold(&place, &into).unwrap();
+        drop(held);
+    }
+
+    #[test]
+    fn where_a_disk_is_mounted_nothing_is_put_and_the_backup_is_not_read() {
+        assert!(is_mounted(Path::new("/proc")));
+        let place = tempfile::tempdir().unwrap();
+        assert!(!is_mounted(place.path()) && !is_mounted(&place.path().join("nothing")));
+        let refused = restore(Path::new("/nowhere.backup"), Path::new("/proc"), None).unwrap_err();
+        assert!(matches!(refused, RestoreError::Mounted { .. }), "{refused}");
+    }
 }

@@ -92,12 +92,17 @@ impl Described {
         let (shown_old, shown_new) = (hidden(&self.root), hidden(&new.root));
         let (old_is, new_is) = (leaves(&self.root), leaves(&new.root));
         let (old_shown, new_shown) = (leaves(&shown_old), leaves(&shown_new));
-        let keys: BTreeSet<&String> = old_is.keys().chain(new_is.keys()).collect();
-        let differs = |key: &&&String| old_is.get(**key) != new_is.get(**key);
+        let differing = old_is.keys().chain(new_is.keys()).filter(|key| old_is.get(*key) != new_is.get(*key));
+        // What is below a key that is not shown has no name, either.
+        let told = |key: &String| {
+            let hidden = |among: &BTreeMap<String, &Value>, key: &str| among.get(key).is_some_and(|it| **it == HIDDEN);
+            let mut above = key.match_indices(['.', '[']).map(|(end, _)| &key[..end]);
+            above.find(|key| hidden(&old_shown, key) || hidden(&new_shown, key)).unwrap_or(key).to_owned()
+        };
+        let keys: BTreeSet<String> = differing.map(told).collect();
         let shown = |among: &BTreeMap<String, &Value>, key: &str| among.get(key).map(|value| (*value).clone());
-        let change =
-            |key: &String| Change { key: key.clone(), old: shown(&old_shown, key), new: shown(&new_shown, key) };
-        keys.iter().filter(differs).map(|key| change(key)).collect()
+        let change = |key: String| Change { old: shown(&old_shown, &key), new: shown(&new_shown, &key), key };
+        keys.into_iter().map(change).collect()
     }
 
     /// Defaults that depend on what is written elsewhere, and not on their own key.
@@ -236,11 +241,12 @@ fn hide(root: &mut Value) {
 
 fn conceal(value: &mut Value, under_secret: bool) {
     match value {
+        // As a whole: the names below may be secrets themselves.
+        Value::Object(_) | Value::Array(_) | Value::Number(_) if under_secret => *value = HIDDEN.into(),
         Value::Object(members) => {
-            members.iter_mut().for_each(|(name, value)| conceal(value, under_secret || is_secret_name(name)));
+            members.iter_mut().for_each(|(name, value)| conceal(value, is_secret_name(name)));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| conceal(item, under_secret)),
-        Value::Number(_) if under_secret => *value = HIDDEN.into(),
+        Value::Array(items) => items.iter_mut().for_each(|item| conceal(item, false)),
         Value::String(text) if under_secret || is_secret(text) => *value = HIDDEN.into(),
         Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {}
     }
@@ -328,8 +334,7 @@ path = "/x"
     #[test]
     fn no_secret_of_a_policy_is_shown() {
         let all = described(TEXT).shown("").expect("the whole");
-        let own =
-            json!({ "api_token": HIDDEN, "word": "plain", "deep": { "password": { "old": HIDDEN } }, "url": HIDDEN });
+        let own = json!({ "api_token": HIDDEN, "word": "plain", "deep": { "password": HIDDEN }, "url": HIDDEN });
         assert_eq!(all["policies"]["a"]["config"], own);
         assert_eq!(all["pillars"]["p"]["config"]["a"]["hook"], HIDDEN);
         assert_eq!(all["pillars"]["p"]["config"]["a"]["word"], "other");
@@ -365,5 +370,21 @@ path = "/x"
             row("policies.a.config.api_token", json!(HIDDEN), json!(HIDDEN)),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_below_the_name_of_a_secret_has_no_name_either() {
+        let one =
+            "[policies.a]\nconfig = { tokens = { hunter2 = \"x\", list = [{ hunter3 = true }] }, word = \"w\" }\n";
+        let config = described(one);
+        assert_eq!(config.shown("policies.a.config"), Some(json!({ "tokens": HIDDEN, "word": "w" })));
+        assert_eq!(config.shown("policies.a.config.tokens.hunter2"), None);
+        for other in ["{ hunter4 = \"x\" }", "[{ hunter4 = 1 }]", "\"hunter4\"", "{}"] {
+            let tokens = "{ hunter2 = \"x\", list = [{ hunter3 = true }] }";
+            let told = config.changes(&described(&one.replace(tokens, other)));
+            let hidden = Some(json!(HIDDEN));
+            let change = Change { key: "policies.a.config.tokens".into(), old: hidden.clone(), new: hidden };
+            assert_eq!(told, [change], "{other}");
+        }
     }
 }

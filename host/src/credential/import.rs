@@ -21,6 +21,7 @@ impl Issuer {
         to_the_end(async move {
             let now = desk.clock.now();
             let _settled = desk.ring.settled().await;
+            keys.iter().try_for_each(|(new, _)| desk.open_for(new.org))?;
             let digested = keys.into_iter().map(|(new, secret)| desk.digested(new, &secret, now));
             let kept: Vec<Kept> = digested.collect::<Result<_, _>>()?;
             desk.store.insert(kept.clone(), desk.most(), Note::new(who, "key.imported", now)).await?;

@@ -15,6 +15,7 @@ use crate::key::{
     Bearer, Bounds, Change, Changed, Digested, Kept, Key, KeyStore, Management, Move, Page, Pepper, Scopes, Secret,
     StoreError, Terms, Unchangeable,
 };
+use crate::org::Closed;
 
 /// How many keys are read at once.
 const BATCH: usize = 1_000;
@@ -29,6 +30,8 @@ pub struct Issuer {
     saved: Mutex<Millis>,
     /// The most keys of one org that are neither revoked nor expired.
     most: AtomicU64,
+    /// Orgs that get none; asked while nothing else is changed.
+    pub(super) closed: Closed,
 }
 
 /// A key that is to be made.
@@ -116,7 +119,7 @@ impl Issuer {
             );
         }
         let saved = Mutex::new(clock.now());
-        Ok(Self { store, ring, clock, saved, most: AtomicU64::new(u64::MAX) })
+        Ok(Self { store, ring, clock, saved, most: AtomicU64::new(u64::MAX), closed: Closed::default() })
     }
 
     /// From now on no org gets more keys than so many that are neither revoked nor expired.
@@ -132,6 +135,7 @@ impl Issuer {
             let secret = Secret::mint(new.terms.mode)?;
             let _settled = desk.ring.settled().await;
             desk.ask(new.by.as_ref())?;
+            desk.open_for(new.org)?;
             let kept = desk.digested(new, &secret, now)?;
             desk.store.insert(vec![kept.clone()], desk.most(), Note::new(who, "key.issued", now)).await?;
             let key = desk.ring.add(kept.clone());
@@ -157,6 +161,7 @@ impl Issuer {
             let digested = digested(&desk.ring.newest().ok_or(IssueError::NoPepper)?, &secret);
             let Rotation { overlap, force, leave: Leave { by, within, withheld } } = rotation;
             desk.ask(by.as_ref())?;
+            desk.open_for(found.key.org)?;
             let change = Change::Rotate { secret: digested, at, overlap, force, within, withheld };
             let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };

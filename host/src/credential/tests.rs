@@ -334,6 +334,10 @@ impl KeyStore for Failing {
         self.failed()
     }
 
+    fn erase(&self, _: OrgId, _: Note) -> Answer<'_, Forgotten> {
+        self.failed()
+    }
+
     fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.failed()
     }

@@ -70,7 +70,8 @@ pub(super) fn migrate(path: &Path, found: u32, formats: &Formats) -> Result<(), 
     Ok(())
 }
 
-fn copy(former: &Path, fresh: &Path, steps: &[&Step]) -> Result<u64, super::Failure> {
+/// Puts what becomes of each row of a store into a fresh one; how many there were.
+pub(super) fn copy(former: &Path, fresh: &Path, steps: &[&Step]) -> Result<u64, super::Failure> {
     let (from, into) = (Database::open(former)?, Database::open(fresh)?);
     let stepped = |row: Row| steps.iter().fold(vec![row], |rows, step| rows.into_iter().flat_map(step.row).collect());
     let rows = from.copy_into(&into, stepped)?;
@@ -79,8 +80,9 @@ fn copy(former: &Path, fresh: &Path, steps: &[&Step]) -> Result<u64, super::Fail
 }
 
 impl DataDirectory {
-    /// A gateway serves on this directory: stores of earlier formats are no longer needed, and are removed.
+    /// A gateway serves on this directory: former stores are no longer needed, and are removed.
     pub fn serves(&self) {
+        super::rewrite::serves(&store_in(&self.path, self.format));
         let is_former = |path: &PathBuf| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let number = name.strip_prefix("store-").is_some_and(|number| number.parse::<u32>().is_ok());

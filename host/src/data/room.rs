@@ -21,9 +21,14 @@ impl Room {
 
     /// Whether there is room; also where nobody knows.
     pub fn is_there(&self) -> bool {
+        self.is_there_beside(0)
+    }
+
+    /// Whether there is room beside so many bytes more.
+    pub fn is_there_beside(&self, more: u64) -> bool {
         rustix::fs::statvfs(self.0.as_path()).map_or(true, |disk| {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-            is_enough(bytes(disk.f_bavail), bytes(disk.f_blocks))
+            bytes(disk.f_bavail).checked_sub(more).is_some_and(|left| is_enough(left, bytes(disk.f_blocks)))
         })
     }
 }

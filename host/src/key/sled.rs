@@ -230,6 +230,41 @@ impl SledKeys {
         Ok(Forgotten { keys, more })
     }
 
+    fn erase_now(&self, org: OrgId, note: &Note) -> Result<Forgotten, StoreError> {
+        let places = self.orgs.scan_prefix(org.number().to_be_bytes()).keys().take(FORGOTTEN);
+        let ids = places.map(|place| decoded_id(place.map_err(Failure::from)?.get(16..).unwrap_or_default()));
+        let ids: Vec<KeyId> = ids.collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            self.ends.counts.remove(org.number().to_be_bytes()).map_err(Failure::from)?;
+            return Ok(Forgotten { keys: Vec::new(), more: false });
+        }
+        let SledEnds { counts, due, ended } = &self.ends;
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), counts, due, ended);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, counts, due, ended)| {
+            let (mut keys, mut note) = (Vec::new(), note.clone().org(Some(org)));
+            for id in ids.iter().copied() {
+                orgs.remove(&org_place(org, id)[..])?;
+                let Some(record) = records.remove(&id.number().to_be_bytes())? else { continue };
+                note = note.on(id);
+                // Of one that cannot be read, a digest stays that opens nothing.
+                let Some(kept) = decoded(id, &record) else { continue };
+                for secret in kept.secrets() {
+                    digests.remove(&secret.digest.as_bytes()[..])?;
+                }
+                SledEnds::forget(counts, due, ended, &kept.key)?;
+                keys.push(kept);
+            }
+            let count = json!({ "keys": note.on.len() });
+            self.audit.append_in(audit, &note.change(count, Value::Null))?;
+            Ok(keys)
+        });
+        let keys = self.settled(outcome)?;
+        for id in ids {
+            self.used.remove(id.number().to_be_bytes()).map_err(Failure::from)?;
+        }
+        Ok(Forgotten { keys, more: true })
+    }
+
     fn note_used_now(&self, used: &[(KeyId, Millis)]) -> Result<(), StoreError> {
         for (id, at) in used {
             self.used.insert(id.number().to_be_bytes(), &at.0.to_be_bytes()).map_err(Failure::from)?;
@@ -280,6 +315,10 @@ impl KeyStore for SledKeys {
 
     fn forget(&self, before: Millis, note: Note) -> Answer<'_, Forgotten> {
         self.work(move |trees| trees.forget_now(before, &note))
+    }
+
+    fn erase(&self, org: OrgId, note: Note) -> Answer<'_, Forgotten> {
+        self.work(move |trees| trees.erase_now(org, &note))
     }
 
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {

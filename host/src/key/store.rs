@@ -44,6 +44,12 @@ pub enum StoreError {
         /// How many it may have.
         most: u64,
     },
+    /// Nothing is made in an org that is being erased, or was.
+    #[error("the org {org} is being erased, or was")]
+    OrgErased {
+        /// Which org.
+        org: OrgId,
+    },
     /// The key does not allow the change.
     #[error(transparent)]
     Unchangeable(#[from] Unchangeable),
@@ -118,6 +124,9 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 
     /// Forgets some keys that ended before this instant, with one note for each org of theirs.
     fn forget(&self, before: Millis, note: Note) -> Answer<'_, Forgotten>;
+
+    /// Removes some keys of an org, whatever state they are in, with one note.
+    fn erase(&self, org: OrgId, note: Note) -> Answer<'_, Forgotten>;
 
     /// Notes when keys were last used.
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()>;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::{Answer, DEFAULT, Org, OrgStore, StoreError};
+use super::{Answer, DEFAULT, Ending, Erased, Org, OrgStore, StoreError};
 use crate::audit::{Note, SledAudit, Who};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
@@ -27,7 +28,7 @@ impl SledOrgs {
     pub fn open(database: &Database, audit: SledAudit, now: Millis) -> Result<Self, StoreError> {
         let store = Self { orgs: database.tree("orgs")?, slugs: database.tree("org_slugs")?, audit };
         // Slugs had no tree of their own before 0.1.
-        for org in store.all_now()? {
+        for org in store.all_now()?.iter().filter(|org| org.ending.is_none()) {
             store.slugs.insert(org.slug.as_bytes(), &org.id.number().to_be_bytes()).map_err(Failure::from)?;
         }
         if store.find_now(DEFAULT)?.is_none() {
@@ -62,6 +63,9 @@ impl SledOrgs {
         let outcome = (&self.orgs, &self.slugs, self.audit.tree()).transaction(|(orgs, slugs, audit)| {
             let Some(record) = orgs.get(place)? else { return Ok(None) };
             let before = decoded(&record).map_err(aborted)?;
+            if before.ending.is_some() {
+                return Err(aborted(StoreError::Erased { id }));
+            }
             let after = Org {
                 slug: slug.unwrap_or(&before.slug).to_owned(),
                 name: name.unwrap_or(&before.name).to_owned(),
@@ -79,6 +83,34 @@ impl SledOrgs {
             orgs.insert(&place, encoded(&after).map_err(aborted)?)?;
             let note = note.clone().org(Some(id)).on(id).change(before.facts(), after.facts());
             self.audit.append_in(audit, &note)?;
+            Ok(Some(after))
+        });
+        self.settled(outcome)
+    }
+
+    /// Changes the end of an org; it has another one only where the change says so. What is noted of it says how it is since.
+    fn end_now(
+        &self,
+        id: OrgId,
+        change: impl Fn(&mut Org) -> bool,
+        note: Option<&Note>,
+    ) -> Result<Option<Org>, StoreError> {
+        let place = id.number().to_be_bytes();
+        let outcome = (&self.orgs, &self.slugs, self.audit.tree()).transaction(|(orgs, slugs, audit)| {
+            let Some(record) = orgs.get(place)? else { return Ok(None) };
+            let before = decoded(&record).map_err(aborted)?;
+            let mut after = before.clone();
+            if !change(&mut after) {
+                return Ok(Some(after));
+            }
+            if let Some(note) = note {
+                let sequence = self.audit.append_in(audit, &note.clone().org(Some(id)).on(id))?;
+                if let Some(ending) = after.ending.as_mut().filter(|_| after.slug != before.slug) {
+                    ending.entry = Some(sequence);
+                    slugs.remove(before.slug.as_bytes())?;
+                }
+            }
+            orgs.insert(&place, encoded(&after).map_err(aborted)?)?;
             Ok(Some(after))
         });
         self.settled(outcome)
@@ -125,6 +157,45 @@ impl OrgStore for SledOrgs {
 
     fn rename(&self, id: OrgId, slug: Option<String>, name: Option<String>, note: Note) -> Answer<'_, Option<Org>> {
         self.work(move |store| store.rename_now(id, slug.as_deref(), name.as_deref(), &note))
+    }
+
+    fn begin_erasing(&self, id: OrgId, by: Who, note: Note) -> Answer<'_, Option<Org>> {
+        let note = note.change(Value::Null, json!({ "state": "erasing" }));
+        let since = note.at;
+        let begin = move |org: &mut Org| {
+            let is_new = org.ending.is_none();
+            let (by, erased) = (Some(by.clone()), Erased::default());
+            org.ending.get_or_insert(Ending { since, by, entry: None, done: None, erased });
+            is_new
+        };
+        self.work(move |store| store.end_now(id, begin, Some(&note)))
+    }
+
+    fn add_erased(&self, id: OrgId, more: Erased) -> Answer<'_, Option<Org>> {
+        let add = move |org: &mut Org| org.ending.as_mut().map(|ending| ending.erased += more).is_some();
+        self.work(move |store| store.end_now(id, add, None))
+    }
+
+    fn erase_names(&self, id: OrgId, note: Note) -> Answer<'_, Option<Org>> {
+        // The id is no slug that anybody could choose.
+        let erase = |org: &mut Org| {
+            let is_new = org.ending.as_ref().is_some_and(|ending| ending.entry.is_none());
+            if is_new {
+                (org.slug, org.name) = (org.id.to_string(), String::new());
+            }
+            is_new
+        };
+        let note = note.change(Value::Null, json!({ "state": "erased" }));
+        self.work(move |store| store.end_now(id, erase, Some(&note)))
+    }
+
+    fn end_erasing(&self, id: OrgId, at: Millis) -> Answer<'_, Option<Org>> {
+        let end = move |org: &mut Org| {
+            let Some(ending) = org.ending.as_mut().filter(|ending| ending.done.is_none()) else { return false };
+            (ending.done, ending.by) = (Some(at), None);
+            true
+        };
+        self.work(move |store| store.end_now(id, end, None))
     }
 
     fn find(&self, slug_or_id: &str) -> Answer<'_, Option<Org>> {

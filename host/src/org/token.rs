@@ -3,6 +3,7 @@
 //! A token is shown once and kept as a digest. There are few, so all of them are in memory; those that ended long ago are
 //! forgotten.
 
+mod erase;
 mod sled;
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 pub use self::sled::SledTokens;
-use super::{Answer, StoreError};
+use super::{Answer, Closed, StoreError};
 use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
 use crate::id::{NoRandomness, OrgId, TokenId};
@@ -174,6 +175,12 @@ pub enum TokenError {
         /// How many.
         most: usize,
     },
+    /// It is made for an org that is being erased, or was.
+    #[error("the org {org} is being erased, or was")]
+    OrgErased {
+        /// The org.
+        org: OrgId,
+    },
 }
 
 /// The digest of a token.
@@ -207,6 +214,8 @@ pub struct Tokens {
     all: RwLock<HashMap<Digest, Arc<Token>>>,
     /// Held from counting to the token that was made: one at a time.
     issuing: tokio::sync::Mutex<()>,
+    /// Orgs that get none; asked while it is held who makes one.
+    closed: Closed,
     /// The most of one org that are active.
     pub(super) most: usize,
 }
@@ -223,7 +232,7 @@ impl Tokens {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &vault.derive("admin-tokens")[..]);
         let all = store.all().await?.into_iter().map(|(token, digest)| (digest, token)).collect();
         let (all, issuing, most) = (RwLock::new(all), tokio::sync::Mutex::default(), MOST_OF_ONE_ORG);
-        Ok(Self { key, store, clock, all, issuing, most })
+        Ok(Self { key, store, clock, all, issuing, closed: Closed::default(), most })
     }
 
     /// What this token is.
@@ -262,6 +271,9 @@ impl Tokens {
         let (desk, made) = (self.clone(), token.clone());
         to_the_end(async move {
             let _one = desk.issuing.lock().await;
+            if let Some(org) = made.terms.org.filter(|org| desk.closed.has(*org)) {
+                return Err(TokenError::OrgErased { org });
+            }
             if desk.active_of(made.terms.org, now) >= desk.most {
                 return Err(TokenError::TooMany { most: desk.most });
             }

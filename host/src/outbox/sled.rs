@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::Event;
 use crate::data::{Database, Failure};
-use crate::id::EventId;
+use crate::id::{EventId, OrgId};
 
 /// The outbox in the embedded database; clones are the same one.
 #[derive(Clone)]
@@ -110,6 +110,20 @@ impl SledOutbox {
             }
         }
         Ok(events)
+    }
+
+    /// Removes the events of an org; how many there were. Blocks.
+    pub(crate) fn erase(&self, org: OrgId) -> Result<u64, Failure> {
+        let mut erased = 0;
+        for found in &self.events {
+            let (place, row) = found?;
+            if serde_json::from_slice::<Event>(&row).is_ok_and(|event| event.org == Some(org)) {
+                self.events.remove(place)?;
+                erased += 1;
+            }
+        }
+        self.events.flush()?;
+        Ok(erased)
     }
 
     /// Where an event is, in [`Self::tree`].

@@ -215,6 +215,14 @@ pub trait RequestLog: Send + Sync + fmt::Debug {
     /// When the store does not work.
     fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError>;
 
+    /// Removes all rows of an org, and takes none of it from now on; how many there were. May wait for the disk.
+    ///
+    /// # Errors
+    /// When the store does not work, or cannot do that.
+    fn erase(&self, _org: u128) -> Result<u64, StoreError> {
+        Err(StoreError("this request log erases nothing".into()))
+    }
+
     /// Bytes of all rows.
     fn bytes(&self) -> u64;
 

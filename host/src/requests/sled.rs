@@ -3,7 +3,7 @@
 //! A key is kind, org and the request's number, which begins with its time: so each org has its rows in their order, and no page
 //! looks at rows of others. A page over all orgs merges theirs. Sums of bytes are written with the rows that change them.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ const KINDS: usize = Kind::ALL.len();
 const SUMS: [u8; 1] = [0xff];
 /// Bytes of a key.
 const KEY: usize = 33;
+/// Rows of an erased org that go at once.
+const ERASED_AT_ONCE: usize = 2_000;
 /// Between two looks at what is too old.
 const LOOK: Duration = Duration::from_secs(30);
 /// By so much the time of day may run away from time that passed between two of them, before it is not believed.
@@ -53,6 +55,8 @@ struct State {
     due: Vec<(Kind, Millis)>,
     /// The last look at what is too old: by time that passed, and by the time of day.
     looked: Option<(Instant, Millis)>,
+    /// Orgs that were erased: requests that were under way then are not kept.
+    erased: HashSet<u128>,
 }
 
 impl State {
@@ -193,6 +197,28 @@ impl SledLog {
         state.due.extend(kinds.iter().map(|kind| (*kind, cut)));
     }
 
+    /// Removes the first rows of a group; how many.
+    fn erase_some(&self, group: &Group) -> sled::Result<u64> {
+        let mut state = self.state();
+        let (mut batch, mut sums, mut found) = (Batch::default(), state.sums, 0);
+        for row in self.tree.range(key(group, 0)..=key(group, u128::MAX)).take(ERASED_AT_ONCE) {
+            let (key, value) = row?;
+            if let Some(sum) = sums.get_mut(usize::from(group[0])) {
+                *sum = sum.saturating_sub((key.len() + value.len()) as u64);
+            }
+            batch.remove(key);
+            found += 1;
+        }
+        if found == 0 {
+            state.oldest.remove(group);
+            return Ok(0);
+        }
+        batch.insert(&SUMS, written_sums(sums));
+        self.tree.apply_batch(batch)?;
+        state.sums = sums;
+        Ok(found)
+    }
+
     fn forget_now(&self, bounds: Bounds, now: Millis, most: usize) -> sled::Result<bool> {
         let mut state = self.state();
         let mut left = most;
@@ -242,7 +268,9 @@ impl RequestLog for SledLog {
     fn add(&self, rows: &[Row]) -> Result<(), StoreError> {
         let mut state = self.state();
         let (mut batch, mut sums) = (Batch::default(), state.sums);
-        for row in rows {
+        let kept = |row: &&Row| row.org == 0 || !state.erased.contains(&row.org);
+        let rows: Vec<&Row> = rows.iter().filter(kept).collect();
+        for row in &rows {
             sums[row.kind as usize] += (KEY + row.value.len()) as u64;
             batch.insert(&key(&group(row.kind, row.org), row.request)[..], row.value.as_slice());
         }
@@ -258,6 +286,21 @@ impl RequestLog for SledLog {
 
     fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError> {
         self.forget_now(bounds, now, most).map_err(broken)
+    }
+
+    fn erase(&self, org: u128) -> Result<u64, StoreError> {
+        self.state().erased.insert(org);
+        let mut erased = 0;
+        for group in Kind::ALL.map(|kind| group(kind, org)) {
+            loop {
+                match self.erase_some(&group).map_err(broken)? {
+                    0 => break,
+                    some => erased += some,
+                }
+            }
+        }
+        self.tree.flush().map_err(broken)?;
+        Ok(erased)
     }
 
     fn bytes(&self) -> u64 {

@@ -7,10 +7,12 @@ use crate::audit::{AuditStore, SledAudit};
 use crate::clock::Clock;
 use crate::credential::{Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
+use crate::erasure::{Erasure, Stores};
 use crate::key::{Peppers, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
 use crate::outbox::SledOutbox;
+use crate::requests::RequestLog;
 use crate::seal::Vault;
 use crate::snapshot::Snapshot;
 use crate::webhook::{SledWebhooks, Webhooks};
@@ -81,4 +83,20 @@ impl Opening {
         };
         Ok(Self { desks, vault, keyring, outbox, telling, unwritten_entries })
     }
+}
+
+/// Where orgs end. Nothing opens anything any more of those whose end had begun.
+///
+/// # Errors
+/// When orgs cannot be read.
+pub(super) async fn erasure(
+    desks: &Desks,
+    requests: Arc<dyn RequestLog>,
+    data: &DataDirectory,
+    clock: &Clock,
+) -> Result<Arc<Erasure>, StartError> {
+    let Desks { issuer, orgs, tokens, audit, webhooks, .. } = desks.clone();
+    let stores = Stores { orgs, issuer, tokens, webhooks, audit, requests, rewrite: data.rewrite() };
+    let erasure = Erasure::open(stores, clock.clone()).await;
+    erasure.map(Arc::new).map_err(|error| StartError::Cannot(sentence(&error)))
 }

@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 pub(super) struct Begun {
     /// Where records are read; none where none are kept.
     pub(super) log: Option<Arc<dyn RequestLog>>,
+    /// The same, also where none are kept any more.
+    pub(super) kept: Arc<dyn RequestLog>,
     /// What is counted, and the end of it.
     pub(super) requests: Arc<Requests>,
     /// An end for each worker.
@@ -39,8 +41,9 @@ pub(super) fn begin(
     let export = Export::open(&settings.traces, roots.clone()).map_err(|error| cannot(&error))?;
     let (spans, export) = export.unzip();
     let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone(), spans);
+    let kept_until_now = log.clone();
     let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
     let export = export.map(|export| export.start(Handle::current()));
-    Ok(Begun { log, requests: Arc::new(requests), recorders, export })
+    Ok(Begun { log, kept: kept_until_now, requests: Arc::new(requests), recorders, export })
 }

@@ -63,12 +63,19 @@ pub struct Page {
     pub rows: Vec<(Group, Counts)>,
     /// Whether there are more after them.
     pub more: bool,
+    /// The question reaches over more rows than are read for one page, and has no answer.
+    pub is_beyond: bool,
 }
+
+/// Rows that are read for one page.
+pub const MOST_READ: usize = 1_000_000;
 
 /// The sums of a page, while rows are read.
 pub(super) struct Gathering<'q> {
     question: &'q Detail,
     sums: BTreeMap<Group, Counts>,
+    read: usize,
+    most: usize,
 }
 
 impl Group {
@@ -82,7 +89,11 @@ impl Group {
 impl Detail {
     /// Begins to read rows.
     pub(super) fn gather(&self) -> Gathering<'_> {
-        Gathering { question: self, sums: BTreeMap::new() }
+        self.gather_of(MOST_READ)
+    }
+
+    fn gather_of(&self, most: usize) -> Gathering<'_> {
+        Gathering { question: self, sums: BTreeMap::new(), read: 0, most }
     }
 }
 
@@ -104,6 +115,10 @@ impl Gathering<'_> {
         counts: &Counts,
     ) -> bool {
         let Detail { by, after, limit, .. } = self.question;
+        self.read += 1;
+        if self.read > self.most {
+            return false;
+        }
         let is_wanted = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| wanted == has);
         if self.question.key.is_some_and(|key| caller.key != Some(key))
             || !is_wanted(&self.question.pillar, pillar)
@@ -138,6 +153,34 @@ impl Gathering<'_> {
     /// The page.
     pub(super) fn finish(self) -> Page {
         let limit = self.question.limit;
-        Page { more: self.sums.len() > limit, rows: self.sums.into_iter().take(limit).collect() }
+        if self.read > self.most {
+            // Part of a sum is no sum.
+            return Page { is_beyond: true, ..Page::default() };
+        }
+        Page { is_beyond: false, more: self.sums.len() > limit, rows: self.sums.into_iter().take(limit).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_over_too_many_rows_has_no_answer_and_one_over_just_so_many_has() {
+        let by = By { day: false, key: false, pillar: true, route: false };
+        let (key, pillar, route, after) = Default::default();
+        let question = Detail { org: None, from: Day(1), to: Day(9), key, pillar, route, by, after, limit: 5 };
+        let (pillar, route): (Arc<str>, Arc<str>) = ("pay".into(), "x".into());
+        let page = |rows: u32| {
+            let mut gathering = question.gather_of(4);
+            let counts = Counts { calls: 1, ..Counts::default() };
+            let see = |day| gathering.see(Day(day), Caller::default(), &pillar, &route, &counts);
+            let read = (1..=rows).map(see).take_while(|more| *more).count();
+            (read, gathering.finish())
+        };
+        let (read, whole) = page(4);
+        assert_eq!((read, whole.rows[0].1.calls, whole.is_beyond), (4, 4, false));
+        let (read, beyond) = page(9);
+        assert_eq!((read, beyond), (4, Page { is_beyond: true, ..Page::default() }));
     }
 }

@@ -18,6 +18,7 @@ use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::id::{EventId, NoRandomness, OrgId, WebhookId};
+use crate::org::Closed;
 use crate::outbound::Roots;
 use crate::outbox::{Event, Kind};
 use crate::seal::{self, Vault};
@@ -40,7 +41,9 @@ pub struct Webhooks {
     now: ArcSwap<Now>,
     known: RwLock<BTreeMap<WebhookId, Arc<Webhook>>>,
     /// Held from the store's change to that of the memory, so that both see changes in one order.
-    changing: tokio::sync::Mutex<()>,
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Orgs that get none; asked while that is held.
+    pub(super) closed: Closed,
     /// Webhooks whose letters went with a change, and of which the courier has not heard yet.
     emptied: Mutex<BTreeSet<WebhookId>>,
 }
@@ -89,6 +92,9 @@ pub enum DeskError {
     /// The org has as many as it may.
     #[error("an org has {MOST_OF_ORG} webhooks at most")]
     TooMany,
+    /// It is made for an org that is being erased, or was.
+    #[error("the org is being erased, or was")]
+    OrgErased,
     /// It is told of nothing.
     #[error("the webhook is disabled")]
     Disabled,
@@ -105,7 +111,7 @@ impl Webhooks {
         let known = store.all().await?.into_iter().map(|webhook| (webhook.id, Arc::new(webhook))).collect();
         let (known, changing, emptied) = (RwLock::new(known), tokio::sync::Mutex::default(), Mutex::default());
         let (tally, now) = (Tally::default(), ArcSwap::from_pointee(now));
-        Ok(Self { store, clock, tally, vault, now, known, changing, emptied })
+        Ok(Self { store, clock, tally, vault, now, known, changing, closed: Closed::default(), emptied })
     }
 
     /// What was done for webhooks since the start.
@@ -142,6 +148,9 @@ impl Webhooks {
         let desk = self.clone();
         to_the_end(async move {
             let _one = desk.changing.lock().await;
+            if desk.closed.has(new.org) {
+                return Err(DeskError::OrgErased);
+            }
             // Whoever runs the gateway takes no room from the org, which does not see those.
             let alike = |webhook: &Webhook| {
                 webhook.org == new.org

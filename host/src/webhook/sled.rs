@@ -274,6 +274,10 @@ impl WebhookStore for SledWebhooks {
         self.work(move |store| store.forget_before_now(then))
     }
 
+    fn erase_events(&self, org: OrgId) -> Answer<'_, u64> {
+        self.work(move |store| Ok(store.outbox.erase(org)?))
+    }
+
     fn news(&self) -> Arc<Notify> {
         self.outbox.news()
     }

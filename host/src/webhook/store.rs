@@ -11,7 +11,7 @@ use super::{Attempt, Change, Unchangeable, Webhook};
 use crate::audit::{self, Note};
 use crate::clock::Millis;
 use crate::data;
-use crate::id::{EventId, WebhookId};
+use crate::id::{EventId, OrgId, WebhookId};
 use crate::outbox::Event;
 
 /// What a store answers with, in its own time.
@@ -114,6 +114,9 @@ pub trait WebhookStore: fmt::Debug + Send + Sync {
 
     /// Forgets attempts from before then.
     fn forget_before(&self, then: Millis) -> Answer<'_, ()>;
+
+    /// Removes the events of an org from the outbox; how many.
+    fn erase_events(&self, org: OrgId) -> Answer<'_, u64>;
 
     /// What is told when there is something new to do; one waits for it.
     fn news(&self) -> Arc<Notify>;

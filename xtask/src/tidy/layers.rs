@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["listener", "exchange"],
     &["worker"],
     &["meter"],
-    &["snapshot", "respond", "effect", "landing"],
+    &["snapshot", "respond", "effect", "landing", "erasure"],
     &["chain", "route", "upstream", "inner", "credential", "principal", "backup"],
     &["plugin", "limit", "journal", "ledger", "key", "org", "usage", "requests", "billing", "assertion", "webhook"],
     &["audit", "kv", "outbound", "outbox"],
@@ -34,6 +34,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("requests", "usage"),
     ("seal", "config"),
     ("seal", "data"),
+    ("webhook", "org"),
 ];
 
 /// Crates that are named in one kind of place only, so that they can be exchanged there.

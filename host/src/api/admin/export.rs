@@ -2,8 +2,9 @@
 //!
 //! Never a secret, nor a digest of one. Read page by page while others write: what changes meanwhile may be in it or not.
 
+use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use axum::{Extension, body::Body};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::{AdminState, orgs, stream::Taken, tokens};
 use crate::api::requests::RequestShown;
@@ -37,8 +38,8 @@ const PAGE: usize = 200;
 const WAITING: usize = 64;
 /// How long nobody may take a line.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Exports at once.
-const MOST: usize = 2;
+/// Exports at once, each of another org: none keeps the others out.
+const MOST: usize = 8;
 /// How far back usage goes, at most.
 const KEPT: Duration = Duration::from_secs(25 * 31 * 86_400);
 
@@ -47,7 +48,32 @@ struct Desk {
     state: AdminState,
     usage: Arc<dyn UsageStore>,
     log: Option<Arc<dyn RequestLog>>,
-    places: Arc<Semaphore>,
+    places: Places,
+}
+
+/// Orgs that are being exported.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<HashSet<OrgId>>>);
+
+/// A place, for as long as it is held.
+struct Place {
+    places: Places,
+    org: OrgId,
+}
+
+impl Places {
+    /// A place for this org; none where it has one, or where there is none left.
+    fn take(&self, org: OrgId) -> Option<Place> {
+        let mut orgs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = orgs.len() < MOST && orgs.insert(org);
+        is_free.then(|| Place { places: self.clone(), org })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.org);
+    }
 }
 
 /// What ends an export early: nobody takes it, or a store does not work.
@@ -61,7 +87,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Ended {
 
 /// The route `/v1/orgs/{org}/export`. Who had one made is in the audit log.
 pub fn routes(state: AdminState, usage: Arc<dyn UsageStore>, log: Option<Arc<dyn RequestLog>>) -> Router {
-    let desk = Desk { state, usage, log, places: Arc::new(Semaphore::new(MOST)) };
+    let desk = Desk { state, usage, log, places: Places::default() };
     Router::new().route("/v1/orgs/{org}/export", post(export)).with_state(desk)
 }
 
@@ -81,8 +107,8 @@ async fn export(
     ];
     all.into_iter().try_for_each(|action| actor.may(action).map(drop))?;
     let org = orgs::find(&desk.state, &actor, org).await?;
-    let place = desk.places.clone().try_acquire_owned().map_err(|_| {
-        let detail = "As many exports are being made as may be at once; ask again when one is done.";
+    let place = desk.places.take(org.id).ok_or_else(|| {
+        let detail = "This org is being exported, or as many are as may be at once; ask again when that is done.";
         Refusal::new(503, "busy", "Busy", detail).retry_after(5)
     })?;
     let now = desk.state.clock.now();
@@ -208,4 +234,21 @@ struct Line {
     kind: &'static str,
     #[serde(flatten)]
     of: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_org_has_one_place_and_takes_none_from_others() {
+        let places = Places::default();
+        let org = |number: usize| OrgId::from_number(number as u128);
+        let mut held: Vec<Place> = (0..MOST - 1).map(|number| places.take(org(number)).unwrap()).collect();
+        assert!((0..MOST - 1).all(|number| places.take(org(number)).is_none()), "each has one");
+        held.extend(places.take(org(MOST)));
+        assert!(places.take(org(MOST + 1)).is_none(), "none is left");
+        held.remove(0);
+        assert!(places.take(org(0)).is_some());
+    }
 }

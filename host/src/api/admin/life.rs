@@ -11,6 +11,7 @@ use axum::{Extension, Json};
 use super::AdminState;
 use super::keys::{beyond, described, found, no_such_key, read_id};
 use super::order::{Known, read_scopes};
+use super::orgs::org_erased;
 use crate::api::actor::{insufficient_role, lapsed, withheld};
 use crate::api::fields::Fields;
 use crate::api::shapes::{KeyIssued, KeyShown, RotationOrder, ScopeOrder};
@@ -175,6 +176,7 @@ pub(in crate::api) fn refused(error: &StoreError) -> Refusal {
     let why = match error {
         StoreError::Unchangeable(why) => why,
         StoreError::TooMany { org, most } => return too_many(*org, *most),
+        StoreError::OrgErased { .. } => return org_erased(),
         error => return Refusal::failed(error),
     };
     match why {

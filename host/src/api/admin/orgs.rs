@@ -1,4 +1,4 @@
-//! Orgs over HTTP: made, listed, shown, renamed.
+//! Orgs over HTTP: made, listed, shown, renamed. One that was erased is shown as what is left of it.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -124,15 +124,39 @@ fn refused(error: StoreError) -> Refusal {
             let detail = format!("There is an org `{slug}` already; choose another slug.");
             Refusal::new(409, "slug_taken", "The slug is taken", detail)
         }
+        StoreError::Erased { .. } => org_erased(),
         error => Refusal::failed(&error),
     }
 }
 
-fn unknown() -> Refusal {
+/// 409: nothing is made or changed in an org that is being erased, or was.
+pub(in crate::api) fn org_erased() -> Refusal {
+    let detail = "The org is being erased, or was: nothing is made or changed in it any more.";
+    Refusal::new(409, "org_erased", "The org is erased", detail)
+}
+
+pub(super) fn unknown() -> Refusal {
     Refusal::new(404, "not_found", "Not found", "There is no such org; `GET /v1/orgs` lists all.")
 }
 
-/// All of an org.
+/// All of an org; what is left of one that was erased, or is being erased.
 pub(super) fn document(org: &Org) -> Value {
-    json!({"id": org.id, "slug": org.slug, "name": org.name, "created_at": org.created})
+    let Some(ending) = &org.ending else {
+        return json!({"id": org.id, "slug": org.slug, "name": org.name, "created_at": org.created, "status": "active"});
+    };
+    // Its names are there until the log says that they are gone.
+    let (slug, name) = match ending.entry {
+        None => (Some(&org.slug), Some(&org.name)),
+        Some(_) => (None, None),
+    };
+    json!({
+        "id": org.id,
+        "slug": slug,
+        "name": name,
+        "created_at": org.created,
+        "status": if ending.done.is_some() { "erased" } else { "erasing" },
+        "erasing_since": ending.since,
+        "erased_at": ending.done,
+        "erased": ending.erased,
+    })
 }

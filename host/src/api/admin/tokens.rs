@@ -10,6 +10,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::keys::{NO_SUCH_ORG, chosen_org, ordered_org};
+use super::orgs::org_erased;
 use super::{AdminState, Paging};
 use crate::api::fields::Fields;
 use crate::api::{Action, Actor, Refusal, json_object};
@@ -55,6 +56,7 @@ pub(super) async fn issue(
     let issued = state.desks.tokens.issue(terms, actor.who()).await;
     let (token, secret) = issued.map_err(|error| match error {
         TokenError::TooMany { .. } => Refusal::new(409, "too_many_tokens", "Too many tokens", format!("{error}.")),
+        TokenError::OrgErased { .. } => org_erased(),
         error => Refusal::failed(&error),
     })?;
     tracing::info!(token = %token.id, role = role.name(), "made an admin token");

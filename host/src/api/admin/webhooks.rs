@@ -11,6 +11,7 @@ use axum::http::{HeaderName, StatusCode, Uri};
 use axum::{Extension, Json};
 
 use super::keys::{NO_SUCH_ORG, chosen_org, ordered_org};
+use super::orgs::org_erased;
 use super::{AdminState, Paging};
 use crate::api::fields::{Fields, nearest};
 use crate::api::shapes::webhook::{WebhookEdit, WebhookIssued, WebhookList, WebhookOrder, WebhookShown};
@@ -263,6 +264,7 @@ pub(in crate::api) fn refused(error: &DeskError) -> Refusal {
             let detail = "Another webhook of your org has this URL; change the events of that one, or delete it first.";
             Refusal::new(409, "webhook_exists", "The webhook exists", detail)
         }
+        DeskError::OrgErased => org_erased(),
         DeskError::Disabled => {
             let detail = "The webhook is not enabled, so nothing is sent to it; enable it first.";
             Refusal::new(409, "webhook_disabled", "The webhook is disabled", detail)

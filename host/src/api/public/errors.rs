@@ -70,6 +70,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
                 org: ORG.parse().expect("the id of an org"),
                 most: 10_000,
             })));
+            told.push(org_erased());
             told.extend(body::refusals().iter().map(refused));
         }
         "keys.revoke" => told.push(refused(&keys::beyond(Vec::new()))),
@@ -79,6 +80,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             told.push(refused(&keys::beyond(Vec::new())));
             told.push(unchangeable(Unchangeable::Revoked));
             told.push(unchangeable(Unchangeable::RotationInProgress { until: Millis(1_795_392_000_000) }));
+            told.push(org_erased());
             told.extend(body::refusals().iter().map(refused));
         }
         "keys.scope" => {
@@ -96,6 +98,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             ];
             told.push(refused(&Refusal::invalid(faults)));
             told.push(refused(&webhooks::refused(&DeskError::TooMany)));
+            told.push(refused(&webhooks::refused(&DeskError::OrgErased)));
             told.push(refused(&webhooks::refused(&DeskError::SameUrl)));
             told.extend(body::refusals().iter().map(refused));
         }
@@ -131,6 +134,11 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
     }
     told.sort_by(|one, other| (one.status, &one.code).cmp(&(other.status, &other.code)));
     told
+}
+
+/// An org that is being erased while one of its keys asks.
+fn org_erased() -> Told {
+    refused(&life::refused(&StoreError::OrgErased { org: ORG.parse().expect("the id of an org") }))
 }
 
 /// Whoever asks, whatever for.

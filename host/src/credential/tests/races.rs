@@ -68,6 +68,10 @@ impl KeyStore for Late {
         self.store.forget(before, note)
     }
 
+    fn erase(&self, org: OrgId, note: Note) -> Answer<'_, Forgotten> {
+        self.store.erase(org, note)
+    }
+
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.store.note_used(used)
     }

@@ -116,6 +116,27 @@ impl SledEnds {
         Ok(())
     }
 
+    /// This key is removed, in a transaction, whatever state it is in.
+    pub(in crate::key) fn forget(
+        counts: &TransactionalTree,
+        due: &TransactionalTree,
+        ended: &TransactionalTree,
+        key: &Key,
+    ) -> Step<()> {
+        let counted = match key.terms.expires {
+            Some(expires) => due.remove(&place(expires, key.id)[..])?.is_some(),
+            None => key.revoked().is_none(),
+        };
+        if counted {
+            lower(counts, &key.org.number().to_be_bytes())?;
+        }
+        // By itself, or because it was revoked: it is there under one of both, where it is.
+        for end in key.terms.expires.into_iter().chain(key.end()) {
+            ended.remove(&place(end, key.id)[..])?;
+        }
+        Ok(())
+    }
+
     /// Counts no more what has ended by itself until now.
     pub(in crate::key) fn settle(&self, now: Millis) -> Result<(), StoreError> {
         // What ends at an instant has ended then.
