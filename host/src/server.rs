@@ -32,6 +32,7 @@ mod background;
 mod booking;
 mod change;
 mod configuration;
+mod documents;
 mod error;
 mod forgiven;
 mod namesakes;
@@ -129,7 +130,8 @@ pub fn check(path: &Path, compiler: Compiler) -> Result<(Config, Vec<String>), S
     let kept = kept(&config, own_catalog(&config, compiler)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
     kept.build(config, None).map(|(snapshot, _)| {
         let overdrawn = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string());
-        let warnings = overdrawn.chain(Namesakes::among(&snapshot).sentences()).collect();
+        let warnings = overdrawn.chain(Namesakes::among(&snapshot).sentences());
+        let warnings = warnings.chain(api::public::left_out((&snapshot).into())).collect();
         (snapshot.config, warnings)
     })
 }
@@ -160,7 +162,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
     let built = {
         let kept = kept.clone();
-        let build = move || kept.build(config, None).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
+        let build = move || kept.build_to_start(config).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
         let built = tokio::task::spawn_blocking(build).await;
         built.map_err(|error| cannot(&error))?
     };
@@ -243,11 +245,13 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal, quotas));
     background.push(tokio::spawn(webhook::deliver(hooks, control, stopped.clone())));
+    background.push(background::look_at_documents(&changes, stopped.clone()));
     background.extend(background::start(&gateway, &kept, desks, usage, changes.telling.clone(), stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
     change::tell_namesakes(&gateway.live.load(), None);
+    change::tell_left_out(&gateway.live.load(), None);
     let cause = Cause::gateway(Way::Start);
     let (_, mut notes) = change::note_refusals(&changes, &outcomes, gateway.clock.now(), &cause);
     notes.extend(noting::swapped(changes.shelf(), &outcomes, &cause, 1, gateway.clock.now()));

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::problem::Fault;
 
 /// The most bytes in a body, on either listener.
 pub const LIMIT: usize = inner::LARGEST_BODY;
+const TOO_LARGE: &str = "A body may have 64 KiB at most.";
 /// How long a body may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,7 +27,7 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
     if !is_of_kind(&request, b"application/json") {
         return Err(not_json());
     }
-    let bytes = bytes(request, LIMIT, "A body may have 64 KiB at most.").await?;
+    let bytes = bytes(request, LIMIT, TOO_LARGE).await?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),
@@ -38,6 +39,15 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
 pub async fn optional_json_object(request: Request) -> Result<Map<String, Value>, Refusal> {
     // By what comes, and not by what is said of it: what is overlooked would be done otherwise than was asked for.
     if request.body().is_end_stream() { Ok(Map::new()) } else { json_object(request).await }
+}
+
+/// The request with all of its body in memory, and that body; or the refusal that it deserves: 413, 408 or 400.
+pub(super) async fn gathered(request: Request) -> Result<(Request, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let mut carrier = Request::new(body);
+    carrier.extensions_mut().extend(parts.extensions.clone());
+    let bytes = bytes(carrier, LIMIT, TOO_LARGE).await?;
+    Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
 }
 
 /// The configuration in a body, as it is written, or the refusal that it deserves: 415, 413, 408 or 400.

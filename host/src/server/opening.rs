@@ -7,6 +7,7 @@ use crate::audit::{AuditStore, SledAudit};
 use crate::clock::Clock;
 use crate::credential::{Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
+use crate::idempotency::{Repeats, SledIdempotency};
 use crate::key::{Peppers, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
@@ -70,6 +71,7 @@ impl Opening {
             Issuer::open(Arc::new(keys), keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
         issuer.allow(snapshot.config.keys.most);
         let audit: Arc<dyn AuditStore> = Arc::new(audit);
+        let repeats = SledIdempotency::open(database).map_err(|error| cannot(&error))?;
         let desks = Desks {
             issuer: Arc::new(issuer),
             orgs: Arc::new(orgs),
@@ -78,6 +80,7 @@ impl Opening {
             peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
             audit,
             webhooks,
+            repeats: Repeats::new(Arc::new(repeats), clock.clone()),
         };
         Ok(Self { desks, vault, keyring, outbox, telling, unwritten_entries })
     }

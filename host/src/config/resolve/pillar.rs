@@ -4,12 +4,13 @@
 //! own paths come before all pillars. So prefixes may lie within one another, but no two are equal.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use crate::config::form::{Fault, name, shown, words};
 use crate::config::problem::Place;
 use crate::config::read::{Entry, Table};
-use crate::config::resolve::{Names, chain, policy, reference, route};
-use crate::config::{Assertion, OWN, Pillar};
+use crate::config::resolve::{Names, chain, path_from, policy, reference, route};
+use crate::config::{Assertion, OWN, OpenApi, Pillar};
 
 /// Paths that the gateway answers itself; no pillar may lie at or below one of them.
 const OWN_PATHS: [&str; 15] = [
@@ -35,16 +36,17 @@ pub(super) fn pillars(
     entries: Vec<Entry<'_>>,
     names: &Names<'_>,
     chain: &[String],
+    base: &Path,
 ) -> Option<BTreeMap<String, Pillar>> {
     let mut prefixes = HashMap::new();
-    let read: Vec<_> = entries.into_iter().map(|entry| pillar(entry, names, chain, &mut prefixes)).collect();
+    let read: Vec<_> = entries.into_iter().map(|entry| pillar(entry, names, (chain, base), &mut prefixes)).collect();
     read.into_iter().map(|pillar| pillar.map(|it| (it.name.clone(), it))).collect()
 }
 
 fn pillar(
     entry: Entry<'_>,
     names: &Names<'_>,
-    default_chain: &[String],
+    (default_chain, base): (&[String], &Path),
     prefixes: &mut HashMap<String, (String, Place)>,
 ) -> Option<Pillar> {
     let Entry { name: pillar, mut table } = entry;
@@ -67,6 +69,7 @@ fn pillar(
     let strip_prefix = table.boolean("strip_prefix", true);
     let has_upstream = table.has("upstream") || table.has("sandbox");
     let assertion = assertion(&mut table, pillar, has_upstream);
+    let openapi = openapi(&mut table, base);
     let rules = route::rules(table.rows("routes", route::MOST), chain.as_deref(), names);
     let anywhere = chain.as_ref().zip(rules.as_ref()).map(|(chain, rules)| chain::anywhere(chain, rules));
     let config = chain::config(table.table("config"), anywhere.as_deref(), "pillar", names);
@@ -81,6 +84,7 @@ fn pillar(
         sandbox: sandbox?,
         strip_prefix: strip_prefix?,
         assertion: assertion?,
+        openapi: openapi?,
         rules: rules?,
     })
 }
@@ -90,6 +94,19 @@ fn target(table: &mut Table<'_>, key: &'static str, names: &Names<'_>) -> Option
         Some(value) => reference(&value, "upstream", &names.upstreams).map(Some),
         None => Some(None),
     }
+}
+
+/// Whether there is a good document there, is looked at when it is read.
+fn openapi(table: &mut Table<'_>, base: &Path) -> Option<Option<OpenApi>> {
+    let is_there = table.is_table("openapi");
+    let mut source = table.table("openapi");
+    let has_file = source.has("file");
+    let file = source.optional_text("file", path_from(base));
+    if is_there && !has_file {
+        source.problem("names no document; write { file = \"openapi/rooms.json\" }");
+    }
+    source.finish();
+    Some(file?.map(OpenApi::File))
 }
 
 fn assertion(table: &mut Table<'_>, pillar: &str, has_upstream: bool) -> Option<Assertion> {
