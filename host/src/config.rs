@@ -332,6 +332,13 @@ pub struct Pillar {
 pub enum OpenApi {
     /// A file.
     File(PathBuf),
+    /// The pillar's upstream.
+    Upstream {
+        /// Where it has it.
+        path: String,
+        /// How often it is asked.
+        every: Duration,
+    },
 }
 
 /// What the upstream learns about the caller.

@@ -4,6 +4,7 @@
 //! which operations the gateway serves, and what it adds to them, its own document says.
 
 mod check;
+mod fetched;
 mod older;
 mod place;
 mod strict;
@@ -15,6 +16,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 pub use self::check::dangling;
+pub use self::fetched::Fetched;
 pub use self::place::{Moved, Placed, moved_reference, resolved};
 
 /// The most bytes of a document.

@@ -7,6 +7,7 @@ use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::key::Management;
 use crate::limit::Local;
+use crate::openapi::Fetched;
 use crate::outbound::Roots;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Outside, Policy, Rooms};
@@ -125,6 +126,8 @@ pub struct Ingredients<'a> {
     pub outside: &'a Arc<Outside>,
     /// The snapshot before.
     pub earlier: Option<&'a Snapshot>,
+    /// Documents that upstreams gave.
+    pub fetched: &'a Fetched,
     /// Whether a pillar without a good document is better than no start.
     pub starts: bool,
 }

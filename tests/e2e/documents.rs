@@ -4,7 +4,10 @@ use crate::harness::{DEFAULT, Gateway, Origin, Receiver, until};
 use crate::program::output;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Two services that know nothing of one another, and use the same names.
 fn service(title: &str, path: &str, kind: &str) -> Value {
@@ -262,4 +265,77 @@ fn a_bad_document_holds_up_no_start_and_is_a_problem_in_a_check() {
     // Mended, all of it is there.
     files.save("connect", &service("Rooms", "/rooms", "object").to_string());
     until("it is taken up", || document(&gateway)["paths"]["/v1/connect/rooms"].is_object());
+}
+
+/// A service that says what it offers, and for now nothing else.
+struct Service {
+    address: std::net::SocketAddr,
+    says: Arc<Mutex<(u16, String)>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn start(says: &str) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (address, says) = (listener.local_addr().expect("an address"), Arc::new(Mutex::new((200, says.to_owned()))));
+        let (answers, asked) = (says.clone(), Arc::<AtomicUsize>::default());
+        let counted = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read > 0) {
+                    head.extend_from_slice(&byte);
+                }
+                if !head.starts_with(b"GET /about/openapi.json HTTP/1.1\r\n") {
+                    continue;
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = answers.lock().expect("nobody panicked").clone();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+            }
+        });
+        Self { address, says, asked }
+    }
+
+    /// Waits until it was asked twice after it says this, so that the first answer has been dealt with.
+    fn say(&self, text: &str) {
+        *self.says.lock().expect("nobody panicked") = (200, text.to_owned());
+        let before = self.asked.load(Ordering::SeqCst);
+        until("it is asked", || self.asked.load(Ordering::SeqCst) >= before + 2);
+    }
+}
+
+#[test]
+fn an_upstream_is_asked_for_its_document_and_the_last_good_one_goes_on() {
+    let service = Service::start(&service("Rooms", "/rooms", "object").to_string());
+    let toml = format!(
+        "{DEFAULT}[upstreams.rooms]\nendpoints = [\"http://{}\"]\n[pillars.connect]\nupstream = \"rooms\"\n\
+         openapi = {{ path = \"/about/openapi.json\", every = \"1s\" }}\n",
+        service.address
+    );
+    let gateway = Gateway::start(&toml);
+    until("it is asked", || document(&gateway)["paths"]["/v1/connect/rooms"].is_object());
+    let first = document(&gateway);
+    check(&first);
+    let generation = gateway.generation();
+    service.say(&format!("{:#}", self::service("Rooms", "/rooms", "object")));
+    assert_eq!((document(&gateway), gateway.generation()), (first.clone(), generation), "it says the same");
+    let large = format!("{{\"openapi\": \"{}\"}}", "x".repeat(5 << 20));
+    for (status, bad, why) in [(500, "", "it answers 500"), (200, "<html>", "not JSON"), (200, &large, "too large")] {
+        *service.says.lock().expect("nobody panicked") = (status, bad.to_owned());
+        let told = |line: &str| line.contains("rooms has no document at /about/openapi.json") && line.contains(why);
+        until("it is told", || String::from_utf8_lossy(&gateway.log()).lines().any(told));
+        assert_eq!(document(&gateway), first, "{why}");
+    }
+    // Also over a restart, with nobody there to be asked.
+    let before = service.asked.load(Ordering::SeqCst);
+    *service.says.lock().expect("nobody panicked") = (503, String::new());
+    let gateway = gateway.restart();
+    assert_eq!(document(&gateway), first);
+    until("it is asked again", || service.asked.load(Ordering::SeqCst) > before);
+    *service.says.lock().expect("nobody panicked") = (200, self::service("Halls", "/halls", "object").to_string());
+    until("it is taken up", || document(&gateway)["paths"]["/v1/connect/halls"].is_object());
+    assert!(document(&gateway)["paths"]["/v1/connect/rooms"].is_null());
 }

@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 use super::token;
 use super::walk::{Kind, METHODS, walk};
 
+/// Where clients find a path that the service itself has; none where they do not.
+type Public<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// What a document comes to under its pillar.
 #[derive(Debug)]
 pub struct Placed {
@@ -41,7 +44,7 @@ impl Moved {
 }
 
 /// All of a document under a pillar; `public` says where a path lies that the service itself has.
-pub(super) fn placed(document: &Value, pillar: &str, public: &dyn Fn(&str) -> Option<String>) -> Placed {
+pub(super) fn placed(document: &Value, pillar: &str, public: &Public<'_>) -> Placed {
     let base = base(document);
     let public = move |path: &str| public(&format!("{base}{path}"));
     let mut moved = json!({
@@ -82,7 +85,7 @@ type Children = BTreeMap<String, Vec<String>>;
 fn follow(
     document: &Value,
     pillar: &str,
-    public: &dyn Fn(&str) -> Option<String>,
+    public: &Public<'_>,
     children: &Children,
     (kind, value, pointer): (Kind, &mut Value, &str),
 ) {
@@ -147,7 +150,7 @@ fn keep_sendable(document: &Value, members: &mut Map<String, Value>) {
 fn map_all(
     schema: &mut Value,
     pointer: &str,
-    (pillar, public): (&str, &dyn Fn(&str) -> Option<String>),
+    (pillar, public): (&str, &Public<'_>),
     children: &Children,
 ) {
     let reference = |name: &str| json!(format!("#/components/schemas/{pillar}.{name}"));
@@ -212,7 +215,7 @@ fn base(document: &Value) -> String {
 }
 
 /// Where a reference leads after the move.
-pub fn moved_reference(target: &str, pillar: &str, public: &dyn Fn(&str) -> Option<String>) -> String {
+pub fn moved_reference(target: &str, pillar: &str, public: &Public<'_>) -> String {
     let Some(pointer) = target.strip_prefix('#').map(decoded) else { return target.to_owned() };
     let mut tokens: Vec<String> = pointer.split('/').map(str::to_owned).collect();
     match tokens.get(1).map(String::as_str) {

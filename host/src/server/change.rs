@@ -407,6 +407,7 @@ impl Kept {
             ending: &self.ending,
             outside: &self.outside,
             earlier,
+            fetched: &self.fetched,
             starts,
         };
         Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))

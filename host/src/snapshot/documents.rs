@@ -19,12 +19,21 @@ pub(super) fn read(config: &Config, from: &Ingredients<'_>, problems: &mut Vec<P
     let mut documents = Documents::new();
     for (name, pillar) in &config.pillars {
         let Some(source) = &pillar.openapi else { continue };
+        let file = match source {
+            OpenApi::File(file) => file,
+            // Whatever came of that has been told.
+            OpenApi::Upstream { path, .. } => {
+                let fetched = pillar.upstream.as_deref().and_then(|upstream| from.fetched.find(name, upstream, path));
+                documents.extend(fetched.map(|document| (name.clone(), document)));
+                continue;
+            }
+        };
         let key = format!("pillars.{name}.openapi");
         let before = from.earlier.and_then(|earlier| {
             let same = earlier.config.pillars.get(name)?.openapi.as_ref() == Some(source);
             earlier.documents.get(name).filter(|_| same)
         });
-        match document(source) {
+        match document(file) {
             // The same again is the same one.
             Ok(read) => {
                 let known = before.filter(|before| before.digest() == read.digest()).cloned();
@@ -54,8 +63,7 @@ fn has_tried(from: &Ingredients<'_>, name: &str, source: &OpenApi) -> bool {
     before.is_some_and(|before| before.openapi.as_ref() == Some(source))
 }
 
-fn document(source: &OpenApi) -> Result<Document, Vec<String>> {
-    let OpenApi::File(path) = source;
+fn document(path: &Path) -> Result<Document, Vec<String>> {
     let bytes = bytes(path).map_err(|error| vec![format!("{} cannot be read: {error}", path.display())])?;
     Document::read(&bytes).map_err(|faults| faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect())
 }
