@@ -277,7 +277,8 @@ struct Service {
 impl Service {
     fn start(says: &str) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (address, says) = (listener.local_addr().expect("an address"), Arc::new(Mutex::new((200, says.to_owned()))));
+        let (address, says) =
+            (listener.local_addr().expect("an address"), Arc::new(Mutex::new((200, says.to_owned()))));
         let (answers, asked) = (says.clone(), Arc::<AtomicUsize>::default());
         let counted = asked.clone();
         std::thread::spawn(move || {
@@ -292,7 +293,8 @@ impl Service {
                 }
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = answers.lock().expect("nobody panicked").clone();
-                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
             }
         });

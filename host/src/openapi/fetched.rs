@@ -63,7 +63,8 @@ impl Fetched {
         }
         let head = Value::from(vec![upstream, path]).to_string();
         let bytes = [head.as_bytes(), b"\n", document.value.to_string().as_bytes()].concat();
-        let kept = self.directory.get().map(|directory| write_private(&directory.join(format!("{pillar}.json")), &bytes));
+        let kept =
+            self.directory.get().map(|directory| write_private(&directory.join(format!("{pillar}.json")), &bytes));
         if let Some(Err(error)) = kept {
             tracing::warn!(pillar, "an OpenAPI document is not kept for the next start: {error}");
         }

@@ -147,12 +147,7 @@ fn keep_sendable(document: &Value, members: &mut Map<String, Value>) {
 }
 
 /// Writes down what a discriminator means without a word, by names that are changed.
-fn map_all(
-    schema: &mut Value,
-    pointer: &str,
-    (pillar, public): (&str, &Public<'_>),
-    children: &Children,
-) {
+fn map_all(schema: &mut Value, pointer: &str, (pillar, public): (&str, &Public<'_>), children: &Children) {
     let reference = |name: &str| json!(format!("#/components/schemas/{pillar}.{name}"));
     let mut names: Vec<String> = Vec::new();
     for of in ["oneOf", "anyOf"] {

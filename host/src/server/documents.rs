@@ -91,7 +91,8 @@ pub(super) async fn fetch(changes: Weak<Changes>, mut stopped: watch::Receiver<b
             let Some(running) = changes.upgrade() else { return };
             let wanted = asked(&running.gateway.live.load().config);
             all.retain(|next| wanted.contains(&next.asked));
-            let fresh = wanted.into_iter().filter(|asked| all.iter().all(|next| next.asked != *asked)).collect::<Vec<_>>();
+            let fresh =
+                wanted.into_iter().filter(|asked| all.iter().all(|next| next.asked != *asked)).collect::<Vec<_>>();
             all.extend(fresh.into_iter().map(|asked| Next { asked, at: Instant::now(), failures: 0, told: None }));
         }
         if !all.is_empty() && outbound.is_none() {
@@ -144,7 +145,9 @@ impl Next {
         let came = came(outbound, (host, *port, authority), path).await;
         let read = match came {
             // Reading megabytes takes a while.
-            Ok(bytes) => tokio::task::spawn_blocking(move || read(&bytes)).await.unwrap_or_else(|_| Err("it was cut off".to_owned())),
+            Ok(bytes) => tokio::task::spawn_blocking(move || read(&bytes))
+                .await
+                .unwrap_or_else(|_| Err("it was cut off".to_owned())),
             Err(why) => Err(why),
         };
         match read {
@@ -159,7 +162,9 @@ impl Next {
                 let pause = LOOK.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
                 (self.at, self.failures) = (Instant::now() + pause, self.failures.saturating_add(1));
                 if self.told.as_ref() != Some(&why) {
-                    tracing::error!("pillars.{pillar}.openapi: {upstream} has no document at {path}: {why}; what it said before goes on");
+                    tracing::error!(
+                        "pillars.{pillar}.openapi: {upstream} has no document at {path}: {why}; what it said before goes on"
+                    );
                     self.told = Some(why);
                 }
                 false

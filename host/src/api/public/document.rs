@@ -191,13 +191,17 @@ pub fn left_out(parts: Parts<'_>) -> Vec<String> {
 
 /// The whole, with the documents of as many pillars as fit.
 fn written(parts: Parts<'_>) -> Written {
+    written_within(parts, LARGEST_ANSWER)
+}
+
+fn written_within(parts: Parts<'_>, largest: usize) -> Written {
     let mut most = parts.documents.len();
     loop {
         let mut document = document(parts.config);
         let left_out = pillars::add(&mut document, parts, most);
         let json = Bytes::from(document.to_string());
         let yaml = Bytes::from(yaml::written(&document));
-        if json.len().max(yaml.len()) <= LARGEST_ANSWER || most == 0 {
+        if json.len().max(yaml.len()) <= largest || most == 0 {
             return Written { json, yaml, left_out };
         }
         most -= 1;

@@ -131,7 +131,10 @@ fn openapi(table: &mut Table<'_>, base: &Path, is_scaffold: bool) -> Option<Opti
 fn document_path(text: &str) -> Result<String, Fault> {
     match normalised(text) {
         Ok(same) if same == text => Ok(text.to_owned()),
-        _ => Err(Fault::from(format!("`{}` is not a path of the upstream; write for example \"/openapi.json\"", shown(text)))),
+        _ => Err(Fault::from(format!(
+            "`{}` is not a path of the upstream; write for example \"/openapi.json\"",
+            shown(text)
+        ))),
     }
 }
 

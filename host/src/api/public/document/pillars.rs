@@ -292,3 +292,6 @@ fn all_ids(whole: &Value) -> BTreeSet<String> {
     let operations = items.flatten().map(|(_, operation)| operation);
     operations.filter_map(|operation| operation["operationId"].as_str().map(str::to_owned)).collect()
 }
+
+#[cfg(test)]
+mod tests;
