@@ -1,8 +1,12 @@
 //! `Idempotency-Key` on the gateway's own API: what comes again is not done again, and no answer lies about in the clear.
 
-use crate::harness::{Answer, DEFAULT, Gateway, Origin, until};
+use crate::harness::{Answer, DEFAULT, Gateway, Origin, request, secrets, until};
+use crate::program::Stand;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 const MANAGING: [&str; 4] = ["connect", "keys:read", "keys:write", "webhooks:write"];
 
@@ -103,4 +107,82 @@ fn the_field_is_passed_on_to_pillars_and_each_request_is_one() {
         assert_eq!((echoed.status, is_replayed(&echoed)), (200, false));
         assert!(echoed.text().to_ascii_lowercase().contains("idempotency-key"), "{}", echoed.text());
     }
+}
+
+/// Asks the admin API once; none where it dies before it has answered.
+fn ask(to: SocketAddr, token: &str, word: &str) -> Option<(u16, Value)> {
+    let body = json!({"name": word, "scopes": ["connect"]}).to_string();
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         idempotency-key: {word}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(to).ok()?;
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok()?;
+    secrets::note_all(&bytes);
+    let text = String::from_utf8(bytes).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).ok()?))
+}
+
+/// Nothing is made twice for one word, wherever the gateway dies; and who asks again learns what came of it.
+#[test]
+fn death_at_any_moment_makes_nothing_twice() {
+    let stand = Stand::new();
+    let token = || std::fs::read_to_string(stand.path().join("data/admin-token")).expect("a token").trim().to_owned();
+    let mut asked: BTreeMap<String, Option<Value>> = BTreeMap::new();
+    for death in 0..5_u64 {
+        let serving = stand.serve();
+        let (to, token) = (serving.admin, token());
+        let client = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for number in 0.. {
+                let word = format!("w-{death}-{number}");
+                let answer = ask(to, &token, &word);
+                let is_over = answer.is_none();
+                asked.push((word, answer));
+                if is_over {
+                    break;
+                }
+            }
+            asked
+        });
+        std::thread::sleep(Duration::from_millis(60 + 37 * death));
+        // Without a word.
+        drop(serving);
+        for (word, answer) in client.join().expect("it asks") {
+            let made = answer.map(|(status, made)| {
+                assert_eq!(status, 201, "{made}");
+                made
+            });
+            asked.insert(word, made);
+        }
+    }
+    assert!(asked.len() > 10, "only {} were asked for", asked.len());
+    let serving = stand.serve();
+    let token = token();
+    let mut unknown = 0;
+    for (word, first) in &asked {
+        let (status, again) = ask(serving.admin, &token, word).expect("it lives");
+        match first {
+            Some(first) => assert_eq!((status, &again), (201, first), "{word}"),
+            None if status == 409 => {
+                assert_eq!(again["error"], "idempotency_outcome_unknown", "{again}");
+                unknown += 1;
+            }
+            None => assert_eq!(status, 201, "{again}"),
+        }
+    }
+    let call = request(serving.admin, "GET", "/v1/keys?limit=200").field("authorization", format!("Bearer {token}"));
+    let keys = call.send().json();
+    assert!(keys["next_cursor"].is_null(), "all of them are here");
+    let mut names: Vec<&str> =
+        keys["keys"].as_array().expect("keys").iter().filter_map(|key| key["name"].as_str()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "nothing was made twice");
+    assert!(count <= asked.len() && count + unknown >= asked.len(), "{count}, {unknown} of {}", asked.len());
 }
