@@ -29,7 +29,8 @@ const TOLD: usize = 20;
 pub struct Document {
     value: Value,
     digest: String,
-    size: usize,
+    /// SHA-256 of the bytes that it was read from.
+    source: [u8; 32],
 }
 
 /// One thing that is wrong with a document.
@@ -84,10 +85,8 @@ impl Document {
             }
             return Err(faults);
         }
-        let text = value.to_string();
-        let hash = digest(&SHA256, text.as_bytes());
-        let digest = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { value, digest, size: text.len() })
+        let digest = sum(value.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { value, digest, source: sum(bytes) })
     }
 
     /// SHA-256 of what it says, in hexadecimal: however it is laid out.
@@ -95,9 +94,9 @@ impl Document {
         &self.digest
     }
 
-    /// Bytes of what it says, without white space.
-    pub fn size(&self) -> usize {
-        self.size
+    /// Whether it was read from these bytes, and so need not be read from them again.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        self.source == sum(bytes)
     }
 
     /// What the service calls itself, and says of itself.
@@ -115,6 +114,12 @@ impl Document {
     pub fn placed(&self, pillar: &str, public: impl Fn(&str) -> Option<String>) -> Placed {
         place::placed(&self.value, pillar, &public)
     }
+}
+
+fn sum(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    sum
 }
 
 /// One token of a JSON pointer (RFC 6901, section 3).

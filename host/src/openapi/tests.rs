@@ -282,5 +282,6 @@ fn a_digest_is_of_what_is_said() {
     let (one, other) =
         (read(&document).unwrap(), Document::read(format!("\u{feff}{document:#}\n").as_bytes()).unwrap());
     assert_eq!((one.digest(), one.about()), (other.digest(), "Rooms".to_owned()));
+    assert!(one.is_of(document.to_string().as_bytes()) && !other.is_of(document.to_string().as_bytes()));
     assert_ne!(one.digest(), read(&with(&json!({"info": {"title": "Halls", "version": "1"}}))).unwrap().digest());
 }

@@ -4,7 +4,7 @@
 
 use super::Ingredients;
 use crate::config::{Config, OpenApi, Problem};
-use crate::openapi::{self, Document};
+use crate::openapi::{self, Document, Fault};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -33,12 +33,8 @@ pub(super) fn read(config: &Config, from: &Ingredients<'_>, problems: &mut Vec<P
             let same = earlier.config.pillars.get(name)?.openapi.as_ref() == Some(source);
             earlier.documents.get(name).filter(|_| same)
         });
-        match document(file) {
-            // The same again is the same one.
-            Ok(read) => {
-                let known = before.filter(|before| before.digest() == read.digest()).cloned();
-                documents.insert(name.clone(), known.unwrap_or_else(|| read.into()));
-            }
+        match document(file, before) {
+            Ok(read) => drop(documents.insert(name.clone(), read)),
             Err(wrong) => match before {
                 Some(before) => {
                     tracing::error!("{key}: {}; what was read before goes on", wrong.join("; "));
@@ -63,9 +59,17 @@ fn has_tried(from: &Ingredients<'_>, name: &str, source: &OpenApi) -> bool {
     before.is_some_and(|before| before.openapi.as_ref() == Some(source))
 }
 
-fn document(path: &Path) -> Result<Document, Vec<String>> {
+/// The document in a file; the one before where it says the same.
+fn document(path: &Path, before: Option<&Arc<Document>>) -> Result<Arc<Document>, Vec<String>> {
     let bytes = bytes(path).map_err(|error| vec![format!("{} cannot be read: {error}", path.display())])?;
-    Document::read(&bytes).map_err(|faults| faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect())
+    if let Some(before) = before.filter(|before| before.is_of(&bytes)) {
+        return Ok(before.clone());
+    }
+    let told =
+        |faults: Vec<Fault>| faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect::<Vec<_>>();
+    let read = Document::read(&bytes).map_err(told)?;
+    let known = before.filter(|before| before.digest() == read.digest()).cloned();
+    Ok(known.unwrap_or_else(|| read.into()))
 }
 
 /// At most one byte more than a document may have, whatever the file turns out to be.
