@@ -7,6 +7,7 @@ mod actor;
 pub mod admin;
 mod body;
 mod fields;
+mod once;
 mod paging;
 pub mod public;
 mod reads;

@@ -321,8 +321,24 @@ pub struct Pillar {
     pub strip_prefix: bool,
     /// Whether the upstream gets a signed assertion about the caller.
     pub assertion: Assertion,
+    /// Where it says what it offers: an OpenAPI document.
+    pub openapi: Option<OpenApi>,
     /// The rules, in the order of the file; the last one is the rule for all other paths.
     pub rules: Vec<Rule>,
+}
+
+/// Where the OpenAPI document of a pillar comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenApi {
+    /// A file.
+    File(PathBuf),
+    /// The pillar's upstream.
+    Upstream {
+        /// Where it has it.
+        path: String,
+        /// How often it is asked.
+        every: Duration,
+    },
 }
 
 /// What the upstream learns about the caller.

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::credential::Issuer;
 use crate::data::Rewrite;
 use crate::id::OrgId;
+use crate::idempotency::{self, Repeats};
 use crate::key;
 use crate::org::{self, Ending, Erased, Org, OrgStore, Tokens};
 use crate::requests::{self, RequestLog};
@@ -27,6 +28,8 @@ pub struct Stores {
     pub tokens: Arc<Tokens>,
     /// Webhooks, and events.
     pub webhooks: Arc<Webhooks>,
+    /// Requests with an `Idempotency-Key`, and their answers.
+    pub repeats: Repeats,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
     /// Finished requests; also where none are kept any more.
@@ -65,6 +68,9 @@ pub enum Error {
     /// Its webhooks cannot be removed.
     #[error("the webhooks of the org cannot be removed")]
     Webhooks(#[from] webhook::DeskError),
+    /// Its requests with an `Idempotency-Key` cannot be removed.
+    #[error("the requests of the org that may come again cannot be removed")]
+    Repeats(#[from] idempotency::StoreError),
     /// Its requests cannot be removed.
     #[error("the requests of the org cannot be removed")]
     Requests(#[from] requests::StoreError),
@@ -139,7 +145,7 @@ impl Erasure {
     }
 
     async fn erase_all_of(&self, org: OrgId) -> Result<Option<Remains>, Error> {
-        let Stores { orgs, issuer, tokens, webhooks, audit, requests, rewrite } = &self.stores;
+        let Stores { orgs, issuer, tokens, webhooks, repeats, audit, requests, rewrite } = &self.stores;
         let Some(found) = orgs.find(&org.to_string()).await? else { return Ok(None) };
         let Some(Ending { by, done: None, .. }) = found.ending.clone() else {
             return self.remains(found).await.map(Some);
@@ -152,6 +158,8 @@ impl Erasure {
         let gone = Erased { tokens: tokens.erase(org).await?, ..Erased::default() };
         orgs.add_erased(org, gone).await?;
         let gone = Erased { events: webhooks.erase_events(org).await?, ..Erased::default() };
+        orgs.add_erased(org, gone).await?;
+        let gone = Erased { repeats: repeats.forget(org).await?, ..Erased::default() };
         orgs.add_erased(org, gone).await?;
         let log = requests.clone();
         let rows = tokio::task::spawn_blocking(move || log.erase(org.number())).await.map_err(|_| Error::Closing)??;

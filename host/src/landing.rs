@@ -184,6 +184,7 @@ mod tests {
             upstreams: Vec::new(),
             policies: Vec::new(),
             disabled: Vec::new(),
+            documents: Default::default(),
             roots: crate::outbound::Roots::default(),
             rooms: crate::plugin::Rooms::default(),
         }

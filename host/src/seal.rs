@@ -103,6 +103,17 @@ impl MasterKey {
         Self(Zeroizing::new(bytes))
     }
 
+    /// The key that follows from a credential, for one purpose: to be had by whoever presents the credential, and by nobody else.
+    pub fn of_credential(credential: &[u8], purpose: &str) -> Self {
+        let mut derived = Zeroizing::new([0; KEY_LENGTH]);
+        Salt::new(HKDF_SHA256, b"portico credential")
+            .extract(credential)
+            .expand(&[purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut derived[..]))
+            .expect("one block of output is always to be had");
+        Self(derived)
+    }
+
     /// Reads the key. A file that is missing is made (mode 0600, its directory 0700) where `may_make` is set.
     pub fn read(source: &SecretSource, may_make: bool) -> Result<Self, Error> {
         match source {

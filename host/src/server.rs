@@ -12,6 +12,7 @@ use crate::id::NoRandomness;
 use crate::limit::Local;
 use crate::listener;
 use crate::metrics::{self, Components, Metrics};
+use crate::openapi;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::requests::Requests;
@@ -32,6 +33,7 @@ mod background;
 mod booking;
 mod change;
 mod configuration;
+mod documents;
 mod error;
 mod forgiven;
 mod namesakes;
@@ -69,6 +71,8 @@ struct Kept {
     ending: AtomicBool,
     /// What became of components.
     components: Arc<Components>,
+    /// Documents that upstreams gave.
+    fetched: openapi::Fetched,
     /// In the data directory, which is opened late on a first start.
     stored: OnceLock<Stored>,
 }
@@ -93,6 +97,9 @@ impl Opened {
         let shelf = Shelf::open(&data).map_err(|error| cannot(&error))?;
         let cache = CodeCache::open(&data, &vault);
         let cache = cache.inspect_err(|error| tracing::warn!("compiled code is not kept: {error}")).ok();
+        if let Err(error) = kept.fetched.keep_in(data.path().join("documents")) {
+            tracing::warn!("what upstreams say of themselves is not kept: {error}");
+        }
         // Set once: nobody else has it yet.
         let _ = kept.stored.set(Stored { shelf, cache });
         Ok(Self { data, vault })
@@ -131,7 +138,8 @@ pub fn check(path: &Path, compiler: Compiler) -> Result<(Config, Vec<String>), S
     let kept = kept(&config, own_catalog(&config, compiler)?).map_err(|error| StartError::Cannot(sentence(&error)))?;
     kept.build(config, None).map(|(snapshot, _)| {
         let overdrawn = snapshot.rooms.overdrawn().map(|overdrawn| overdrawn.to_string());
-        let warnings = overdrawn.chain(Namesakes::among(&snapshot).sentences()).collect();
+        let warnings = overdrawn.chain(Namesakes::among(&snapshot).sentences());
+        let warnings = warnings.chain(api::public::left_out((&snapshot).into())).collect();
         (snapshot.config, warnings)
     })
 }
@@ -162,7 +170,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let existing = if DataDirectory::is_at(&directory) { Some(open()?) } else { None };
     let built = {
         let kept = kept.clone();
-        let build = move || kept.build(config, None).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
+        let build = move || kept.build_to_start(config).inspect(|(snapshot, _)| kept.outside.trust(&snapshot.roots));
         let built = tokio::task::spawn_blocking(build).await;
         built.map_err(|error| cannot(&error))?
     };
@@ -249,11 +257,14 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal, quotas));
     background.push(tokio::spawn(webhook::deliver(hooks, control, stopped.clone())));
+    background.push(background::look_at_documents(&changes, stopped.clone()));
+    background.push(tokio::spawn(documents::fetch(Arc::downgrade(&changes), stopped.clone())));
     background.extend(background::start(&gateway, &kept, desks, usage, changes.telling.clone(), stopped));
     // Last: a start that fails leaves everything as it was.
     change::tell_disabled(&gateway.live.load());
     change::tell_overdrawn(&gateway.live.load(), None);
     change::tell_namesakes(&gateway.live.load(), None);
+    change::tell_left_out(&gateway.live.load(), None);
     let cause = Cause::gateway(Way::Start);
     let (_, mut notes) = change::note_refusals(&changes, &outcomes, gateway.clock.now(), &cause);
     notes.extend(noting::swapped(changes.shelf(), &outcomes, &cause, 1, gateway.clock.now()));
@@ -386,7 +397,8 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let outside = Handle::try_current().map_or_else(|_| Ok(Outside::default()), Outside::on)?;
     let (workers, outside, components) = (workers(config), Arc::new(outside), Arc::default());
     let (ending, stored) = (AtomicBool::new(false), OnceLock::new());
-    Ok(Kept { catalog, limits, names, workers, outside, ending, components, stored })
+    let fetched = openapi::Fetched::default();
+    Ok(Kept { catalog, limits, names, workers, outside, ending, components, fetched, stored })
 }
 
 /// An error with its causes, as one sentence.

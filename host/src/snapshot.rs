@@ -7,6 +7,7 @@ use crate::chain::Chain;
 use crate::config::{self, Config, Problem};
 use crate::key::Management;
 use crate::limit::Local;
+use crate::openapi::Fetched;
 use crate::outbound::Roots;
 use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Outside, Policy, Rooms};
@@ -17,9 +18,11 @@ use http::Method;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod documents;
 pub mod own;
 mod policies;
 
+pub use documents::Documents;
 pub use policies::Outcome;
 
 /// One configuration, ready for requests.
@@ -40,6 +43,8 @@ pub struct Snapshot {
     pub disabled: Vec<String>,
     /// Root certificates that policies' own requests believe beside those of the system.
     pub roots: Roots,
+    /// The OpenAPI documents of pillars, by their names.
+    pub documents: Documents,
     /// The places for calls that wait and for followed bodies, on each worker.
     pub rooms: Rooms,
 }
@@ -121,6 +126,10 @@ pub struct Ingredients<'a> {
     pub outside: &'a Arc<Outside>,
     /// The snapshot before.
     pub earlier: Option<&'a Snapshot>,
+    /// Documents that upstreams gave.
+    pub fetched: &'a Fetched,
+    /// Whether a pillar without a good document is better than no start.
+    pub starts: bool,
 }
 
 impl Snapshot {
@@ -148,6 +157,7 @@ impl Snapshot {
             problems.extend(wrong.into_iter().map(|sentence| Problem::at("plugins.outbound_roots", sentence)));
             Roots::default()
         });
+        let documents = documents::read(&config, from, &mut problems);
         // Both sides of a change are warm for a moment.
         let places: usize = ready.values().map(|policy| policy.component.places()).sum();
         let wanted = 2 * places * from.workers;
@@ -161,22 +171,17 @@ impl Snapshot {
             );
             problems.push(Problem::at("policies", message));
         }
-        let mut routes = route::Table::default();
+        let routes = routes(&config).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            route::Table::default()
+        });
         let mut pillars = Vec::new();
-        for (position, written) in config.pillars.values().enumerate() {
-            let number = u16::try_from(position).unwrap_or(u16::MAX);
-            if let Err(problem) = add_routes(&mut routes, written, number) {
-                problems.push(problem);
-            }
+        for written in config.pillars.values() {
             let chains = chains(written, &steps, &disabled).unwrap_or_else(|problem| {
                 problems.push(problem);
                 Vec::new()
             });
             pillars.push(pillar(written, chains, &upstreams, from.names));
-        }
-        let number = u16::try_from(pillars.len()).unwrap_or(u16::MAX);
-        if let Err(error) = own::add_routes(&mut routes, &config, number) {
-            problems.push(Problem::at("api", error.to_string()));
         }
         match chains(&own, &steps, &disabled) {
             Ok(chains) => {
@@ -192,8 +197,27 @@ impl Snapshot {
         let policies: Vec<_> = ready.into_values().collect();
         let rooms = from.catalog.divide(&policies, from.workers);
         let generation = from.earlier.map_or(1, |earlier| earlier.generation + 1);
-        Ok((Self { generation, routes, pillars, upstreams, policies, disabled, roots, rooms, config }, outcomes))
+        Ok((
+            Self { generation, routes, pillars, upstreams, policies, disabled, roots, documents, rooms, config },
+            outcomes,
+        ))
     }
+}
+
+/// Where each path of a configuration goes: pillars by their position, and the gateway's own API after them.
+///
+/// # Errors
+/// What cannot be routed.
+pub fn routes(config: &Config) -> Result<route::Table<Target>, Vec<Problem>> {
+    let (mut routes, mut problems) = (route::Table::default(), Vec::new());
+    for (position, written) in config.pillars.values().enumerate() {
+        let number = u16::try_from(position).unwrap_or(u16::MAX);
+        problems.extend(add_routes(&mut routes, written, number).err());
+    }
+    let number = u16::try_from(config.pillars.len()).unwrap_or(u16::MAX);
+    let own = own::add_routes(&mut routes, config, number);
+    problems.extend(own.err().map(|error| Problem::at("api", error.to_string())));
+    if problems.is_empty() { Ok(routes) } else { Err(problems) }
 }
 
 fn add_routes(routes: &mut route::Table<Target>, written: &config::Pillar, pillar: u16) -> Result<(), Problem> {

@@ -22,6 +22,13 @@ fn every_shipped_configuration_fits_the_built_policies() {
     for (name, built) in STAND_INS {
         fs::copy(plugins.join(format!("{built}.wasm")), plugins.join(format!("{name}.wasm"))).unwrap();
     }
+    let documents = directory.path().join("openapi");
+    fs::create_dir(&documents).unwrap();
+    // The reference has none of its own: it only shows how to name one.
+    for (name, shipped) in [("connect", "connect"), ("knowledge", "knowledge"), ("example", "connect")] {
+        let shipped = repository().join(format!("config/openapi/{shipped}.json"));
+        fs::copy(shipped, documents.join(format!("{name}.json"))).unwrap();
+    }
     let shipped = shipped();
     assert!(shipped.len() >= 6, "gateway, reference and an example for each kind of people: {shipped:?}");
     for file in shipped {

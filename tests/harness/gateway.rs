@@ -255,6 +255,11 @@ impl Gateway {
         self.admin("DELETE", &format!("/v1/keys/{id}")).send()
     }
 
+    /// What was said in the log since it began; by others of this process, too.
+    pub fn log(&self) -> Vec<u8> {
+        lines::since(self.lines)
+    }
+
     /// The generation of the configuration that answers.
     pub fn generation(&self) -> u64 {
         self.admin("GET", "/v1/plugins").send().json()["generation"].as_u64().expect("a generation")

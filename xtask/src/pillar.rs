@@ -111,4 +111,6 @@ fn answer(status: StatusCode, value: serde_json::Value) -> Response {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

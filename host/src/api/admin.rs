@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 
@@ -41,11 +41,13 @@ pub use self::export::routes as export_routes;
 pub use self::limits::{KeepReset, Kept, routes as limit_routes};
 pub use self::plugins::{Act, ActError, PluginControl, routes as plugin_routes};
 use super::actor::{Actor, By};
+use super::once::once;
 use super::rights::Action;
 use super::{Paging, Reads, Refusal};
 use crate::audit::AuditStore;
 use crate::clock::Clock;
 use crate::credential::{Issuer, PepperDesk, bearer};
+use crate::idempotency::Repeats;
 use crate::org::{Admins, Login, Org, OrgStore, Tokens};
 use crate::webhook::Webhooks;
 
@@ -69,6 +71,8 @@ pub struct Desks {
     pub audit: Arc<dyn AuditStore>,
     /// Webhooks.
     pub webhooks: Arc<Webhooks>,
+    /// Requests that may come again.
+    pub repeats: Repeats,
 }
 
 /// Pages of the audit log and sums of usage that are read at once.
@@ -141,6 +145,7 @@ pub(super) fn routes(state: AdminState) -> Router {
         .route("/v1/webhooks/{id}/deliveries", get(deliveries::deliveries))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
+        .route_layer(middleware::from_fn_with_state(state.clone(), once))
         .with_state(state)
 }
 

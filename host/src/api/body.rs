@@ -1,11 +1,9 @@
 //! Bodies of the control API: JSON objects, small, and in time; and configurations in TOML.
 
-mod strict;
-
 use std::error::Error;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
@@ -16,10 +14,12 @@ use serde_json::{Map, Value};
 use super::{Actor, Refusal};
 use crate::config;
 use crate::inner;
+use crate::json;
 use crate::problem::Fault;
 
 /// The most bytes in a body, on either listener.
 pub const LIMIT: usize = inner::LARGEST_BODY;
+const TOO_LARGE: &str = "A body may have 64 KiB at most.";
 /// How long a body may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,9 +28,12 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
     if !is_of_kind(&request, b"application/json") {
         return Err(not_json());
     }
-    let bytes = bytes(request, LIMIT, "A body may have 64 KiB at most.").await?;
-    match strict::read(&bytes) {
-        Ok((_, twice)) if !twice.is_empty() => Err(Refusal::invalid(twice)),
+    let bytes = bytes(request, LIMIT, TOO_LARGE).await?;
+    match json::read(&bytes) {
+        Ok((_, twice)) if !twice.is_empty() => {
+            let told = |place| Fault::at(place, "This is named twice; which of the two counts is not sure.");
+            Err(Refusal::invalid(twice.into_iter().map(told).collect()))
+        }
         Ok((Value::Object(object), _)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(vec![Fault::at("", "The body must be a JSON object.")])),
         Err(error) => Err(malformed(&error.to_string())),
@@ -41,6 +44,15 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Refusal
 pub async fn optional_json_object(request: Request) -> Result<Map<String, Value>, Refusal> {
     // By what comes, and not by what is said of it: what is overlooked would be done otherwise than was asked for.
     if request.body().is_end_stream() { Ok(Map::new()) } else { json_object(request).await }
+}
+
+/// The request with all of its body in memory, and that body; or the refusal that it deserves: 413, 408 or 400.
+pub(super) async fn gathered(request: Request) -> Result<(Request, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let mut carrier = Request::new(body);
+    carrier.extensions_mut().extend(parts.extensions.clone());
+    let bytes = bytes(carrier, LIMIT, TOO_LARGE).await?;
+    Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
 }
 
 /// The configuration in a body, as it is written, or the refusal that it deserves: 415, 413, 408 or 400.

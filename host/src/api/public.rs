@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use self::document::Rendered;
-pub use self::document::fingerprint;
+pub use self::document::{Fingerprint, Parts, fingerprint, left_out};
 use self::months::Months;
 use super::admin::{AdminState, deliveries, keys, life, webhooks};
 use super::{Actor, By, Refusal, requests, usage as detail, worded};
@@ -41,7 +41,7 @@ use crate::worker::Gateway;
 /// Requests that are worked on at once.
 const AT_ONCE: usize = 64;
 /// The most bytes of an answer.
-const LARGEST_ANSWER: usize = 16 << 20;
+pub(super) const LARGEST_ANSWER: usize = 16 << 20;
 
 /// What the API works on; clones are cheap.
 #[derive(Clone)]
@@ -93,7 +93,11 @@ impl fmt::Debug for PublicState {
 }
 
 /// The handler of each operation, in the order of [`ENDPOINTS`].
-fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
+fn handlers(state: &AdminState) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
+    let clock = &state.clock;
+    let once = |handler: MethodRouter<PublicState>| {
+        handler.route_layer(middleware::from_fn_with_state(state.clone(), super::once::once))
+    };
     [
         get(me::me),
         get(me::me),
@@ -102,18 +106,18 @@ fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         by_key(get(detail::list), clock),
         by_key(get(requests::list), clock),
         by_key(get(keys::list), clock),
-        by_key(post(keys::issue), clock),
+        by_key(once(post(keys::issue)), clock),
         by_key(get(keys::show), clock),
         by_key(delete(life::revoke), clock),
-        by_key(post(life::rotate), clock),
+        by_key(once(post(life::rotate)), clock),
         by_key(patch(life::scope), clock),
         by_key(get(webhooks::list), clock),
-        by_key(post(webhooks::create), clock),
+        by_key(once(post(webhooks::create)), clock),
         by_key(get(webhooks::show), clock),
         by_key(patch(webhooks::change), clock),
         by_key(delete(webhooks::delete), clock),
-        by_key(post(deliveries::rotate), clock),
-        by_key(post(deliveries::test), clock),
+        by_key(once(post(deliveries::rotate)), clock),
+        by_key(once(post(deliveries::test)), clock),
         by_key(get(deliveries::deliveries), clock),
         get(document::json),
         get(document::yaml),
@@ -136,7 +140,7 @@ async fn check_key(State(clock): State<Clock>, request: Request, next: Next) -> 
 
 /// The API.
 pub fn public_router(state: PublicState) -> Router {
-    let routes = ENDPOINTS.iter().zip(handlers(&state.admin.clock));
+    let routes = ENDPOINTS.iter().zip(handlers(&state.admin));
     let router = routes.fold(Router::new(), |router, (endpoint, handler)| router.route(&endpoint.path(), handler));
     router
         .fallback(not_found)
@@ -206,7 +210,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 }
 
 /// The guard has let somebody in whom a policy vouched for, and who has no key.
-fn key_needed() -> Refusal {
+pub(super) fn key_needed() -> Refusal {
     let detail = "This manages the things of a key's org; call it with a key of the gateway.";
     Refusal::new(403, "key_needed", "A key is needed", detail)
 }

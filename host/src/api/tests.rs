@@ -19,6 +19,7 @@ use crate::clock::{Clock, Millis};
 use crate::config::SecretSource;
 use crate::credential::{Credential, Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
+use crate::idempotency::{Repeats, SledIdempotency};
 use crate::key::{Peppers, SledKeys};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_FILE, Tokens};
 use crate::outbox::SledOutbox;
@@ -28,6 +29,7 @@ use crate::webhook::{self, SledWebhooks, Webhooks};
 mod bounds;
 mod hooks;
 mod life;
+mod once;
 mod roles;
 
 /// A running admin API over a data directory of its own.
@@ -94,6 +96,7 @@ impl Running {
             peppers: Arc::new(PepperDesk::new(peppers, ring.clone(), audit.clone(), clock.clone())),
             audit,
             webhooks: Arc::new(webhooks),
+            repeats: Repeats::new(Arc::new(SledIdempotency::open(data.database()).unwrap()), clock.clone()),
         };
         let scopes: KnownScopes = Arc::new(|| ["connect", "knowledge", "pay"].map(str::to_owned).to_vec());
         let state = AdminState::new(desks, scopes, clock.clone());

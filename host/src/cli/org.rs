@@ -179,12 +179,13 @@ fn erase(
     writeln!(out, "The org {id} is erased since {}, and its id is never used again.", text(&erased["erased_at"]))?;
     writeln!(
         out,
-        "Gone: its names, {} keys, {} tokens, {} webhooks, {} events, {} requests, and the names and addresses of {} audit entries.",
+        "Gone: its names, {} keys, {} tokens, {} webhooks, {} events, {} requests, {} answers that were kept for an Idempotency-Key, and the names and addresses of {} audit entries.",
         count("keys"),
         count("tokens"),
         count("webhooks"),
         count("events"),
         count("requests"),
+        count("repeats"),
         count("audit_values")
     )?;
     writeln!(out, "Stays: usage as sums by ids, and {} audit entries without them.", stays["audit_entries"])?;

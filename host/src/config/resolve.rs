@@ -119,7 +119,7 @@ fn whole(report: &Report<'_>, root: &DeTable<'_>, text: &str, path: &Path) -> Op
     let policies: Vec<_> = policies.into_iter().map(policy::policy).collect();
     let upstreams: Vec<_> = upstreams.into_iter().map(upstream::upstream).collect();
     let chain = default_chain(root.table("defaults"), &names);
-    let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain);
+    let pillars = pillar::pillars(root.named("pillars", 4096), &names, &chain, base);
     let api = api::api(root.table("api"), &names, &chain);
     let webhooks = webhooks::webhooks(root.table("webhooks"));
     root.finish();

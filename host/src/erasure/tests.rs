@@ -8,6 +8,7 @@ use crate::clock::Millis;
 use crate::config::SecretSource;
 use crate::credential::{IssueError, Issued, Keyring, NewKey};
 use crate::data::DataDirectory;
+use crate::idempotency::{Fingerprint, Place, Proof, SledIdempotency, Turn};
 use crate::key::{Mode, Peppers, Scopes, SledKeys, Terms};
 use crate::org::{Login, NewToken, Role, SledOrgs, SledTokens, TokenError};
 use crate::outbox::{Event, Kind as EventKind, SledOutbox};
@@ -95,6 +96,7 @@ impl Process {
             issuer: Arc::new(Issuer::open(Arc::new(keys), ring.clone(), clock.clone()).await.unwrap()),
             tokens: Arc::new(Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.unwrap()),
             webhooks: Arc::new(webhooks),
+            repeats: Repeats::new(Arc::new(SledIdempotency::open(data.database()).unwrap()), clock.clone()),
             audit: Arc::new(audit.clone()),
             requests: log.clone(),
             rewrite: data.rewrite(),
@@ -145,6 +147,9 @@ impl Process {
         }
         let token = self.token(org).await.unwrap();
         self.webhook(org).await.unwrap();
+        let place = Place::of(Some(org), "/v1/keys", &"an order".parse().unwrap());
+        let asked = Fingerprint::of("POST", "/v1/keys", b"{}");
+        assert!(matches!(self.stores.repeats.turn(place, asked, &Proof::of(b"a key")).await.unwrap(), Turn::Run(_)));
         self.requests(org, 3);
         (org, key, token)
     }
@@ -200,7 +205,7 @@ async fn all_of_an_org_goes_but_its_id_and_nothing_of_another() {
     let who = Who { kind: audit::ActorKind::SuperAdmin, id: None, address: Some([192, 0, 2, 7].into()) };
     let remains = it.desk.erase(acme, who.clone()).await.unwrap().unwrap();
     let gone = is_whole(&remains);
-    assert_eq!((gone.keys, gone.tokens, gone.webhooks, gone.requests), (3, 1, 1, 3));
+    assert_eq!((gone.keys, gone.tokens, gone.webhooks, gone.repeats, gone.requests), (3, 1, 1, 1, 3));
     // The event that was posted, and those of its keys.
     assert_eq!(gone.events, 5);
     assert_eq!((remains.audit.in_chain, it.is_whole().await), (0, true));
@@ -277,7 +282,7 @@ async fn what_died_in_the_middle_is_closed_at_once_and_ended_by_the_next_start()
     it.desk.resume().await;
     let found = it.stores.orgs.find(&acme.to_string()).await.unwrap().unwrap();
     let gone = is_whole(&it.desk.remains(found).await.unwrap());
-    assert_eq!((gone.keys, gone.tokens, gone.webhooks, gone.requests), (3, 1, 1, 3));
+    assert_eq!((gone.keys, gone.tokens, gone.webhooks, gone.repeats, gone.requests), (3, 1, 1, 1, 3));
     assert_eq!(it.actions(acme).await.iter().filter(|action| *action == ORG_ERASED).count(), 1);
     assert_eq!((it.holds("acme Ltd", acme), it.is_whole().await), (vec!["orgs".to_owned()], true));
     assert!(it.place.path().join("data/rewrite").exists());

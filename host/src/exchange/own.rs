@@ -7,10 +7,12 @@
 use super::{Answer, Exchange, Routed, bodies, guard, target};
 use crate::body::{Body, Error, Held, Source as From, Upload};
 use crate::chain::Passed;
+use crate::credential;
 use crate::denial::Denial;
 use crate::effect::{self, Told};
 use crate::head;
 use crate::id::RequestId;
+use crate::idempotency::{self, Proof};
 use crate::inner::{self, Asker, Confidential, LARGEST_BODY, Unanswered};
 use crate::key::Bearer;
 use crate::meter::Meter;
@@ -90,9 +92,10 @@ impl Exchange<'_> {
         guard::check(routed.pillar, routed.target, &credential, guard::principal(&credential, None))
     }
 
-    /// The request as the control runtime gets it: without a credential, and with the path that its rule was found by.
+    /// The request as the control runtime gets it: without a credential, but for what opens answers to it where it may come again; and with the path that its rule was found by.
     fn inward(&self, routed: Routed<'_>, passed: &Passed, asker: Asker, body: Bytes) -> Result<Request<Bytes>, Denial> {
         let Routed { mut parts, path, .. } = routed;
+        let presented = parts.headers.get(header::AUTHORIZATION).cloned();
         head::clean_request(&mut parts.headers);
         effect::edit_request(&mut parts.headers, &passed.decisions);
         for name in [header::AUTHORIZATION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
@@ -107,6 +110,12 @@ impl Exchange<'_> {
         }
         request.extensions_mut().insert(asker);
         request.extensions_mut().insert(inner::From(self.client.address));
+        if request.headers().contains_key(idempotency::FIELD)
+            && let Some(credential) = presented.as_ref().and_then(|field| credential::bearer(field.as_bytes()))
+        {
+            // In the place of the credential, which nobody behind this sees.
+            request.extensions_mut().insert(Proof::of(credential));
+        }
         Ok(request)
     }
 }

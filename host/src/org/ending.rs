@@ -36,6 +36,8 @@ pub struct Erased {
     pub webhooks: u64,
     /// Events that nobody was told of yet.
     pub events: u64,
+    /// Requests with an `Idempotency-Key`, and their answers.
+    pub repeats: u64,
     /// Rows of the request log.
     pub requests: u64,
     /// Entries of the audit log whose names and addresses are gone.
@@ -44,12 +46,13 @@ pub struct Erased {
 
 impl std::ops::AddAssign for Erased {
     fn add_assign(&mut self, more: Self) {
-        let Self { keys, tokens, webhooks, events, requests, audit_values } = more;
+        let Self { keys, tokens, webhooks, events, repeats, requests, audit_values } = more;
         for (sum, more) in [
             (&mut self.keys, keys),
             (&mut self.tokens, tokens),
             (&mut self.webhooks, webhooks),
             (&mut self.events, events),
+            (&mut self.repeats, repeats),
             (&mut self.requests, requests),
             (&mut self.audit_values, audit_values),
         ] {

@@ -3,6 +3,8 @@
 //! Each task ends when the stop signal comes; none of them can hold up a worker.
 
 use super::Kept;
+use super::change::Changes;
+use super::documents::Look;
 use super::forgiven::TakenOff;
 use super::telling::Telling;
 use crate::api::{Action, Actor, Desks, Reads, Refusal};
@@ -21,7 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,6 +36,8 @@ const KEPT: Duration = Duration::from_secs(25 * 31 * 86_400);
 const FORGET: Duration = Duration::from_secs(3600);
 /// Between two sweeps of what has expired in the stores of policies.
 const EXPIRE: Duration = Duration::from_secs(10);
+/// Between two looks at the files of OpenAPI documents.
+const DOCUMENTS: Duration = Duration::from_secs(2);
 const SAVE: Duration = Duration::from_secs(60);
 /// So long the time of day must have gone on as time passes before what ended long ago is forgotten by it, for good.
 const STEADY: Duration = Duration::from_secs(3600);
@@ -65,6 +69,17 @@ pub(super) fn start(
             async move {
                 if let Some(store) = store {
                     store.sweep().await;
+                }
+            }
+        }
+    };
+    let unrepeated = {
+        let repeats = desks.repeats.clone();
+        move || {
+            let repeats = repeats.clone();
+            async move {
+                if let Err(error) = repeats.sweep().await {
+                    tracing::warn!("old idempotency keys could not be removed: {}", super::sentence(&error));
                 }
             }
         }
@@ -126,8 +141,23 @@ pub(super) fn start(
         tokio::spawn(every(SAVE, stopped.clone(), save)),
         tokio::spawn(every(SAVE, stopped.clone(), ends)),
         tokio::spawn(every(EXPIRE, stopped.clone(), expire)),
+        tokio::spawn(every(FORGET, stopped.clone(), unrepeated)),
         tokio::spawn(every(FORGET, stopped, forget)),
     ]
+}
+
+/// Has other OpenAPI documents of pillars taken up.
+pub(super) fn look_at_documents(changes: &Arc<Changes>, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+    let (changes, look) = (Arc::downgrade(changes), Arc::new(Mutex::new(Look::default())));
+    let work = move || {
+        let (changes, look) = (changes.clone(), look.clone());
+        let again = move || look.lock().unwrap_or_else(PoisonError::into_inner).again(&changes);
+        async move {
+            // One that was cut off has said so on its own.
+            let _ = tokio::task::spawn_blocking(again).await;
+        }
+    };
+    tokio::spawn(every(DOCUMENTS, stopped, work))
 }
 
 /// Keys and tokens that ended before this instant are forgotten.

@@ -8,6 +8,7 @@ use super::noting::{self, Cause, Changed, Noting, Way};
 use super::priming::Priming;
 use super::telling::Telling;
 use super::{Kept, StartError, Unfit, background, sentence};
+use crate::api::public::left_out;
 use crate::audit::Note;
 use crate::clock::Millis;
 use crate::config::{self, Config, Problem};
@@ -168,7 +169,11 @@ impl Changes {
         self.noting.tell(notes);
         let same = |before: &Snapshot| {
             let policies = before.policies.iter().map(Arc::as_ptr).eq(next.policies.iter().map(Arc::as_ptr));
-            policies && before.disabled == next.disabled && before.roots == next.roots && before.config == next.config
+            policies
+                && before.disabled == next.disabled
+                && before.roots == next.roots
+                && before.config == next.config
+                && before.documents == next.documents
         };
         if same(&earlier) {
             commit()?;
@@ -190,12 +195,13 @@ impl Changes {
         tell_disabled(&next);
         tell_overdrawn(&next, Some(&earlier));
         tell_namesakes(&next, Some(&earlier));
+        tell_left_out(&next, Some(&earlier));
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
         self.issuer.allow(next.config.keys.most);
         self.gateway.live.store(next.clone());
         self.telling.configure(&next);
-        if earlier.config != next.config {
+        if earlier.config != next.config || earlier.documents != next.documents {
             self.telling.look_at_document(&self.gateway);
         }
         // Noted before the shelf knows: cut off in between, it is noted twice rather than never.
@@ -351,6 +357,14 @@ pub(super) fn tell_namesakes(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
     }
 }
 
+/// Says what of the documents of pillars is not in the gateway's own, and was not before.
+pub(super) fn tell_left_out(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
+    let before = earlier.map(|earlier| left_out(earlier.into())).unwrap_or_default();
+    for sentence in left_out(snapshot.into()).iter().filter(|sentence| !before.contains(sentence)) {
+        tracing::warn!("{sentence}");
+    }
+}
+
 fn told(policy: &str, error: &ShelfError) {
     tracing::error!(policy, "{}", sentence(error));
 }
@@ -362,12 +376,17 @@ impl Kept {
         config: Config,
         earlier: Option<&Snapshot>,
     ) -> Result<(Snapshot, Vec<Outcome>), StartError> {
-        self.build_with(config, earlier, (&self.limits, &self.names))
+        self.build_with(config, earlier, (&self.limits, &self.names), false)
+    }
+
+    /// As [`Self::build`], for a start: what only describes a pillar does not hold it up.
+    pub(super) fn build_to_start(&self, config: Config) -> Result<(Snapshot, Vec<Outcome>), StartError> {
+        self.build_with(config, None, (&self.limits, &self.names), true)
     }
 
     /// As [`Self::build`], for a snapshot that will not serve: no limit and no name stays behind.
     pub(super) fn try_out(&self, config: Config, earlier: &Snapshot) -> Result<(Snapshot, Vec<Outcome>), StartError> {
-        self.build_with(config, Some(earlier), (&Local::new(0), &Names::default()))
+        self.build_with(config, Some(earlier), (&Local::new(0), &Names::default()), false)
     }
 
     fn build_with(
@@ -375,6 +394,7 @@ impl Kept {
         config: Config,
         earlier: Option<&Snapshot>,
         (limits, names): (&Local, &Names),
+        starts: bool,
     ) -> Result<(Snapshot, Vec<Outcome>), StartError> {
         let file: PathBuf = config.path.clone();
         let from = crate::snapshot::Ingredients {
@@ -387,6 +407,8 @@ impl Kept {
             ending: &self.ending,
             outside: &self.outside,
             earlier,
+            fetched: &self.fetched,
+            starts,
         };
         Snapshot::build(config, &from).map_err(|problems| StartError::Unfit(Unfit { file, problems }))
     }

@@ -7,6 +7,7 @@ use super::change::Changes;
 use super::namesakes::Namesakes;
 use super::noting::{self, Cause, Way};
 use super::{StartError, sentence};
+use crate::api::public::left_out;
 use crate::api::{Applied, ConfigControl, ConfigError};
 use crate::audit::Who;
 use crate::clock::Millis;
@@ -205,7 +206,8 @@ impl ConfigControl for Changes {
             let went_on = |problem: &Problem| format!("`{policy}` would go on with an earlier version: {problem}");
             problems.iter().map(went_on).collect::<Vec<_>>()
         });
-        let notes: Vec<String> = overdrawn.chain(Namesakes::among(&snapshot).sentences()).chain(refused).collect();
+        let notes = overdrawn.chain(Namesakes::among(&snapshot).sentences()).chain(refused);
+        let notes: Vec<String> = notes.chain(left_out((&snapshot).into())).collect();
         let digest = snapshot.config.source.digest();
         Ok(json!({ "fits": true, "digest": digest, "notes": notes, "needs_restart": restarts }))
     }

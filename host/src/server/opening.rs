@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::credential::{Issuer, Keyring, PepperDesk};
 use crate::data::DataDirectory;
 use crate::erasure::{Erasure, Stores};
+use crate::idempotency::{Repeats, SledIdempotency};
 use crate::key::{Peppers, SledKeys};
 use crate::kv::{Kv, SledKv};
 use crate::org::{Admins, SledOrgs, SledTokens, TOKEN_VARIABLE, Tokens};
@@ -72,6 +73,7 @@ impl Opening {
             Issuer::open(Arc::new(keys), keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
         issuer.allow(snapshot.config.keys.most);
         let audit: Arc<dyn AuditStore> = Arc::new(audit);
+        let repeats = SledIdempotency::open(database).map_err(|error| cannot(&error))?;
         let desks = Desks {
             issuer: Arc::new(issuer),
             orgs: Arc::new(orgs),
@@ -80,6 +82,7 @@ impl Opening {
             peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
             audit,
             webhooks,
+            repeats: Repeats::new(Arc::new(repeats), clock.clone()),
         };
         Ok(Self { desks, vault, keyring, outbox, telling, unwritten_entries })
     }
@@ -95,8 +98,8 @@ pub(super) async fn erasure(
     data: &DataDirectory,
     clock: &Clock,
 ) -> Result<Arc<Erasure>, StartError> {
-    let Desks { issuer, orgs, tokens, audit, webhooks, .. } = desks.clone();
-    let stores = Stores { orgs, issuer, tokens, webhooks, audit, requests, rewrite: data.rewrite() };
+    let Desks { issuer, orgs, tokens, audit, webhooks, repeats, .. } = desks.clone();
+    let stores = Stores { orgs, issuer, tokens, webhooks, repeats, audit, requests, rewrite: data.rewrite() };
     let erasure = Erasure::open(stores, clock.clone()).await;
     erasure.map(Arc::new).map_err(|error| StartError::Cannot(sentence(&error)))
 }

@@ -3,7 +3,7 @@
 //! Blocks, as stores do: never called on a worker. What cannot be told is in the log, and holds up nothing.
 
 use super::sentence;
-use crate::api::public::fingerprint;
+use crate::api::public::{Fingerprint, Parts, fingerprint};
 use crate::clock::Millis;
 use crate::credential::Issuer;
 use crate::data::Failure;
@@ -11,7 +11,8 @@ use crate::outbox::{Event, Kind, SledOutbox};
 use crate::snapshot::{Outcome, Snapshot};
 use crate::webhook::{Now, Webhooks};
 use crate::worker::Gateway;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The mark of the document that was told last.
@@ -40,17 +41,25 @@ impl Telling {
     /// Looks whether the gateway's own API is described in other words than the last time.
     pub(super) fn look_at_document(&self, gateway: &Gateway) {
         let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        let is = fingerprint(&gateway.live.load_full().config);
+        let snapshot = gateway.live.load_full();
+        let Fingerprint { whole, pillars } = fingerprint(Parts::from(&*snapshot));
+        let is = json!({ "digest": whole, "pillars": pillars }).to_string();
         let told = || -> Result<(), Failure> {
-            let was = self.outbox.mark(DOCUMENT)?.map(|was| String::from_utf8_lossy(&was).into_owned());
-            if was.as_ref() == Some(&is) {
+            let Some(was) = self.outbox.mark(DOCUMENT)? else {
+                // Nobody knew another one.
+                return self.outbox.append_marked(DOCUMENT, is.as_bytes(), &[]);
+            };
+            let (before, known) = told_of(&was);
+            if before == whole {
                 return Ok(());
             }
-            // Where there was none, nobody knew another one.
-            let data =
-                json!({ "digest": is, "before": was, "version": env!("CARGO_PKG_VERSION"), "path": "/openapi.json" });
-            let event = was.map(|_| Event::new(Kind::OpenapiChanged, gateway.clock.now(), data));
-            self.outbox.append_marked(DOCUMENT, is.as_bytes(), event.as_slice())
+            let differs = |name: &&String| known.get(*name) != pillars.get(*name);
+            let changed: BTreeSet<&String> = known.keys().chain(pillars.keys()).filter(differs).collect();
+            let data = json!({
+                "digest": whole, "before": before, "pillars": changed, "version": env!("CARGO_PKG_VERSION"), "path": "/openapi.json",
+            });
+            let event = Event::new(Kind::OpenapiChanged, gateway.clock.now(), data);
+            self.outbox.append_marked(DOCUMENT, is.as_bytes(), &[event])
         };
         not_told(told(), Kind::OpenapiChanged);
     }
@@ -87,6 +96,17 @@ impl Telling {
         };
         not_told(told(), Kind::KeyExpired);
     }
+}
+
+/// The digests of the document that was told last: of the whole, and of pillars. Before 0.1 that of the whole stood alone.
+fn told_of(mark: &[u8]) -> (String, BTreeMap<String, String>) {
+    let text = String::from_utf8_lossy(mark);
+    let Ok(Value::Object(mut both)) = serde_json::from_str::<Value>(&text) else {
+        return (text.into_owned(), BTreeMap::new());
+    };
+    let pillars = both.remove("pillars").and_then(|pillars| serde_json::from_value(pillars).ok());
+    let digest = both.get("digest").and_then(Value::as_str).unwrap_or_default();
+    (digest.to_owned(), pillars.unwrap_or_default())
 }
 
 /// What a snapshot says of messages.

@@ -95,6 +95,11 @@ impl Endpoint {
         [self.base, self.below].concat()
     }
 
+    /// Whether it makes something, and so is not done again for a request that comes again with its `Idempotency-Key`.
+    pub fn is_done_once(&self) -> bool {
+        self.method == "POST"
+    }
+
     fn methods(&self) -> Vec<String> {
         match self.method {
             "GET" => vec!["GET".to_owned(), "HEAD".to_owned()],
@@ -140,6 +145,7 @@ pub(super) fn written(config: &Config) -> config::Pillar {
         sandbox: None,
         strip_prefix: false,
         assertion: config::Assertion::Off,
+        openapi: None,
         rules,
     }
 }

@@ -10,22 +10,22 @@ use super::*;
 use crate::http::ask_until;
 
 /// Matches nothing, so that the whole answer is read.
-const TO_THE_END: &str = "\0";
+pub(super) const TO_THE_END: &str = "\0";
 
 /// A running pillar, behind a stand-in for the gateway's key set.
-struct Pillar {
+pub(super) struct Pillar {
     name: Name,
     address: SocketAddr,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 impl Pillar {
-    async fn start(name: Name) -> Self {
+    pub(super) async fn start(name: Name) -> Self {
         let gateway = key_set().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -34,7 +34,7 @@ impl Pillar {
     }
 
     /// A field that holds what the gateway would say to this pillar.
-    fn vouched(&self) -> String {
+    pub(super) fn vouched(&self) -> String {
         format!("x-portico-assertion: {}\r\n", signed(&SEED, header(), claims(self.name.as_str())))
     }
 
@@ -48,7 +48,7 @@ impl Pillar {
         self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}\r\n{body}"), TO_THE_END).await
     }
 
-    async fn ask(&self, request: &str, mark: &str) -> Answer {
+    pub(super) async fn ask(&self, request: &str, mark: &str) -> Answer {
         let answer = ask_until(self.address, request, mark).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");

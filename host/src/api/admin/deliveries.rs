@@ -19,7 +19,8 @@ use crate::api::{Action, Actor, Refusal, optional_json_object};
 /// Give a webhook another secret
 ///
 /// For `overlap` seconds messages have two signatures, one by each secret. Without a body it is as if there were none of its fields. The
-/// new secret is in this answer, and never again. `Idempotency-Key` is not honoured yet: sent again during the overlap, it is refused.
+/// new secret is in this answer, and never again. Sent again during the overlap, it is refused; with the same `Idempotency-Key` it gets
+/// this answer.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{id}/rotate",
@@ -54,8 +55,8 @@ pub(in crate::api) async fn rotate(
 
 /// Send a test to a webhook
 ///
-/// A message of the type `webhook.test`, on the way of all others. What comes of it is among the deliveries. `Idempotency-Key` is not
-/// honoured yet: a request that is sent again sends another message.
+/// A message of the type `webhook.test`, on the way of all others. What comes of it is among the deliveries. A request that is sent again
+/// sends another message, unless it has the same `Idempotency-Key`.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{id}/test",

@@ -25,8 +25,8 @@ pub(in crate::api) const NO_SUCH_ORG: &str = "There is no such org; give the slu
 /// Make a key
 ///
 /// It belongs to your org, and can be nothing beyond the key that you ask with: in scopes, mode, networks and end. What you leave out
-/// is as it is there. The secret is in this answer, and never again. `Idempotency-Key` is not honoured yet: a request that is sent again
-/// makes another key.
+/// is as it is there. The secret is in this answer, and never again. A request that is sent again makes another key, unless it has the same
+/// `Idempotency-Key`: then it gets this answer.
 #[utoipa::path(
     post,
     path = "/v1/keys",

@@ -31,8 +31,9 @@ pub(in crate::api) const FIELDS: [&str; 2] = ["overlap", "force"];
 /// Give a key another secret
 ///
 /// It keeps its id, limits and usage. The present secret works on for `overlap` seconds, and both are one key meanwhile. Without a body
-/// it is as if there were none of its fields. The new secret is in this answer, and never again. `Idempotency-Key` is not honoured yet: sent
-/// again during the overlap, it is refused unless `force` is set.
+/// it is as if there were none of its fields. The new secret is in this answer, and never again. Sent again during
+/// the overlap, it is refused unless `force` is set; with the same `Idempotency-Key` it gets this answer, for five minutes also by the
+/// secret that was rotated away.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",

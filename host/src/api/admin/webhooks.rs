@@ -30,8 +30,8 @@ pub(in crate::api) const EDIT_FIELDS: [&str; 3] = ["url", "events", "enabled"];
 /// Make a webhook
 ///
 /// From then on your org's events of these kinds are sent to the address, each as a signed message, until it is taken. The secret for
-/// the signatures is in this answer, and never again. What a sandbox key makes hears of sandbox keys only. `Idempotency-Key` is not
-/// honoured yet: a request that is sent again is refused, as the org has a webhook with that URL.
+/// the signatures is in this answer, and never again. What a sandbox key makes hears of sandbox keys only. A request that is
+/// sent again is refused, as the org has a webhook with that URL; with the same `Idempotency-Key` it gets this answer.
 #[utoipa::path(
     post,
     path = "/v1/webhooks",

@@ -1,8 +1,10 @@
 //! The API's own documentation: OpenAPI 3.1, made from its handlers, their types and the refusals that they can come to.
 
 mod pages;
+mod pillars;
 mod problem;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
@@ -13,9 +15,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{PublicState, errors, me, usage, yaml};
+pub use self::pillars::Parts;
+use super::{LARGEST_ANSWER, PublicState, errors, me, usage, yaml};
 use crate::api::admin::{deliveries, keys, life, webhooks};
-use crate::api::{requests, shapes, usage as detail};
+use crate::api::{Refusal, requests, shapes, usage as detail};
 use crate::snapshot::Snapshot;
 use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
 
@@ -43,13 +46,24 @@ struct Own;
 
 /// The document of the configuration that serves, in both spellings.
 #[derive(Default)]
-pub(super) struct Rendered(Mutex<Option<Arc<Both>>>);
+pub(super) struct Rendered {
+    now: Mutex<Option<Arc<Both>>>,
+    /// One makes it, and others wait for that.
+    making: Mutex<()>,
+}
 
 struct Both {
     generation: u64,
+    written: Written,
+    etag: [HeaderValue; 2],
+}
+
+/// The whole document, in both spellings.
+struct Written {
     json: Bytes,
     yaml: Bytes,
-    etag: [HeaderValue; 2],
+    /// What of the pillars' documents is not in it, as sentences.
+    left_out: Vec<String>,
 }
 
 /// This document
@@ -66,9 +80,9 @@ struct Both {
         (status = 304, description = "The copy is still the same."),
     ),
 )]
-pub(super) async fn json(State(state): State<PublicState>, request: Request) -> Response {
-    let both = state.rendered.of(&state.gateway.live.load());
-    answer(request.headers(), &both.etag[0], "application/json", &both.json)
+pub(super) async fn json(State(state): State<PublicState>, request: Request) -> Result<Response, Refusal> {
+    let both = state.both().await?;
+    Ok(answer(request.headers(), &both.etag[0], "application/json", &both.written.json))
 }
 
 /// This document, as YAML
@@ -85,9 +99,9 @@ pub(super) async fn json(State(state): State<PublicState>, request: Request) -> 
         (status = 304, description = "The copy is still the same."),
     ),
 )]
-pub(super) async fn yaml(State(state): State<PublicState>, request: Request) -> Response {
-    let both = state.rendered.of(&state.gateway.live.load());
-    answer(request.headers(), &both.etag[1], "application/yaml", &both.yaml)
+pub(super) async fn yaml(State(state): State<PublicState>, request: Request) -> Result<Response, Refusal> {
+    let both = state.both().await?;
+    Ok(answer(request.headers(), &both.etag[1], "application/yaml", &both.written.yaml))
 }
 
 fn answer(asked: &HeaderMap, etag: &HeaderValue, media: &'static str, body: &Bytes) -> Response {
@@ -104,20 +118,37 @@ fn answer(asked: &HeaderMap, etag: &HeaderValue, media: &'static str, body: &Byt
     (fields, [(CONTENT_TYPE, media)], body.clone()).into_response()
 }
 
-impl Rendered {
-    /// Made anew only for another configuration.
-    fn of(&self, snapshot: &Snapshot) -> Arc<Both> {
-        // Whole or not there, whatever its holder was interrupted in.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(both) = kept.as_ref().filter(|both| both.generation == snapshot.generation) {
-            return both.clone();
+impl PublicState {
+    /// That of the configuration that serves. Large documents take a while to be made, so that is done beside all else.
+    async fn both(&self) -> Result<Arc<Both>, Refusal> {
+        let snapshot = self.gateway.live.load_full();
+        if let Some(both) = self.rendered.known(snapshot.generation) {
+            return Ok(both);
         }
-        let document = document(&snapshot.config);
-        let json = Bytes::from(document.to_string());
-        let yaml = Bytes::from(yaml::written(&document));
-        let etag = [&json, &yaml].map(|bytes| digest(bytes));
-        let both = Arc::new(Both { generation: snapshot.generation, json, yaml, etag });
-        *kept = Some(both.clone());
+        let rendered = self.rendered.clone();
+        let made = tokio::task::spawn_blocking(move || rendered.of(&snapshot)).await;
+        // Cut off only when the gateway ends.
+        made.map_err(|_| Refusal::store_unavailable())
+    }
+}
+
+impl Rendered {
+    fn known(&self, generation: u64) -> Option<Arc<Both>> {
+        // Whole or not there, whatever its holder was interrupted in.
+        let kept = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|both| both.generation == generation).cloned()
+    }
+
+    /// Made anew only for another configuration, or where the document of a pillar is another.
+    fn of(&self, snapshot: &Snapshot) -> Arc<Both> {
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(both) = self.known(snapshot.generation) {
+            return both;
+        }
+        let written = written(snapshot.into());
+        let etag = [&written.json, &written.yaml].map(|bytes| digest(bytes));
+        let both = Arc::new(Both { generation: snapshot.generation, written, etag });
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(both.clone());
         both
     }
 }
@@ -128,13 +159,56 @@ fn digest(bytes: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digits}\"")).expect("digits in quotes are a value")
 }
 
-/// A digest of the document for a configuration: another one means that something else is documented.
-pub fn fingerprint(config: &crate::config::Config) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, document(config).to_string().as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// What the document says, in digests: another one means that something else is documented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of the whole.
+    pub whole: String,
+    /// Of what each pillar with a document adds to it, by name.
+    pub pillars: BTreeMap<String, String>,
 }
 
-/// The whole document for a configuration.
+/// The digests of the document that is made of these.
+pub fn fingerprint(parts: Parts<'_>) -> Fingerprint {
+    let hash = |bytes: &[u8]| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let of_pillar = |name: &String| {
+        let alone = parts.documents.get(name).map(|document| [(name.clone(), document.clone())].into());
+        let mut added = json!({"paths": {}, "components": {}, "tags": []});
+        pillars::add(&mut added, Parts { documents: &alone.unwrap_or_default(), ..parts }, 1);
+        (name.clone(), hash(added.to_string().as_bytes()))
+    };
+    Fingerprint { whole: hash(&written(parts).json), pillars: parts.documents.keys().map(of_pillar).collect() }
+}
+
+/// What of the pillars' documents is not in the whole, as sentences.
+pub fn left_out(parts: Parts<'_>) -> Vec<String> {
+    // Most gateways have none.
+    if parts.documents.is_empty() { Vec::new() } else { written(parts).left_out }
+}
+
+/// The whole, with the documents of as many pillars as fit.
+fn written(parts: Parts<'_>) -> Written {
+    written_within(parts, LARGEST_ANSWER)
+}
+
+fn written_within(parts: Parts<'_>, largest: usize) -> Written {
+    let mut most = parts.documents.len();
+    loop {
+        let mut document = document(parts.config);
+        let left_out = pillars::add(&mut document, parts, most);
+        let json = Bytes::from(document.to_string());
+        let yaml = Bytes::from(yaml::written(&document));
+        if json.len().max(yaml.len()) <= largest || most == 0 {
+            return Written { json, yaml, left_out };
+        }
+        most -= 1;
+    }
+}
+
+/// The gateway's own document for a configuration.
 pub(super) fn document(config: &crate::config::Config) -> Value {
     let mut document = serde_json::to_value(Own::openapi()).expect("a document without maps by numbers can be written");
     document["info"] = json!({
@@ -182,6 +256,9 @@ fn finish(operation: &mut Value, endpoint: &Endpoint) {
         let scopes: Vec<_> = any.iter().map(|scope| format!("`{}`", scope.name())).collect();
         let before = operation["description"].as_str().unwrap_or_default();
         operation["description"] = format!("{before}\n\nNeeds a key with the scope {}.", scopes.join(" or ")).into();
+    }
+    if endpoint.is_done_once() {
+        problem::add_idempotency(operation);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for response in responses.values_mut() {

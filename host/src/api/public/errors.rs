@@ -9,9 +9,10 @@ use super::key_needed;
 use crate::api::actor::lapsed;
 use crate::api::admin::{keys, life, webhooks};
 use crate::api::usage as detail;
-use crate::api::{Refusal, body, reads, requests};
+use crate::api::{Refusal, body, once, reads, requests};
 use crate::body::Body;
 use crate::clock::Millis;
+use crate::config::Pillar;
 use crate::denial::{Denial, Throttle};
 use crate::inner::LARGEST_BODY;
 use crate::key::{Lapsed, Management, StoreError, Unchangeable};
@@ -132,6 +133,39 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
         "usage" => told.push(refused(&Refusal::invalid(vec![Fault::of("month", "Give a month such as 2026-11.")]))),
         _ => {}
     }
+    if endpoint.is_done_once() {
+        told.extend(once::refusals().iter().map(refused));
+    }
+    told.sort_by(|one, other| (one.status, &one.code).cmp(&(other.status, &other.code)));
+    told
+}
+
+/// All that the gateway itself can refuse a request of a pillar with, by status. Policies may have codes of their own.
+pub(super) fn of_pillar(pillar: &Pillar, auth: bool) -> Vec<Told> {
+    let mut denials = always();
+    denials.retain(|denial| !matches!(denial, Denial::GatewayBusy | Denial::GatewayTimedOut));
+    if auth {
+        denials.extend(without_key());
+        denials.push(Denial::InsufficientScope { scope: pillar.scope.clone() });
+    }
+    match &pillar.upstream {
+        Some(_) => denials.extend([
+            Denial::UpstreamUnreachable,
+            Denial::UpstreamOverloaded,
+            Denial::UpstreamBroke,
+            Denial::UpstreamTimedOut,
+        ]),
+        None => denials.push(Denial::UpstreamNotYetImplemented {
+            pillar: pillar.name.clone(),
+            path: pillar.prefix.clone(),
+            method: "GET".to_owned(),
+            developer_docs: "/".to_owned(),
+        }),
+    }
+    if pillar.sandbox.is_none() {
+        denials.push(Denial::SandboxNotAvailable { pillar: pillar.name.clone() });
+    }
+    let mut told: Vec<Told> = denials.iter().map(denied).collect();
     told.sort_by(|one, other| (one.status, &one.code).cmp(&(other.status, &other.code)));
     told
 }

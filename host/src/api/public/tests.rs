@@ -167,16 +167,21 @@ fn each_operation_needs_what_the_table_of_rights_says() {
     }
 }
 
-/// Until it is honoured: whoever sends a request again must know what comes of it.
+/// Whoever sends a request again must know what comes of it.
 #[test]
-fn each_post_says_that_no_idempotency_key_is_honoured() {
+fn each_post_takes_an_idempotency_key_and_nothing_else_does() {
     let document = document(&config());
-    let posts = operations(&document).into_iter().filter(|((method, _), _)| method == "POST");
     let mut told = 0;
-    for ((_, path), operation) in posts {
-        let text = operation["description"].as_str().unwrap_or_default().replace('\n', " ");
-        assert!(text.contains("`Idempotency-Key` is not honoured yet"), "POST {path}: {text}");
-        told += 1;
+    for ((method, path), operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let has = parameters.iter().any(|parameter| parameter["name"] == "idempotency-key");
+        assert_eq!(has, method == "POST", "{method} {path}");
+        if has {
+            let text = operation["description"].as_str().unwrap_or_default().replace('\n', " ");
+            assert!(text.contains("`Idempotency-Key`"), "POST {path}: {text}");
+            assert!(operation["responses"]["409"]["content"].to_string().contains("idempotency_answer_sealed"));
+            told += 1;
+        }
     }
     assert!(told >= 5, "only {told} operations");
 }

@@ -4,12 +4,16 @@
 //! own paths come before all pillars. So prefixes may lie within one another, but no two are equal.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
 
-use crate::config::form::{Fault, name, shown, words};
+use crate::config::form::{Fault, duration, name, shown, words};
 use crate::config::problem::Place;
 use crate::config::read::{Entry, Table};
-use crate::config::resolve::{Names, chain, policy, reference, route};
-use crate::config::{Assertion, OWN, Pillar};
+use crate::config::resolve::{Names, chain, path_from, policy, reference, route};
+use crate::config::{Assertion, OWN, OpenApi, Pillar};
+use crate::path::normalised;
 
 /// Paths that the gateway answers itself; no pillar may lie at or below one of them.
 const OWN_PATHS: [&str; 15] = [
@@ -30,21 +34,27 @@ const OWN_PATHS: [&str; 15] = [
     "/v1/scopes",
 ];
 
+/// How often an upstream may be asked for its document.
+const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// How often it is, where nothing is said.
+const USUALLY: Duration = Duration::from_secs(60);
+
 /// Reads all pillars.
 pub(super) fn pillars(
     entries: Vec<Entry<'_>>,
     names: &Names<'_>,
     chain: &[String],
+    base: &Path,
 ) -> Option<BTreeMap<String, Pillar>> {
     let mut prefixes = HashMap::new();
-    let read: Vec<_> = entries.into_iter().map(|entry| pillar(entry, names, chain, &mut prefixes)).collect();
+    let read: Vec<_> = entries.into_iter().map(|entry| pillar(entry, names, (chain, base), &mut prefixes)).collect();
     read.into_iter().map(|pillar| pillar.map(|it| (it.name.clone(), it))).collect()
 }
 
 fn pillar(
     entry: Entry<'_>,
     names: &Names<'_>,
-    default_chain: &[String],
+    (default_chain, base): (&[String], &Path),
     prefixes: &mut HashMap<String, (String, Place)>,
 ) -> Option<Pillar> {
     let Entry { name: pillar, mut table } = entry;
@@ -67,6 +77,7 @@ fn pillar(
     let strip_prefix = table.boolean("strip_prefix", true);
     let has_upstream = table.has("upstream") || table.has("sandbox");
     let assertion = assertion(&mut table, pillar, has_upstream);
+    let openapi = openapi(&mut table, base, matches!(upstream, Some(None)));
     let rules = route::rules(table.rows("routes", route::MOST), chain.as_deref(), names);
     let anywhere = chain.as_ref().zip(rules.as_ref()).map(|(chain, rules)| chain::anywhere(chain, rules));
     let config = chain::config(table.table("config"), anywhere.as_deref(), "pillar", names);
@@ -81,6 +92,7 @@ fn pillar(
         sandbox: sandbox?,
         strip_prefix: strip_prefix?,
         assertion: assertion?,
+        openapi: openapi?,
         rules: rules?,
     })
 }
@@ -89,6 +101,40 @@ fn target(table: &mut Table<'_>, key: &'static str, names: &Names<'_>) -> Option
     match table.value(key, None) {
         Some(value) => reference(&value, "upstream", &names.upstreams).map(Some),
         None => Some(None),
+    }
+}
+
+/// Whether there is a good document there, is looked at when it is read.
+fn openapi(table: &mut Table<'_>, base: &Path, is_scaffold: bool) -> Option<Option<OpenApi>> {
+    let is_there = table.is_table("openapi");
+    let mut source = table.table("openapi");
+    let (has_file, has_path) = (source.has("file"), source.has("path"));
+    let file = source.optional_text("file", path_from(base));
+    let path = source.optional_text("path", document_path);
+    let every = source.optional_text("every", duration(EVERY));
+    if is_there && !has_file && !has_path {
+        source.problem("names no document; write { file = \"openapi/rooms.json\" }");
+    } else if has_file && has_path {
+        source.problem("names both a file and a path of the upstream; keep one of them");
+    } else if has_path && is_scaffold {
+        source.problem("is to be asked of the pillar's upstream, and it has none; name a file");
+    }
+    if has_file && source.has("every") {
+        source.problem("says how often an upstream is asked, and names a file, which is looked at every 2 s anyway");
+    }
+    source.finish();
+    let (file, path, every) = (file?, path?, every?.unwrap_or(USUALLY));
+    Some(file.map(OpenApi::File).or(path.map(|path| OpenApi::Upstream { path, every })))
+}
+
+/// A path as the service has it, which needs no change on its way there.
+fn document_path(text: &str) -> Result<String, Fault> {
+    match normalised(text) {
+        Ok(same) if same == text => Ok(text.to_owned()),
+        _ => Err(Fault::from(format!(
+            "`{}` is not a path of the upstream; write for example \"/openapi.json\"",
+            shown(text)
+        ))),
     }
 }
 

@@ -3,6 +3,8 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::idempotency::{FIELD, LONGEST};
+
 /// The shape of every refusal.
 pub(super) fn schema() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
@@ -60,6 +62,7 @@ pub(super) fn response(status: u16) -> Value {
     match status {
         401 => add("www-authenticate", "What is wrong with the key (RFC 6750).", true),
         403 => add("www-authenticate", "With `insufficient_scope`: the scope that is needed (RFC 6750).", false),
+        409 => add("retry-after", "With `idempotency_key_in_use`: seconds until it makes sense to come again.", false),
         429 => add("retry-after", "Seconds until it makes sense to come again.", true),
         503 => add("retry-after", "Seconds until it makes sense to come again, where that is known.", false),
         _ => {}
@@ -75,6 +78,30 @@ pub(super) fn response(status: u16) -> Value {
             "examples": {},
         }},
     })
+}
+
+/// The field by which an operation is done once, and the field of answers that are given again.
+pub(super) fn add_idempotency(operation: &mut Value) {
+    let parameter = json!({
+        "name": FIELD,
+        "in": "header",
+        "required": false,
+        "description": "A word of your own for this request, best a UUID; bare, or in double quotes. For 24 hours the same request with the \
+            same word is not carried out again: you get the same answer.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!#-+.-:<-\\[\\]-~-]+$"},
+        "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    });
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
+    }
+    for response in operation["responses"].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+        response["headers"]["idempotency-replayed"] = json!({
+            "description": "`true` on an answer that was given before, to the same `Idempotency-Key`.",
+            "required": false,
+            "schema": {"type": "string", "const": "true"},
+        });
+    }
 }
 
 /// One more code that comes with this response.
