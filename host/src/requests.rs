@@ -13,7 +13,8 @@ mod log;
 mod queue;
 mod record;
 mod redact;
-mod sled;
+mod rows;
+mod segments;
 mod thread;
 mod trace;
 
@@ -27,9 +28,12 @@ pub use self::calls::{Call, Calls, Phase, Verdict, burnt, time};
 pub use self::figures::{BOUNDS, FINE_BOUNDS, Figures, Histogram, OfPhase, OfPillar, OfUpstream};
 pub use self::lane::{Head, Recorder};
 pub use self::line::{ended, micros};
-pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
+pub use self::log::{
+    Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Statuses, StoreError, Unwritten,
+};
 pub use self::record::{Fields, Named, Record};
-pub use self::sled::SledLog;
+pub use self::rows::Rows;
+pub use self::segments::{DIRECTORY, SegmentLog, is_segment};
 pub use self::trace::Trace;
 
 use self::lane::Lane;

@@ -4,8 +4,11 @@ use super::{Kept, StartError, sentence};
 use crate::clock::Clock;
 use crate::config::Telemetry;
 use crate::data::DataDirectory;
-use crate::requests::{Recorder, RequestLog, Requests, SledLog};
+use crate::requests::{Recorder, RequestLog, Requests, SegmentLog};
 use std::sync::Arc;
+
+/// The tree of the database in which the request log was once.
+const FORMER: &str = "requests";
 
 /// What there is then.
 pub(super) struct Begun {
@@ -20,7 +23,7 @@ pub(super) struct Begun {
 /// Begins it.
 ///
 /// # Errors
-/// When the store or a thread cannot be had.
+/// When the database or a thread cannot be had.
 pub(super) fn begin(
     data: &DataDirectory,
     settings: &Telemetry,
@@ -28,8 +31,13 @@ pub(super) fn begin(
     clock: &Clock,
 ) -> Result<Begun, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
+    if data.database().drop_tree(FORMER).map_err(|error| cannot(&error))? {
+        tracing::warn!(
+            "the request log of an earlier version was removed: it lies in files of its own now, and begins anew"
+        );
+    }
     // Also where none are kept any more: those that were have to go.
-    let log = Arc::new(SledLog::open(data).map_err(|error| cannot(&error))?) as Arc<dyn RequestLog>;
+    let log = Arc::new(SegmentLog::open(data, &settings.requests)) as Arc<dyn RequestLog>;
     let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone());
     let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
