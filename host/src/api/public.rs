@@ -100,6 +100,7 @@ fn handlers(clock: &Clock) -> [MethodRouter<PublicState>; ENDPOINTS.len()] {
         by_key(get(usage::month), clock),
         by_key(get(usage::history), clock),
         by_key(get(detail::list), clock),
+        by_key(get(requests::show), clock),
         by_key(get(requests::list), clock),
         by_key(get(keys::list), clock),
         by_key(post(keys::issue), clock),

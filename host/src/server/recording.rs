@@ -3,7 +3,7 @@
 use super::{Kept, StartError, sentence};
 use crate::clock::Clock;
 use crate::config::Telemetry;
-use crate::data::DataDirectory;
+use crate::data::{DataDirectory, Failure};
 use crate::requests::{Recorder, RequestLog, Requests, SegmentLog};
 use std::sync::Arc;
 
@@ -31,15 +31,41 @@ pub(super) fn begin(
     clock: &Clock,
 ) -> Result<Begun, StartError> {
     let cannot = |error: &dyn std::error::Error| StartError::Cannot(sentence(error));
-    if data.database().drop_tree(FORMER).map_err(|error| cannot(&error))? {
-        tracing::warn!(
-            "the request log of an earlier version was removed: it lies in files of its own now, and begins anew"
-        );
-    }
+    drop_former(data).map_err(|error| cannot(&error))?;
     // Also where none are kept any more: those that were have to go.
     let log = Arc::new(SegmentLog::open(data, &settings.requests)) as Arc<dyn RequestLog>;
     let begun = Requests::start(kept.workers, settings, Some(log.clone()), kept.names.clone(), clock.clone());
     let log = Some(log).filter(|_| settings.requests.keep);
     let (requests, recorders) = begun.map_err(|error| cannot(&error))?;
     Ok(Begun { log, requests: Arc::new(requests), recorders })
+}
+
+/// Removes the request log of an earlier version, which lay in the database; whether there was one.
+fn drop_former(data: &DataDirectory) -> Result<bool, Failure> {
+    let was_there = data.database().drop_tree(FORMER)?;
+    if was_there {
+        tracing::warn!(
+            "the request log of an earlier version was removed: it lies in files of its own now, and begins anew"
+        );
+    }
+    Ok(was_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_an_earlier_version_goes_once_and_nothing_else_with_it() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(place.path()).unwrap();
+        for name in [FORMER, "usage"] {
+            data.database().tree(name).unwrap().insert("key", "value").unwrap();
+        }
+        let names = || data.database().names();
+        assert!(names().contains(&FORMER.into()));
+        assert_eq!([(); 2].map(|()| drop_former(&data).unwrap()), [true, false]);
+        assert!(!names().contains(&FORMER.into()));
+        assert_eq!(data.database().tree("usage").unwrap().len(), 1);
+    }
 }

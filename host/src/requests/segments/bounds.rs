@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::log::{Bounds, Kind, monday};
 use super::chain::Chain;
 use super::segment::Name;
+use super::writer::Open;
 use super::{Inner, Kept, State};
 use crate::clock::Millis;
 
@@ -18,6 +19,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(30);
 const RUNAWAY: Duration = Duration::from_secs(3600);
 /// Segments that go at once.
 const STEP: usize = 32;
+/// Segments that are closed at once: each is made durable.
+const CLOSED: usize = 8;
 
 /// Whether all that is too old is removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +37,10 @@ impl Inner {
         let mut writer = self.writer();
         if self.state().look(bounds, now) {
             // What is written no more has to go in time, too.
-            for chain in Kind::ALL.into_iter().flat_map(Chain::all) {
-                if writer.open[chain.index()].as_ref().is_some_and(|open| open.is_due(now, self.longest)) {
-                    self.close(&mut writer, chain)?;
-                }
+            let due = |open: &&Open| open.is_due(now, self.longest);
+            let due = writer.open.iter().flatten().filter(due).map(|open| open.segment.name.chain);
+            for chain in due.take(CLOSED).collect::<Vec<_>>() {
+                self.close(&mut writer, chain)?;
             }
         }
         let gone = self.state().take_out(bounds);
