@@ -1,5 +1,7 @@
 //! Each finished request is told once: in the request log, as a line, in the metrics. And nothing secret of it anywhere.
 
+mod kept;
+
 use crate::harness::{DEFAULT, Gateway, Origin, raw, request, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -269,87 +271,6 @@ fn a_key_sees_requests_of_its_org_and_filters_hold() {
     let token = token.json()["secret"].as_str().or(token.json()["token"].as_str()).expect("a token").to_owned();
     let listed = request(gateway.admin, "GET", "/v1/requests?pillar=connect").key(&token).send().json();
     assert_eq!(listed["requests"].as_array().map(Vec::len), Some(5), "{listed}");
-}
-
-#[test]
-fn one_request_is_found_by_its_id_with_what_it_cost() {
-    let (_origin, gateway) = gateway("");
-    let org = gateway.admin("POST", "/v1/orgs").field("content-type", "application/json");
-    assert_eq!(org.body(r#"{"slug":"other"}"#).send().status, 201);
-    let scopes = json!(["connect", "usage:read"]);
-    let issue = |name: &str, mode: &str, org: &str| {
-        gateway.issue(json!({ "name": name, "mode": mode, "scopes": scopes, "org": org })).1
-    };
-    let (live, sandbox, other) =
-        (issue("a", "live", "default"), issue("b", "sandbox", "default"), issue("c", "live", "other"));
-    let ask =
-        |key: &str, path: &str| gateway.get(path).key(key).send().field("x-request-id").expect("an id").to_owned();
-    let (of_live, of_sandbox) = (ask(&live, "/v1/connect/x"), ask(&sandbox, "/v1/connect/x"));
-    until("both are told", || find(&gateway, &of_live).is_some() && find(&gateway, &of_sandbox).is_some());
-    let show = |key: &str, id: &str| gateway.get(&format!("/v1/usage/requests/{id}")).key(key).send();
-    let shown = show(&live, &of_live);
-    assert_eq!((shown.status, shown.json()), (200, find(&gateway, &of_live).expect("it is in the log")));
-    let shown = shown.json();
-    assert_eq!(
-        (&shown["id"], &shown["status"], &shown["mode"]),
-        (&json!(of_live), &json!(200), &json!("live")),
-        "{shown}"
-    );
-    assert!(shown["gas"].is_string() && shown["units"] == 3 && shown["fuel"].as_u64() > Some(0), "{shown}");
-    assert!(shown["upstream_us"].as_u64() > Some(0), "{shown}");
-    assert_eq!((show(&live, &of_sandbox).status, show(&sandbox, &of_sandbox).status), (200, 200));
-    for (key, id) in [
-        (&sandbox, &*of_live),
-        (&other, &of_live),
-        (&live, "req_00000000000000000000000000"),
-        (&live, "x"),
-        (&live, "key_1"),
-    ] {
-        let answer = show(key, id);
-        assert_eq!((answer.status, answer.error().as_str()), (404, "not_found"), "{id}");
-        assert!(answer.json()["detail"].as_str().expect("words").contains("within a second after its end"));
-    }
-    let admin = gateway.admin("GET", &format!("/v1/usage/requests/{of_live}")).send();
-    assert_eq!((admin.status, &admin.json()["id"]), (200, &json!(of_live)));
-    let plain = gateway.key(&["connect"]);
-    assert_eq!(show(&plain, &of_live).error(), "insufficient_scope");
-    assert_eq!(gateway.get(&format!("/v1/usage/requests/{of_live}")).send().error(), "missing_authorization");
-    // After a restart it is found in a file that was not closed.
-    let gateway = gateway.restart();
-    assert_eq!(gateway.admin("GET", &format!("/v1/usage/requests/{of_live}")).send().json()["id"], of_live.as_str());
-}
-
-#[test]
-fn a_directory_of_the_log_that_is_damaged_or_not_there_keeps_no_gateway_from_serving() {
-    let (_origin, gateway) = gateway("");
-    let key = gateway.key(&["connect"]);
-    let ask = |gateway: &Gateway| {
-        let answer = gateway.get("/v1/connect/x").key(&key).send();
-        assert_eq!(answer.status, 200);
-        answer.field("x-request-id").expect("an id").to_owned()
-    };
-    let ids: Vec<String> = (0..3).map(|_| ask(&gateway)).collect();
-    until("they are told", || ids.iter().all(|id| find(&gateway, id).is_some()));
-    let place = gateway.directory().join("data/requests");
-    for path in std::fs::read_dir(&place).expect("segments").map(|entry| entry.expect("an entry").path()) {
-        // Half a row behind those that are there, and half an index.
-        let mut bytes = std::fs::read(&path).expect("a segment");
-        bytes.extend_from_slice(b"\0\0\0\x01\xa7\0\0\x40half\0\0prtcrlix");
-        std::fs::write(&path, bytes).expect("written");
-    }
-    std::fs::write(place.join("note.txt"), "somebody's").expect("written");
-    let gateway = gateway.restart();
-    assert!(ids.iter().all(|id| find(&gateway, id).is_some()), "whole rows are there");
-    std::fs::remove_dir_all(&place).expect("removed");
-    std::fs::write(&place, "a file in its place").expect("written");
-    let gateway = gateway.restart();
-    ask(&gateway);
-    until("what is dropped is counted", || {
-        samples(&gateway, "portico_request_records_dropped_total")["{at=\"log\"}"] > 0.0
-    });
-    std::fs::remove_file(&place).expect("removed");
-    let id = ask(&gateway);
-    until("it goes on", || find(&gateway, &id).is_some());
 }
 
 #[test]
