@@ -79,7 +79,7 @@ mod tests {
         let mut used = [0; CHAINS];
         for org in 0..20_000_u128 {
             // As ids are: a time, and chance.
-            let id = (1_795_564_800_000 + org) << 80 | org.wrapping_mul(0x9e37_79b9_97f4_a7c1_5f39);
+            let id = ((1_795_564_800_000 + org) << 80) | org.wrapping_mul(0x9e37_79b9_97f4_a7c1_5f39);
             for kind in [Kind::Live, Kind::Sandbox, Kind::Refused] {
                 let chain = Chain::of(kind, spread(id));
                 assert_eq!(chain.kind(), kind);

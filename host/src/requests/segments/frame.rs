@@ -13,6 +13,7 @@
 pub(in super::super) const HEAD: usize = 8;
 /// The longest row: far more than texts can be, and its first byte is a control character.
 const LONGEST: usize = 1 << 20;
+const _: () = assert!((LONGEST >> 16) < 0x20, "no text can hold the first byte of a length");
 const MARKER: u8 = 0xa7;
 
 /// Leaves room for what stands before a row.
@@ -123,7 +124,5 @@ mod tests {
         let blank = blank(50);
         assert_eq!(rows(&blank).collect::<Vec<_>>(), [(0, &[0; 50][..])]);
         assert_eq!(end(&mut vec![0; HEAD + LONGEST + 1], 0), None);
-        // No text can hold the first byte of a length.
-        assert!((LONGEST >> 16) < 0x20);
     }
 }

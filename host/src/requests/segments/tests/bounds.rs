@@ -40,7 +40,7 @@ fn an_org_with_very_much_traffic_pushes_out_its_own_rows() {
     assert!(others.len() > 40);
     others.iter().for_each(|org| flood(&log, *org, number(9, 0), 5));
     for round in 0..200 {
-        flood(&log, 1, number(8, 0) + (round * 500 << 80), 500);
+        flood(&log, 1, number(8, 0) + ((round * 500) << 80), 500);
         while log.forget(bounds, NOW).unwrap() {}
         assert!(log.bytes() <= bounds.bytes);
     }
@@ -94,7 +94,7 @@ fn what_is_refused_or_sandbox_pushes_out_nothing_of_live_keys() {
 fn rows_of_sandbox_keys_go_on_monday_also_those_that_come_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let log = log(&directory);
-    let monday = super::super::log::monday(NOW);
+    let monday = crate::requests::log::monday(NOW);
     let at = |millis: u64, nth: u128| first_at(Millis(monday.0 + millis - 1000)) + nth;
     let mut rows = Rows::default();
     row(&mut rows, Some(1), true, at(0, 0), |_| ());
