@@ -131,16 +131,22 @@ impl Source {
     /// The segments of the request log, as each is when it has its turn: they are of no one moment. One that went meanwhile is not in
     /// it; a row that is written just now may be there by half, which the log passes over.
     fn requests(&self, frames: &mut Writer<impl Write>) -> Result<(), TakeError> {
-        // One that cannot be read holds no backup up: nothing but requests is lost by it, and it says so.
+        // What cannot be opened holds no backup up: nothing but requests is lost by it, and it says so.
         let told = |path: &Path, error: io::Error| {
             tracing::warn!(path = %path.display(), "the request log is not in the backup as a whole: {error}");
         };
         let directory = self.directory.join(requests::DIRECTORY);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_str().map(|name| format!("{}/{name}", requests::DIRECTORY));
-            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            names.extend(name.filter(|name| is_file && is_segment(name)));
+        match fs::read_dir(&directory) {
+            Ok(entries) => {
+                for entry in entries.flatten() {
+                    let name = entry.file_name().to_str().map(|name| format!("{}/{name}", requests::DIRECTORY));
+                    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                    names.extend(name.filter(|name| is_file && is_segment(name)));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => told(&directory, error),
         }
         names.sort_unstable();
         for name in names {

@@ -32,7 +32,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Until nobody sends any more.
     pub(super) fn run(self, batches: &Outlet<Rows>, lost: &AtomicU64, _alive: Sender<()>) {
-        let (mut told, mut full, mut more) = (None, false, false);
+        // At once what went by while no gateway ran.
+        let (mut told, mut full, mut more) = (None, false, true);
         loop {
             let (rows, ends) = gathered(batches, if more { Duration::ZERO } else { LOOK });
             if !rows.is_empty() {

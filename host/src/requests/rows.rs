@@ -87,6 +87,13 @@ impl Rows {
         });
     }
 
+    /// Takes memory at once for what records of so many bytes become.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        // Names come to each, and few records are shorter than this.
+        self.bytes.reserve(bytes + bytes / 4);
+        self.marks.reserve(bytes / 160);
+    }
+
     /// Adds those of another batch.
     pub(super) fn append(&mut self, other: &Self) {
         let Ok(base) = u32::try_from(self.bytes.len()) else { return };

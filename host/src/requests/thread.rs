@@ -110,6 +110,9 @@ impl Work {
         if held.is_empty() || (self.lines.is_none() && !self.keeps) {
             return;
         }
+        if self.keeps {
+            rows.reserve(held.len());
+        }
         let mut fields = Vec::new();
         for (pillar, route, bytes) in frames(held) {
             let Some(record) = Record::read(bytes) else { continue };

@@ -19,7 +19,7 @@ use crate::clock::Millis;
 /// After so long what was written is made durable.
 const DURABLE: Duration = Duration::from_secs(5);
 /// Segments that are made durable in one step.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 /// Names that are tried for a new segment, where others are taken.
 const TRIES: u32 = 16;
 /// Memory that is kept between two batches.
