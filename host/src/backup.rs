@@ -90,6 +90,8 @@ pub struct Summary {
     pub records: u64,
     /// Components of plugins.
     pub components: u64,
+    /// Segments of the request log.
+    pub segments: u64,
     /// SHA-256 over all of it, in hexadecimal.
     pub digest: String,
     /// Whether it was signed under the master key; none where that was not looked at.
@@ -221,9 +223,9 @@ pub enum TakeError {
     /// The journal cannot be read.
     #[error("the backup ends")]
     Journal(#[from] journal::Unreadable),
-    /// A component cannot be read.
+    /// A component, or a segment of the request log, cannot be read.
     #[error("the backup ends: cannot read {path}")]
-    Component {
+    File {
         /// The file.
         path: PathBuf,
         /// Why.

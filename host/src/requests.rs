@@ -15,8 +15,9 @@ pub mod otlp;
 mod queue;
 mod record;
 mod redact;
+mod rows;
 mod sampling;
-mod sled;
+mod segments;
 mod spans;
 mod telling;
 mod thread;
@@ -33,9 +34,14 @@ pub use self::export::{BadField, Export, Inlet, NoExport};
 pub use self::figures::{BOUNDS, FINE_BOUNDS, Figures, Histogram, OfPhase, OfPillar, OfUpstream};
 pub use self::lane::{Head, Recorder};
 pub use self::line::{ended, micros};
-pub use self::log::{Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Row, Statuses, StoreError};
+pub use self::log::{
+    Bounds, Entry, Filter, Kind, NoStatus, Page, Pending, RequestLog, Statuses, StoreError, Unwritten,
+};
+#[cfg(test)]
+pub(crate) use self::record::tests::record;
 pub use self::record::{Fields, Named, Record};
-pub use self::sled::SledLog;
+pub use self::rows::Rows;
+pub use self::segments::{DIRECTORY, SegmentLog, is_segment};
 pub use self::spans::Asked;
 pub use self::trace::Trace;
 

@@ -113,6 +113,12 @@ fn a_backup_under_load_is_the_gateway_of_one_moment_when_it_is_put_back() {
         })
         .collect();
     until("there was load", || seen.lock().unwrap().len() > 300);
+    // One of them, which is in the request log by then.
+    let known = seen.lock().unwrap().iter().next().unwrap().clone();
+    let is_told = |serving: &Serving| {
+        request(serving.admin, "GET", &format!("/v1/usage/requests/{known}")).key(&taken.token).send().status == 200
+    };
+    until("a request is in the log", || is_told(&serving));
     let before = seen.lock().unwrap().len() as u64;
     let backed = taken.portico(&serving, &["backup", "one.backup", "--json"]);
     assert!(backed.status.success(), "{}", told(&backed));
@@ -141,11 +147,13 @@ fn a_backup_under_load_is_the_gateway_of_one_moment_when_it_is_put_back() {
     let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
     assert_eq!(restored["backup"]["digest"], backed["backup"]["digest"]);
     assert_eq!(restored["backup"]["signed"], true);
+    assert!(restored["backup"]["segments"].as_u64() > Some(0), "{restored}");
     let again = taken.stand.path().join("again");
     assert!(!again.join("admin-token").exists() && files(&again).iter().all(|file| !file.ends_with("master.key")));
 
     taken.turn_to("again");
     let serving = taken.stand.serve();
+    assert!(is_told(&serving), "the request log is in the backup");
     let usage = taken.get(&serving, &format!("/v1/usage?org={org}"));
     // One client may have been under way each.
     assert!((before..=after + 3).contains(&calls(&usage)), "{before} <= {} <= {after} + 3", calls(&usage));

@@ -1,5 +1,7 @@
 //! Each finished request is told once: in the request log, as a line, in the metrics. And nothing secret of it anywhere.
 
+mod kept;
+
 use crate::harness::{DEFAULT, Gateway, Origin, raw, request, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -104,6 +104,7 @@ fn handlers(state: &AdminState) -> [MethodRouter<PublicState>; ENDPOINTS.len()] 
         by_key(get(usage::month), clock),
         by_key(get(usage::history), clock),
         by_key(get(detail::list), clock),
+        by_key(get(requests::show), clock),
         by_key(get(requests::list), clock),
         by_key(get(keys::list), clock),
         by_key(once(post(keys::issue)), clock),

@@ -1,11 +1,12 @@
-//! The request log over HTTP, on both listeners: by time, key, pillar and status, page by page.
+//! The request log over HTTP, on both listeners: by time, key, pillar and status, page by page; and one request by its id.
 //!
 //! A key or a token of an org sees that org's; a sandbox key only what was called with sandbox keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -98,6 +99,8 @@ pub(super) struct RequestShown {
     /// What was charged, in tokens.
     #[schema(example = "12.5", pattern = "^[0-9]+(\\.[0-9]+)?$")]
     gas: String,
+    /// Units that the service reported.
+    units: u64,
     /// Units of work that policies did.
     fuel: u64,
 }
@@ -132,28 +135,46 @@ impl RequestShown {
             upstream_us: micros(record.upstream),
             policies_us: micros(record.policies),
             gas: record.gas.to_string(),
+            units: record.units,
             fuel: record.fuel,
         }
+    }
+}
+
+impl RequestShown {
+    /// One for documentation.
+    fn example() -> Value {
+        json!({
+            "id": "req_01m5k3v0q8f7c2d9x4e6t1r5yc", "at": "2026-11-22T10:00:00.000Z",
+            "org_id": "org_01m5k3v0q8f7c2d9x4e6t1r5ya", "key_id": "key_01m5k3v0q8f7c2d9x4e6t1r5yb", "mode": "live",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c", "pillar": "connect", "route": "rooms.show", "method": "GET",
+            "host": "gateway.example",
+            "path": "/v1/connect/rooms/7", "query": null, "headers": {"user-agent": "curl/8.5.0"}, "client_address": null,
+            "status": 200, "error": null, "ended": "complete", "bytes_in": 0, "bytes_out": 320,
+            "duration_us": 1840, "upstream_us": 1790, "policies_us": 9, "gas": "1", "units": 0, "fuel": 24000
+        })
     }
 }
 
 impl RequestList {
     /// One for documentation.
     fn example() -> Value {
-        json!({"requests": [{
-            "id": "req_01m5k3v0q8f7c2d9x4e6t1r5yc", "at": "2026-11-22T10:00:00.000Z",
-            "org_id": "org_01m5k3v0q8f7c2d9x4e6t1r5ya", "key_id": "key_01m5k3v0q8f7c2d9x4e6t1r5yb", "mode": "live",
-            "trace_id": "0af7651916cd43dd8448eb211c80319c", "pillar": "connect", "route": "rooms.show", "method": "GET", "host": "gateway.example",
-            "path": "/v1/connect/rooms/7", "query": null, "headers": {"user-agent": "curl/8.5.0"}, "client_address": null,
-            "status": 200, "error": null, "ended": "complete", "bytes_in": 0, "bytes_out": 320,
-            "duration_us": 1840, "upstream_us": 1790, "policies_us": 9, "gas": "1", "fuel": 24000
-        }], "next_cursor": null})
+        json!({"requests": [RequestShown::example()], "next_cursor": null})
     }
 }
 
-/// `GET /v1/requests` of the admin listener; whoever asks is among the extensions.
+/// `GET /v1/requests` and `GET /v1/usage/requests/{id}` of the admin listener; whoever asks is among the extensions.
 pub fn routes(log: Option<Arc<dyn RequestLog>>) -> Router {
-    Router::new().route("/v1/requests", get(list)).with_state(Log(log))
+    Router::new().route("/v1/requests", get(list)).route("/v1/usage/requests/{id}", get(show)).with_state(Log(log))
+}
+
+/// Whose requests somebody sees who names no org.
+fn seen_by(actor: &Actor) -> Filter {
+    Filter {
+        org: actor.org().map(OrgId::number),
+        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.terms.mode == key::Mode::Sandbox),
+        ..Filter::default()
+    }
 }
 
 /// Requests of your org
@@ -190,7 +211,7 @@ pub(super) async fn list(
     }
     let filter = Filter {
         org: org.or(actor.org()).map(OrgId::number),
-        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.terms.mode == key::Mode::Sandbox),
+        sandbox: seen_by(&actor).sandbox,
         since: paging.parsed::<Millis>("since", TIME),
         until: paging.parsed::<Millis>("until", TIME),
         key: paging.parsed::<KeyId>("key", "This is not the id of a key; write key_….").map(KeyId::number),
@@ -205,6 +226,37 @@ pub(super) async fn list(
     let shown = page.rows.iter().filter_map(|row| Entry::read(row)).map(|entry| RequestShown::of(&entry));
     let next_cursor = page.next.map(|next| RequestId::from_number(next).to_string());
     Ok(Json(RequestList { requests: shown.collect(), next_cursor }))
+}
+
+/// One request, and what it cost
+///
+/// Of your org, by its id, which is the `x-request-id` of its answer. It shows within a second after its end, for as long as the request
+/// log is kept. A sandbox key sees those of sandbox keys only.
+#[utoipa::path(
+    get,
+    path = "/v1/usage/requests/{id}",
+    operation_id = "requests.show",
+    tag = "usage",
+    params(("id" = String, Path, description = "The id of the request.", example = "req_01m5k3v0q8f7c2d9x4e6t1r5yc")),
+    responses((status = 200, description = "The request.", body = RequestShown, example = RequestShown::example)),
+)]
+pub(super) async fn show(
+    State(Log(log)): State<Log>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<RequestShown>, Refusal> {
+    actor.may(Action::ReadUsage)?;
+    let log = log.ok_or_else(not_kept)?;
+    let id = id.ok().and_then(|Path(text)| text.parse::<RequestId>().ok()).ok_or_else(no_such_request)?;
+    let row = log.find(seen_by(&actor), id.number()).await.map_err(|error| Refusal::failed(&error))?;
+    let entry = row.as_ref().and_then(|row| Entry::read(row)).ok_or_else(no_such_request)?;
+    Ok(Json(RequestShown::of(&entry)))
+}
+
+/// 404: there is none with this id, or it is not there any more, or not yet.
+pub(super) fn no_such_request() -> Refusal {
+    let detail = "There is no request with this id in the request log. One shows within a second after its end, and old ones are removed.";
+    Refusal::new(404, "not_found", "Not found", detail)
 }
 
 /// 404: the operator keeps none.

@@ -10,7 +10,7 @@ use super::frame::{Kind, PIECE, Reader};
 use super::spool::taken;
 use super::{Head, Moment, RestoreError, Signet, Summary, Unsound};
 use crate::clock::Millis;
-use crate::{data, journal};
+use crate::{data, journal, requests};
 
 /// A part of a backup.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Part<'a> {
     Row { tree: &'a [u8], key: &'a [u8], value: Option<&'a [u8]> },
     /// Records of a worker's journal.
     Records { lane: u32, records: &'a [u8] },
-    /// The next piece of a file, whose name is `plugins/…`.
+    /// The next piece of a file, whose name is `plugins/…` or `requests/…`.
     Piece { name: &'a str, bytes: &'a [u8] },
 }
 
@@ -123,9 +123,19 @@ impl Seen {
     fn of(head: Head) -> Self {
         let Head { data_format, gateway } = head;
         let (at, digest) = (Millis(0), String::new());
-        let (bytes, rows, changes, records, components) = (0, 0, 0, 0, 0);
-        let summary =
-            Summary { at, gateway, data_format, bytes, rows, changes, records, components, digest, signed: None };
+        let summary = Summary {
+            at,
+            gateway,
+            data_format,
+            bytes: 0,
+            rows: 0,
+            changes: 0,
+            records: 0,
+            components: 0,
+            segments: 0,
+            digest,
+            signed: None,
+        };
         Self { place: Place::Rows, tree: None, key: None, file: None, summary }
     }
 
@@ -184,12 +194,15 @@ impl Seen {
             }
             Kind::File if self.place >= Place::Changes => {
                 self.place = Place::Files;
-                let name = std::str::from_utf8(content).ok().filter(|name| is_component(name)).ok_or_else(damaged)?;
+                let name = std::str::from_utf8(content).ok().filter(|name| is_file(name)).ok_or_else(damaged)?;
                 if self.file.as_deref().is_some_and(|before| before >= name) {
                     return Err(order().into());
                 }
                 self.file = Some(name.to_owned());
-                self.summary.components += 1;
+                match is_component(name) {
+                    true => self.summary.components += 1,
+                    false => self.summary.segments += 1,
+                }
                 see(Part::Piece { name, bytes: &[] })
             }
             Kind::Piece => {
@@ -201,7 +214,17 @@ impl Seen {
     }
 }
 
-/// The only files there are: kept components by their digest. So no name leads out of the directory.
+/// The only files there are. So no name leads out of the directory.
+fn is_file(name: &str) -> bool {
+    is_component(name) || is_segment(name)
+}
+
+/// A segment of the request log.
+pub(super) fn is_segment(name: &str) -> bool {
+    name.strip_prefix(requests::DIRECTORY).and_then(|name| name.strip_prefix('/')).is_some_and(requests::is_segment)
+}
+
+/// A component that is kept, by its digest.
 pub(super) fn is_component(name: &str) -> bool {
     let digest = name.strip_prefix("plugins/").and_then(|name| name.strip_suffix(".wasm"));
     digest.is_some_and(|digest| {

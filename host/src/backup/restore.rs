@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::parts::{Part, each_of, verify};
 use super::sled::Fresh;
 use super::{RestoreError, Signet, Summary};
-use crate::{data, journal};
+use crate::{data, journal, requests};
 
 /// Puts a backup into a data directory of its own.
 ///
@@ -129,9 +129,9 @@ fn write(path: &Path, place: &Path, signet: Option<&Signet>) -> Result<Summary, 
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|source| RestoreError::Unwritable { path: directory.to_owned(), source })
     };
-    let (plugins, journal) = (place.join("plugins"), place.join(journal::DIRECTORY));
-    make(&plugins)?;
-    make(&journal)?;
+    let [plugins, journal, requests] =
+        ["plugins", journal::DIRECTORY, requests::DIRECTORY].map(|directory| place.join(directory));
+    [&plugins, &journal, &requests].into_iter().try_for_each(|directory| make(directory))?;
     let mut put = Put { place, fresh: None, format: 0, segments: Default::default(), file: None };
     let summary = each_of(path, signet, |part| put.part(part))?;
     put.settle()?;
@@ -141,7 +141,7 @@ fn write(path: &Path, place: &Path, signet: Option<&Signet>) -> Result<Summary, 
     for lane in put.segments.keys() {
         sync(&journal.join(lane.to_string()))?;
     }
-    [&store, &plugins, &journal].into_iter().try_for_each(|directory| sync(directory))?;
+    [&store, &plugins, &journal, &requests].into_iter().try_for_each(|directory| sync(directory))?;
     // Last: what has a format is whole.
     data::write_format(place, format).map_err(|source| RestoreError::Unwritable { path: place.to_owned(), source })?;
     Ok(summary)

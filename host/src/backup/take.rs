@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame::{Kind, PIECE, Writer};
-use super::parts::is_component;
+use super::parts::{is_component, is_segment};
 use super::sled::{Rows, Watch};
 use super::spool::{Spool, put};
 use super::{Head, Moment, Signet, TakeError};
 use crate::clock::Clock;
 use crate::data::{self, DataDirectory, Database};
 use crate::journal::Journal;
+use crate::requests;
 
 /// What backups are taken of.
 pub struct Source {
@@ -79,7 +80,8 @@ impl Source {
         let components = self.components()?;
         frames.frame(Kind::Moment, &document(&Moment { at }))?;
         spool.each(|kind, content| frames.frame(kind, content).map_err(TakeError::from))?;
-        components.into_iter().try_for_each(|component| self.component(component, &mut frames))?;
+        components.into_iter().try_for_each(|component| self.file(component, &mut frames))?;
+        self.requests(&mut frames)?;
         Ok(frames.end(&self.signet)?)
     }
 
@@ -109,7 +111,7 @@ impl Source {
         let directory = self.directory.join("plugins");
         let unreadable = |path: &Path| {
             let path = path.to_owned();
-            move |source| TakeError::Component { path, source }
+            move |source| TakeError::File { path, source }
         };
         let mut components = Vec::new();
         for entry in fs::read_dir(&directory).map_err(unreadable(&directory))? {
@@ -126,13 +128,45 @@ impl Source {
         Ok(components)
     }
 
-    fn component(&self, (name, mut file): (String, File), frames: &mut Writer<impl Write>) -> Result<(), TakeError> {
+    /// The segments of the request log, as each is when it has its turn: they are of no one moment. One that went meanwhile is not in
+    /// it; a row that is written just now may be there by half, which the log passes over.
+    fn requests(&self, frames: &mut Writer<impl Write>) -> Result<(), TakeError> {
+        // What cannot be opened holds no backup up: nothing but requests is lost by it, and it says so.
+        let told = |path: &Path, error: io::Error| {
+            tracing::warn!(path = %path.display(), "the request log is not in the backup as a whole: {error}");
+        };
+        let directory = self.directory.join(requests::DIRECTORY);
+        let mut names = Vec::new();
+        match fs::read_dir(&directory) {
+            Ok(entries) => {
+                for entry in entries.flatten() {
+                    let name = entry.file_name().to_str().map(|name| format!("{}/{name}", requests::DIRECTORY));
+                    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                    names.extend(name.filter(|name| is_file && is_segment(name)));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => told(&directory, error),
+        }
+        names.sort_unstable();
+        for name in names {
+            let path = self.directory.join(&name);
+            match File::open(&path) {
+                Ok(file) => self.file((name, file), frames)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => told(&path, error),
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, (name, mut file): (String, File), frames: &mut Writer<impl Write>) -> Result<(), TakeError> {
         frames.frame(Kind::File, name.as_bytes())?;
         let mut piece = Vec::with_capacity(PIECE);
         loop {
             piece.clear();
             let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece);
-            read.map_err(|source| TakeError::Component { path: self.directory.join(&name), source })?;
+            read.map_err(|source| TakeError::File { path: self.directory.join(&name), source })?;
             if piece.is_empty() {
                 return Ok(());
             }

@@ -79,9 +79,17 @@ fn filled() -> Kept {
     kept.tree("empty");
     fs::write(kept.data.path().join("plugins").join(component()), b"a component").unwrap();
     fs::write(kept.data.path().join("plugins/note.txt"), b"somebody's").unwrap();
+    fs::create_dir(kept.data.path().join("requests")).unwrap();
+    for segment in SEGMENTS {
+        fs::write(kept.data.path().join("requests").join(segment), segment.repeat(9)).unwrap();
+    }
+    fs::write(kept.data.path().join("requests/note.txt"), b"somebody's").unwrap();
+    fs::create_dir(kept.data.path().join("requests/live-03-0000000001.rows")).unwrap();
     fs::write(kept.data.path().join("admin-token"), b"pat_secret").unwrap();
     kept
 }
+
+const SEGMENTS: [&str; 2] = ["live-07-0000000001.rows", "nobody-00-0000000000.sorted"];
 
 fn component() -> String {
     format!("{}.wasm", "0a".repeat(32))
@@ -112,6 +120,7 @@ fn what_was_taken_is_put_back_as_it_was() {
     let path = kept.file(&bytes);
     let summary = verify(&path, Some(&signet())).unwrap();
     assert_eq!((summary.at, summary.rows, summary.components, summary.records), (Millis(1_000), 21, 1, 0));
+    assert_eq!(summary.segments, 2);
     assert_eq!((summary.bytes, summary.signed, summary.data_format), (bytes.len() as u64, Some(true), data::FORMAT));
     let into = kept.place.path().join("again");
     assert_eq!(restore(&path, &into, Some(&signet())).unwrap(), summary);
@@ -120,6 +129,10 @@ fn what_was_taken_is_put_back_as_it_was() {
     assert_eq!(again.database().names(), kept.data.database().names());
     assert_eq!(fs::read(into.join("plugins").join(component())).unwrap(), b"a component");
     assert!(!into.join("plugins/note.txt").exists() && !into.join("admin-token").exists());
+    for segment in SEGMENTS {
+        assert_eq!(fs::read_to_string(into.join("requests").join(segment)).unwrap(), segment.repeat(9));
+    }
+    assert_eq!(fs::read_dir(into.join("requests")).unwrap().count(), 2);
     assert!(!bytes.windows(10).any(|part| part == b"pat_secret"));
     assert!(!kept.data.path().join("backup.spool").exists());
     // A copy of a copy is the same.
@@ -182,6 +195,7 @@ fn parts_that_are_there_twice_or_elsewhere_are_refused() {
     let head: &[u8] = format!("{{\"data_format\":{},\"gateway\":\"0.1.0\"}}", data::FORMAT).leak().as_bytes();
     let moment: &[u8] = b"{\"at\":\"2026-11-22T00:00:00Z\"}";
     let (file, name) = (format!("plugins/{}", component()), b"plugins/../../escape.wasm");
+    let escapes: [&[u8]; 3] = [b"requests/../escape.rows", b"requests/note.txt", b"requestslive-07-0000000001.rows"];
     let row = |key: &str| {
         let mut row = Vec::new();
         put(&mut row, key.as_bytes());
@@ -211,6 +225,10 @@ fn parts_that_are_there_twice_or_elsewhere_are_refused() {
         &[(Head, head), (Now, moment), (Journal, b"\0\0\0\0no record")],
         &[(Head, head), (Now, moment), (Changes, b"\x01")],
         &[(Head, head), (Now, moment), (File, name)],
+        &[(Head, head), (Now, moment), (File, escapes[0])],
+        &[(Head, head), (Now, moment), (File, escapes[1])],
+        &[(Head, head), (Now, moment), (File, escapes[2])],
+        &[(Head, head), (Now, moment), (File, b"requests/live-07-0000000001.rows"), (File, file.as_bytes())],
         &[(Head, b"{}"), (Now, moment)],
         &[(Head, head), (Now, b"never")],
     ];
@@ -371,5 +389,7 @@ fn parts_come_in_the_order_in_which_they_are_put_back() {
     assert_eq!(seen.unwrap().signed, None);
     assert_eq!(first, Some(data::FORMAT));
     let name = format!("plugins/{}", component());
-    assert_eq!(files, [(name.clone(), 0), (name, 11)]);
+    let [one, other] = SEGMENTS.map(|name| (format!("requests/{name}"), name.len() * 9));
+    let expected = [(name, 11), one, other].into_iter().flat_map(|(name, length)| [(name.clone(), 0), (name, length)]);
+    assert_eq!(files, expected.collect::<Vec<_>>());
 }

@@ -1,8 +1,9 @@
-//! `portico requests`: the request log, newest first.
+//! `portico requests`: the request log, newest first, and one request by its id.
 
 use std::io::{self, Write};
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -10,10 +11,14 @@ use super::{Exit, Failure, Target, encoded, given_token, on_one_line, text, writ
 
 /// List finished requests of a running gateway, newest first
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct RequestsArgs {
     /// Which gateway, and how the answer is shown.
     #[command(flatten)]
     pub target: Target,
+    /// What to do but to list them.
+    #[command(subcommand)]
+    command: Option<RequestsCommand>,
     /// Of this org, by its id
     #[arg(long, value_name = "ID")]
     org: Option<String>,
@@ -37,6 +42,17 @@ pub struct RequestsArgs {
     limit: usize,
 }
 
+/// What can be done but to list requests.
+#[derive(Debug, Subcommand)]
+enum RequestsCommand {
+    /// Show one request, and what it cost
+    Show {
+        /// The id of the request, as in `x-request-id`
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
 /// Runs the command and tells how it ended, on the standard streams.
 pub fn run(args: &RequestsArgs) -> Exit {
     run_with(args, given_token(), &mut io::stdout().lock(), &mut io::stderr().lock())
@@ -49,7 +65,10 @@ pub(super) fn run_with(
     errors: &mut dyn Write,
 ) -> Exit {
     let target = &args.target;
-    let outcome = target.client(token).and_then(|client| list(&client, args, out));
+    let outcome = target.client(token).and_then(|client| match &args.command {
+        Some(RequestsCommand::Show { id }) => show(&client, id, args.target.json, out),
+        None => list(&client, args, out),
+    });
     target.tell(outcome, errors)
 }
 
@@ -75,6 +94,27 @@ fn list(client: &Client, args: &RequestsArgs, out: &mut dyn Write) -> Result<(),
     Ok(())
 }
 
+fn show(client: &Client, id: &str, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let request = client.call(Method::GET, &format!("/v1/usage/requests/{}", encoded(id)), None)?;
+    if json {
+        writeln!(out, "{request}")?;
+        return Ok(());
+    }
+    let lines: Vec<_> =
+        request.as_object().into_iter().flatten().map(|(name, value)| [name.clone(), cell(value)]).collect();
+    write_table(&lines, out)?;
+    Ok(())
+}
+
+/// A value on one line, a dash for what is not there.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => on_one_line(text),
+        other => on_one_line(&other.to_string()),
+    }
+}
+
 fn row(request: &Value) -> [String; 8] {
     let cell = |member: &str| text(&request[member]);
     let status = request["status"].as_u64().map_or_else(|| "-".to_owned(), |status| status.to_string());
@@ -96,5 +136,7 @@ mod tests {
         });
         let expected = ["2026-11-22T10:00:00.000Z", "req_1", "-", "-", "-", "1002.003", "GET", "/v1/?[2J"];
         assert_eq!(row(&request), expected.map(str::to_owned));
+        let cells = [json!(null), json!("/\u{1b}[2J"), json!(7), json!({"a": "b"})].map(|value| cell(&value));
+        assert_eq!(cells, ["-", "/?[2J", "7", "{\"a\":\"b\"}"]);
     }
 }

@@ -68,6 +68,13 @@ impl Database {
         Ok(self.0.size_on_disk()?)
     }
 
+    /// Removes the tree with this name and all that is in it; whether there was one.
+    pub(crate) fn drop_tree(&self, name: &str) -> Result<bool, Failure> {
+        // Asked first: a name that nobody has would be looked for among the tree's own pages.
+        let is_there = self.0.tree_names().iter().any(|known| known == name.as_bytes());
+        Ok(is_there && self.0.drop_tree(name)?)
+    }
+
     /// Makes everything durable that was written until now.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
         self.0.flush()?;

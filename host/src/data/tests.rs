@@ -84,3 +84,20 @@ fn a_private_file_is_replaced_as_a_whole_with_its_mode() {
     assert_eq!(mode(&path), 0o600);
     assert!(!place.path().join("token.new").exists());
 }
+
+#[test]
+fn a_tree_that_nobody_needs_goes_with_its_rows_and_leaves_the_others() {
+    let place = tempfile::tempdir().unwrap();
+    let data = DataDirectory::open(place.path()).unwrap();
+    for name in ["former", "other"] {
+        let tree = data.database().tree(name).unwrap();
+        (0..2_000_u32).for_each(|row| drop(tree.insert(row.to_be_bytes(), vec![7; 200]).unwrap()));
+    }
+    assert!(data.database().drop_tree("former").unwrap());
+    assert!(!data.database().drop_tree("former").unwrap(), "it is gone");
+    data.database().flush().unwrap();
+    drop(data);
+    let data = DataDirectory::open(place.path()).unwrap();
+    assert!(!data.database().names().contains(&b"former".to_vec()));
+    assert_eq!(data.database().tree("other").unwrap().len(), 2_000);
+}

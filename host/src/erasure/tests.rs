@@ -12,30 +12,35 @@ use crate::idempotency::{Fingerprint, Place, Proof, SledIdempotency, Turn};
 use crate::key::{Mode, Peppers, Scopes, SledKeys, Terms};
 use crate::org::{Login, NewToken, Role, SledOrgs, SledTokens, TokenError};
 use crate::outbox::{Event, Kind as EventKind, SledOutbox};
-use crate::requests::{Bounds, Kind, Page, Pending, Row, SledLog};
+use crate::requests::{Bounds, Entry, Page, Pending, Record, Rows, SegmentLog, Unwritten, record};
 use crate::seal::Vault;
+use crate::usage::Caller;
 use crate::webhook::{DeskError, NewWebhook, Now, SledWebhooks};
 
 /// A request log that erases nothing while it is told so.
 #[derive(Debug)]
 struct Log {
-    log: SledLog,
+    log: SegmentLog,
     fails: AtomicBool,
 }
 
 impl RequestLog for Log {
-    fn add(&self, rows: &[Row]) -> Result<(), requests::StoreError> {
-        self.log.add(rows)
+    fn add(&self, rows: &Rows, now: Millis) -> Result<(), Unwritten> {
+        self.log.add(rows, now)
     }
 
-    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, requests::StoreError> {
-        self.log.forget(bounds, now, most)
+    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, requests::StoreError> {
+        self.log.forget(bounds, now)
     }
 
-    fn erase(&self, org: u128) -> Result<u64, requests::StoreError> {
+    fn settle(&self) -> Result<(), requests::StoreError> {
+        self.log.settle()
+    }
+
+    fn erase(&self, org: u128, until: Millis) -> Pending<'_, u64> {
         match self.fails.load(Ordering::Relaxed) {
-            true => Err(requests::StoreError("the disk is full".into())),
-            false => self.log.erase(org),
+            true => Box::pin(async { Err(requests::StoreError("the disk is full".into())) }),
+            false => self.log.erase(org, until),
         }
     }
 
@@ -49,6 +54,10 @@ impl RequestLog for Log {
 
     fn page(&self, filter: requests::Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page> {
         self.log.page(filter, before, limit)
+    }
+
+    fn find(&self, filter: requests::Filter, request: u128) -> Pending<'_, Option<Vec<u8>>> {
+        self.log.find(filter, request)
     }
 }
 
@@ -85,12 +94,13 @@ impl Process {
         let audit = SledAudit::open(data.database(), &vault, clock.now()).unwrap();
         let outbox = SledOutbox::open(data.database()).unwrap();
         let hooks = SledWebhooks::open(data.database(), audit.clone(), outbox.clone()).unwrap();
-        let settings = crate::config::parse("[pillars.a]\n", "a.toml".as_ref()).unwrap().webhooks;
-        let now = Now { settings, roots: Default::default() };
+        let config = crate::config::parse("[pillars.a]\n", "a.toml".as_ref()).unwrap();
+        let now = Now { settings: config.webhooks, roots: Default::default() };
         let webhooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), now).await.unwrap();
         let keys = SledKeys::open(data.database(), audit.clone(), outbox.clone()).unwrap();
         let tokens = SledTokens::open(data.database(), audit.clone()).unwrap();
-        let log = Arc::new(Log { log: SledLog::open(&data).unwrap(), fails: AtomicBool::new(false) });
+        let log =
+            Arc::new(Log { log: SegmentLog::open(&data, &config.telemetry.requests), fails: AtomicBool::new(false) });
         let stores = Stores {
             orgs: Arc::new(SledOrgs::open(data.database(), audit.clone(), clock.now()).unwrap()),
             issuer: Arc::new(Issuer::open(Arc::new(keys), ring.clone(), clock.clone()).await.unwrap()),
@@ -130,9 +140,20 @@ impl Process {
         self.stores.webhooks.create(new, Who::gateway()).await.map(drop)
     }
 
-    fn requests(&self, org: OrgId, rows: u128) {
-        let row = |request| Row { kind: Kind::Live, org: org.number(), request, value: b"a row".to_vec() };
-        self.log.add(&(0..rows).map(|number| row((1_795_305_600_000 << 80) + number)).collect::<Vec<_>>()).unwrap();
+    fn requests(&self, org: OrgId, count: u128) {
+        let mut rows = Rows::default();
+        for number in 0..count {
+            let request = (u128::from(self.clock.now().0) << 80) + number;
+            let record =
+                Record { caller: Caller { org: Some(org.number()), key: Some(1) }, ..record(request, "/v1/pay/ada") };
+            rows.push(&Entry { pillar: "pay", route: "x", record });
+        }
+        self.log.add(&rows, self.clock.now()).unwrap();
+    }
+
+    async fn logged(&self, org: OrgId) -> usize {
+        let filter = requests::Filter { org: Some(org.number()), ..requests::Filter::default() };
+        self.log.page(filter, None, 100).await.unwrap().rows.len()
     }
 
     /// An org with some of everything: a key and a token that work.
@@ -147,7 +168,8 @@ impl Process {
         }
         let token = self.token(org).await.unwrap();
         self.webhook(org).await.unwrap();
-        let place = Place::of(Some(org), "/v1/keys", &"an order".parse().unwrap());
+        let fields = [(idempotency::FIELD.parse().unwrap(), "an-order".parse().unwrap())].into_iter().collect();
+        let place = Place::of(Some(org), "/v1/keys", &idempotency::Key::of(&fields).unwrap().unwrap());
         let asked = Fingerprint::of("POST", "/v1/keys", b"{}");
         assert!(matches!(self.stores.repeats.turn(place, asked, &Proof::of(b"a key")).await.unwrap(), Turn::Run(_)));
         self.requests(org, 3);
@@ -206,6 +228,7 @@ async fn all_of_an_org_goes_but_its_id_and_nothing_of_another() {
     let remains = it.desk.erase(acme, who.clone()).await.unwrap().unwrap();
     let gone = is_whole(&remains);
     assert_eq!((gone.keys, gone.tokens, gone.webhooks, gone.repeats, gone.requests), (3, 1, 1, 1, 3));
+    assert_eq!((it.logged(acme).await, it.logged(other).await), (0, 3));
     // The event that was posted, and those of its keys.
     assert_eq!(gone.events, 5);
     assert_eq!((remains.audit.in_chain, it.is_whole().await), (0, true));
@@ -251,7 +274,7 @@ async fn nothing_is_made_in_an_org_whose_end_has_begun() {
     }
     it.desk.resume().await;
     it.requests(acme, 4);
-    assert_eq!(it.log.bytes(), 0);
+    assert_eq!(it.logged(acme).await, 0);
     assert!(it.key(acme).await.is_err() && it.is_whole().await);
 }
 

@@ -7,11 +7,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::record::{Record, put_text, text};
+use super::record::{Brief, Record, text};
+use super::rows::Rows;
 use crate::clock::Millis;
 
 /// How values are written. Another one needs another number, and a way to read this one.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// Bits of a request's number below its time.
 const CHANCE_BITS: u32 = 80;
 const DAY: u64 = 86_400_000;
@@ -47,19 +48,6 @@ impl Kind {
     }
 }
 
-/// One row: where it lies, and what it says.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Whose.
-    pub kind: Kind,
-    /// The org; 0 for nobody's.
-    pub org: u128,
-    /// The number of the request.
-    pub request: u128,
-    /// The record with its names.
-    pub value: Vec<u8>,
-}
-
 /// A record with the names of its pillar and its rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -72,15 +60,6 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn row(&self) -> Row {
-        let mut value = vec![VERSION];
-        put_text(&mut value, self.pillar);
-        put_text(&mut value, self.route);
-        self.record.write(&mut value);
-        let (kind, org) = (Kind::of(&self.record), self.record.caller.org.unwrap_or_default());
-        Row { kind, org, request: self.record.request, value }
-    }
-
     /// What a row says; none where it cannot be read.
     pub fn read(value: &'a [u8]) -> Option<Self> {
         let (version, mut rest) = value.split_first()?;
@@ -89,6 +68,16 @@ impl<'a> Entry<'a> {
         }
         Some(Self { pillar: text(&mut rest)?, route: text(&mut rest)?, record: Record::read(rest)? })
     }
+}
+
+/// What a row is looked for by; none where it cannot be read, or was erased.
+pub(super) fn brief(value: &[u8]) -> Option<Brief> {
+    let (version, mut rest) = value.split_first()?;
+    for _ in 0..2 {
+        let (length, after) = rest.split_first_chunk()?;
+        rest = after.get(usize::from(u16::from_be_bytes(*length))..)?;
+    }
+    if *version == VERSION { Brief::read(rest) } else { None }
 }
 
 /// Which records are asked for.
@@ -136,12 +125,33 @@ impl std::str::FromStr for Statuses {
     }
 }
 
+impl Statuses {
+    /// The first digits that they can have.
+    pub(super) fn classes(self) -> impl Iterator<Item = usize> {
+        usize::from(self.first / 100)..=usize::from(self.last / 100)
+    }
+}
+
 impl Filter {
+    /// Whether a row can be among what is asked for, by what is quickly known of it.
+    pub(super) fn may_fit(&self, brief: &Brief) -> bool {
+        self.org.is_none_or(|org| brief.org == Some(org))
+            && self.key.is_none_or(|key| brief.key == Some(key))
+            && self.status.is_none_or(|wanted| (wanted.first..=wanted.last).contains(&brief.status))
+    }
+
+    /// Whether one that may be is.
     pub(super) fn fits(&self, entry: &Entry<'_>) -> bool {
-        let record = &entry.record;
-        self.key.is_none_or(|key| record.caller.key == Some(key))
-            && self.pillar.as_ref().is_none_or(|pillar| *pillar == *entry.pillar)
-            && self.status.is_none_or(|wanted| (wanted.first..=wanted.last).contains(&record.status))
+        self.pillar.as_ref().is_none_or(|pillar| *pillar == *entry.pillar)
+    }
+
+    /// Whose.
+    pub(super) fn kinds(&self) -> &'static [Kind] {
+        match (self.org, self.sandbox) {
+            (_, true) => &[Kind::Sandbox],
+            (Some(_), false) => &[Kind::Live, Kind::Sandbox, Kind::Refused],
+            (None, false) => &Kind::ALL,
+        }
     }
 
     /// The numbers of requests that it is about: from the first to before the second.
@@ -198,32 +208,39 @@ impl Bounds {
 #[error("the request log does not work; look at the disk of the data directory")]
 pub struct StoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
+/// Rows that did not get into the log.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// How many.
+    pub rows: u64,
+    /// Why.
+    pub error: StoreError,
+}
+
 /// What a store is still doing.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Keeps records. One thread writes.
 pub trait RequestLog: Send + Sync + fmt::Debug {
-    /// Adds these, all or none; may wait for the disk. Durable within a second.
+    /// Adds these; may wait for the disk. What was added outlives the process, and after some seconds a loss of power, too.
+    ///
+    /// # Errors
+    /// Where not all of them could be written.
+    fn add(&self, rows: &Rows, now: Millis) -> Result<(), Unwritten>;
+
+    /// Removes of what is beyond the bounds as much as is done quickly; whether there is more to remove.
     ///
     /// # Errors
     /// When the store does not work.
-    fn add(&self, rows: &[Row]) -> Result<(), StoreError>;
+    fn forget(&self, bounds: Bounds, now: Millis) -> Result<bool, StoreError>;
 
-    /// Removes what is beyond the bounds, so many rows at most; whether there is more to remove.
+    /// Makes durable some of what was added a while ago. May wait for the disk.
     ///
     /// # Errors
-    /// When the store does not work.
-    fn forget(&self, bounds: Bounds, now: Millis, most: usize) -> Result<bool, StoreError>;
+    /// When that did not work.
+    fn settle(&self) -> Result<(), StoreError>;
 
-    /// Removes all rows of an org, and takes none of it from now on; how many there were. May wait for the disk.
-    ///
-    /// # Errors
-    /// When the store does not work, or cannot do that.
-    fn erase(&self, _org: u128) -> Result<u64, StoreError> {
-        Err(StoreError("this request log erases nothing".into()))
-    }
-
-    /// Bytes of all rows.
+    /// Bytes on the disk.
     fn bytes(&self) -> u64;
 
     /// Whether its disk has more room than others need. Asks the operating system.
@@ -231,6 +248,13 @@ pub trait RequestLog: Send + Sync + fmt::Debug {
 
     /// So many at most, newest first, of those that began before that one. A page can be short and have a next one.
     fn page(&self, filter: Filter, before: Option<u128>, limit: usize) -> Pending<'_, Page>;
+
+    /// The one with this number, of those that the filter is about. It is read with [`Entry::read`].
+    fn find(&self, filter: Filter, request: u128) -> Pending<'_, Option<Vec<u8>>>;
+
+    /// Erases all rows of an org whose requests began until then, also those that come later. Nobody is shown one from now on; when this
+    /// ends, their bytes are overwritten, durably. How many there were. To be called again where it did not end.
+    fn erase(&self, org: u128, until: Millis) -> Pending<'_, u64>;
 }
 
 #[cfg(test)]

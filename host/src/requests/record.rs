@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// What was charged.
     pub gas: Gas,
+    /// Units that the upstream reported.
+    pub units: u64,
     /// Units of fuel that policies burnt.
     pub fuel: u64,
     /// From its head to the end of the answer.
@@ -93,6 +95,11 @@ pub(super) fn minor(version: Version) -> u8 {
 }
 
 impl<'a> Fields<'a> {
+    /// Whether there are none.
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Name and value of each.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let mut rest = self.0;
@@ -120,6 +127,31 @@ const SANDBOX: u8 = 4;
 const QUERY: u8 = 8;
 const DENIED: u8 = 16;
 const TRACE: u8 = 32;
+/// Numbers of eight bytes that each record has.
+const NUMBERS: usize = 8;
+
+/// What a record is looked for by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Brief {
+    pub(super) request: u128,
+    pub(super) org: Option<u128>,
+    pub(super) key: Option<u128>,
+    pub(super) status: u16,
+}
+
+impl Brief {
+    /// Reads no more of a record than that.
+    pub(super) fn read(mut from: &[u8]) -> Option<Self> {
+        let request = from.try_get_u128().ok()?;
+        // Behind the time, and flags, end, method and version.
+        let flags = *from.get(8)?;
+        from = from.get(12..)?;
+        let status = from.try_get_u16().ok()?;
+        from = from.get(NUMBERS * 8..)?;
+        let mut id = |flag| if flags & flag == 0 { Some(None) } else { from.try_get_u128().ok().map(Some) };
+        Some(Self { request, org: id(ORG)?, key: id(KEY)?, status })
+    }
+}
 
 impl<'a> Record<'a> {
     /// Writes it behind what is there.
@@ -146,6 +178,7 @@ impl<'a> Record<'a> {
             self.bytes_in,
             self.bytes_out,
             self.gas.millionths(),
+            self.units,
             self.fuel,
             micros(self.total),
             micros(self.upstream),
@@ -184,11 +217,11 @@ impl<'a> Record<'a> {
         from.try_copy_to_slice(&mut head).ok()?;
         let [flags, end, method, minor] = head;
         let status = from.try_get_u16().ok()?;
-        let mut numbers = [0; 7];
+        let mut numbers = [0; NUMBERS];
         for number in &mut numbers {
             *number = from.try_get_u64().ok()?;
         }
-        let [bytes_in, bytes_out, gas, fuel, total, upstream, policies] = numbers;
+        let [bytes_in, bytes_out, gas, units, fuel, total, upstream, policies] = numbers;
         let mut id = |flag| if flags & flag == 0 { Some(None) } else { from.try_get_u128().ok().map(Some) };
         let caller = Caller { org: id(ORG)?, key: id(KEY)? };
         let trace = match id(TRACE)? {
@@ -221,6 +254,7 @@ impl<'a> Record<'a> {
             bytes_in,
             bytes_out,
             gas: Gas::from_millionths(gas),
+            units,
             fuel,
             total: Duration::from_micros(total),
             upstream: Duration::from_micros(upstream),
@@ -254,7 +288,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     /// A record with these texts.
-    pub(in crate::requests) fn record<'a>(request: u128, path: &'a str) -> Record<'a> {
+    pub(crate) fn record<'a>(request: u128, path: &'a str) -> Record<'a> {
         Record {
             request,
             at: Millis(u64::try_from(request >> 80).unwrap_or(u64::MAX)),
@@ -269,6 +303,7 @@ pub(super) mod tests {
             bytes_in: 1,
             bytes_out: 2,
             gas: Gas::from_millionths(3),
+            units: 9,
             fuel: 4,
             total: Duration::from_micros(5),
             upstream: Duration::from_micros(6),
@@ -309,11 +344,13 @@ pub(super) mod tests {
             whole.write(&mut bytes);
             let read = Record::read(&bytes);
             prop_assert_eq!(read.as_ref(), Some(&whole));
+            prop_assert_eq!(Brief::read(&bytes), Some(Brief { request, org, key, status }));
             prop_assert_eq!(whole.fields.iter().collect::<Vec<_>>(), vec![("user-agent", &value[..])]);
         }
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Brief::read(&bytes);
             if let Some(record) = Record::read(&bytes) {
                 record.fields.iter().count();
             }

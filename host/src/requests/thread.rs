@@ -2,16 +2,18 @@
 //!
 //! Never waits for a file or a store: what does not fit into the next queue is dropped there and counted.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::lane::{Lane, frames};
-use super::log::{Entry, Row};
+use super::log::Entry;
 use super::queue::{Batch, Inlet, Lines};
 use super::record::{Fields, Record};
+use super::rows::Rows;
 use super::telling::Teller;
 use super::{Lost, line, redact};
 use crate::usage::{Names, Pillar, Route};
@@ -27,11 +29,10 @@ const MOST_NAMES: usize = 100_000;
 /// What the thread works with.
 pub(super) struct Work {
     lanes: Vec<Arc<Lane>>,
-    names: Arc<Names>,
-    known: HashMap<(Pillar, Route), Known>,
+    names: Remembered,
     lines: Option<Inlet<Lines>>,
     /// Held also where no rows are kept: whoever removes old ones ends with it.
-    rows: Option<Inlet<Vec<Row>>>,
+    rows: Option<Inlet<Rows>>,
     keeps: bool,
     /// Where spans go, if they go anywhere.
     teller: Option<Teller>,
@@ -39,11 +40,31 @@ pub(super) struct Work {
     told: u64,
 }
 
-#[derive(Clone)]
+/// Names, without a lock for those that were asked for before.
+struct Remembered {
+    names: Arc<Names>,
+    known: FxHashMap<(Pillar, Route), Known>,
+}
+
 struct Known {
     pillar: Arc<str>,
     route: Arc<str>,
     template: Option<Arc<str>>,
+}
+
+impl Remembered {
+    fn find(&mut self, pillar: Pillar, route: Route) -> &Known {
+        if self.known.len() >= MOST_NAMES {
+            self.known.clear();
+        }
+        self.known.entry((pillar, route)).or_insert_with(|| match pillar {
+            Pillar::NONE => Known { pillar: "".into(), route: "".into(), template: None },
+            pillar => {
+                let (name, rule) = self.names.find(pillar, route);
+                Known { pillar: name, route: rule, template: self.names.template(pillar, route) }
+            }
+        })
+    }
 }
 
 impl Work {
@@ -51,13 +72,14 @@ impl Work {
         lanes: Vec<Arc<Lane>>,
         names: Arc<Names>,
         lines: Option<Inlet<Lines>>,
-        rows: Option<Inlet<Vec<Row>>>,
+        rows: Option<Inlet<Rows>>,
         keeps: bool,
         teller: Option<Teller>,
         lost: Arc<Lost>,
     ) -> Self {
         let keeps = keeps && rows.is_some();
-        Self { lanes, names, known: HashMap::new(), lines, rows, keeps, teller, lost, told: 0 }
+        let names = Remembered { names, known: FxHashMap::default() };
+        Self { lanes, names, lines, rows, keeps, teller, lost, told: 0 }
     }
 
     /// Until it is told to stop; what is there then goes on, too.
@@ -65,7 +87,7 @@ impl Work {
         let mut empty = Vec::new();
         loop {
             let ends = stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
-            let (mut lines, mut rows, mut bytes) = (Lines::default(), Vec::new(), 0);
+            let (mut lines, mut rows, mut bytes) = (Lines::default(), Rows::default(), 0);
             for lane in 0..self.lanes.len() {
                 let mut held = self.lanes[lane].take(empty);
                 bytes += held.len();
@@ -89,14 +111,23 @@ impl Work {
     }
 
     /// Adds what a place held, as lines and as rows.
-    fn read(&mut self, held: &[u8], lines: &mut Lines, rows: &mut Vec<Row>) {
+    fn read(&mut self, held: &[u8], lines: &mut Lines, rows: &mut Rows) {
         if held.is_empty() || (self.lines.is_none() && !self.keeps) {
             return;
+        }
+        if self.keeps {
+            rows.reserve(held.len());
         }
         let mut fields = Vec::new();
         for (pillar, route, bytes) in frames(held) {
             let Some(record) = Record::read(bytes) else { continue };
-            let known = self.named(pillar, route);
+            let known = self.names.find(pillar, route);
+            // Most are told as they were sent.
+            let is_plain = redact::is_plain(record.host) && redact::is_plain(record.path);
+            if self.lines.is_none() && is_plain && record.query.is_none() && record.fields.is_empty() {
+                rows.push_written((&known.pillar, &known.route), &record, bytes);
+                continue;
+            }
             let (host, path) = (redact::text(record.host), redact::text(record.path));
             let query = record.query.map(redact::query);
             fields.clear();
@@ -111,32 +142,14 @@ impl Work {
                 lines.count += 1;
             }
             if self.keeps {
-                rows.push(entry.row());
+                rows.push(&entry);
             }
         }
     }
 
-    fn pass_on(&self, lines: Lines, rows: Vec<Row>) {
+    fn pass_on(&self, lines: Lines, rows: Rows) {
         hand_on(self.lines.as_ref(), lines, &self.lost.lines);
         hand_on(self.rows.as_ref(), rows, &self.lost.rows);
-    }
-
-    fn named(&mut self, pillar: Pillar, route: Route) -> Known {
-        if let Some(known) = self.known.get(&(pillar, route)) {
-            return known.clone();
-        }
-        let known = match pillar {
-            Pillar::NONE => Known { pillar: "".into(), route: "".into(), template: None },
-            pillar => {
-                let (name, rule) = self.names.find(pillar, route);
-                Known { pillar: name, route: rule, template: self.names.template(pillar, route) }
-            }
-        };
-        if self.known.len() >= MOST_NAMES {
-            self.known.clear();
-        }
-        self.known.insert((pillar, route), known.clone());
-        known
     }
 
     /// Says that records were dropped, where there are more of them.

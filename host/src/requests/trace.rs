@@ -166,6 +166,7 @@ impl Trace {
             bytes_in: usage.bytes_in,
             bytes_out: usage.bytes_out,
             gas: usage.gas,
+            units: usage.units,
             fuel: usage.fuel,
             total: took,
             upstream: self.upstream,

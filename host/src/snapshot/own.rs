@@ -54,12 +54,13 @@ const READS_USAGE: Needs = Needs::Management(&[Management::UsageRead]);
 pub const IDENTITY: &str = "/v1/identity/me";
 
 /// All of them, in the order of their documentation.
-pub const ENDPOINTS: [Endpoint; 22] = [
+pub const ENDPOINTS: [Endpoint; 23] = [
     endpoint("me", "GET", "/v1/me", "", Needs::Principal),
     endpoint("identity.me", "GET", IDENTITY, "", Needs::Principal),
     endpoint("usage", "GET", "/v1/usage", "", READS_USAGE),
     endpoint("usage.history", "GET", "/v1/usage", "/history", READS_USAGE),
     endpoint("usage.detail", "GET", "/v1/usage", "/detail", READS_USAGE),
+    endpoint("requests.show", "GET", "/v1/usage", "/requests/{id}", READS_USAGE),
     endpoint("requests", "GET", "/v1/requests", "", READS_USAGE),
     endpoint("keys.list", "GET", "/v1/keys", "", READS_KEYS),
     endpoint("keys.issue", "POST", "/v1/keys", "", WRITES_KEYS),

@@ -25,7 +25,7 @@ use crate::snapshot::own::{ENDPOINTS, Endpoint, IDENTITY, Needs, is_served};
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        me::me, usage::month, usage::history, detail::list, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
+        me::me, usage::month, usage::history, detail::list, requests::show, requests::list, keys::list, keys::issue, keys::show, life::revoke, life::rotate, life::scope,
         webhooks::list, webhooks::create, webhooks::show, webhooks::change, webhooks::delete,
         deliveries::rotate, deliveries::test, deliveries::deliveries,
         self::json, self::yaml,

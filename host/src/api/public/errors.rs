@@ -48,8 +48,11 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
         told.push(refused(&key_needed()));
     }
     if endpoint.below.contains('{') {
-        let webhook = endpoint.base == "/v1/webhooks";
-        told.push(refused(&if webhook { webhooks::no_such_webhook() } else { keys::no_such_key() }));
+        told.push(refused(&match endpoint.base {
+            "/v1/webhooks" => webhooks::no_such_webhook(),
+            "/v1/usage" => requests::no_such_request(),
+            _ => keys::no_such_key(),
+        }));
     }
     let pointer = |place: &str, detail: &str| Fault::at(place, detail);
     let unchangeable = |why| refused(&life::refused(&StoreError::Unchangeable(why)));
@@ -126,6 +129,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Vec<Told> {
             told.push(refused(&Refusal::invalid(vec![Fault::of("limit", "Give a number from 1 to 200.")])));
             told.push(refused(&requests::not_kept()));
         }
+        "requests.show" => told.push(refused(&requests::not_kept())),
         "usage.detail" => {
             told.push(refused(&Refusal::invalid(vec![Fault::of("group_by", detail::NO_GROUP)])));
             told.push(refused(&reads::busy()));

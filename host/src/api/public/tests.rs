@@ -158,7 +158,7 @@ fn each_operation_needs_what_the_table_of_rights_says() {
         let action = match endpoint.name {
             "keys.list" | "keys.show" => Action::ReadKeys,
             "keys.issue" | "keys.revoke" | "keys.rotate" | "keys.scope" => Action::WriteKeys,
-            "usage" | "usage.history" | "usage.detail" | "requests" => Action::ReadUsage,
+            "usage" | "usage.history" | "usage.detail" | "requests" | "requests.show" => Action::ReadUsage,
             "webhooks.list" | "webhooks.show" | "webhooks.deliveries" => Action::ReadWebhooks,
             name if name.starts_with("webhooks.") => Action::WriteWebhooks,
             other => panic!("which action is {other}?"),
