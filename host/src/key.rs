@@ -3,6 +3,7 @@
 //! A secret exists in two places only: in the hands of its holder, and for one call in memory, when it is made or
 //! presented. What is kept is its digest.
 
+mod all;
 mod bearer;
 mod bounds;
 mod change;
@@ -30,7 +31,7 @@ pub use self::change::{Change, Digested, Kept, Previous, Unchangeable};
 pub use self::digest::{Digest, Pepper, Peppers};
 pub use self::scopes::{Management, Scopes};
 pub use self::sled::SledKeys;
-pub use self::store::{Answer, Changed, Forgotten, KeyStore, Move, Page, StoreError};
+pub use self::store::{Answer, Changed, Ended, Forgotten, KeyStore, Move, Page, StoreError};
 pub(crate) use self::token::mint_body;
 pub use self::token::{Secret, is_shaped};
 pub use self::told::expired;
@@ -93,17 +94,21 @@ pub struct Terms {
     pub expires: Option<Millis>,
 }
 
-/// One key, without its secrets. All workers share one of it, so that a change is seen by all at once.
+/// One key, without its secrets, as it is in memory while it is in use: small, since there may be many. All workers share one of it,
+/// so that a change is seen by all at once. Its name and other things that no request asks for are in [`Kept`].
 #[derive(Debug)]
 pub struct Key {
     /// Its id.
     pub id: KeyId,
     /// Whose it is.
     pub org: OrgId,
-    /// What it is from when it was made.
-    pub terms: Terms,
-    /// When it was made.
-    pub created: Millis,
+    /// Live or sandbox.
+    pub mode: Mode,
+    /// None for all: a thin pointer, since few keys have any.
+    networks: Option<Box<Networks>>,
+    /// [`NEVER`] where it does not end by itself.
+    expires: u64,
+    /// Keys with the same set share it, where they are in memory for long.
     scopes: ArcSwap<Scopes>,
     last_used: AtomicU64,
     revoked: AtomicU64,
@@ -113,12 +118,30 @@ pub struct Key {
     overlap: AtomicU64,
 }
 
+/// The end of what has none.
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct Networks(Box<[IpNet]>);
+
 impl Key {
     /// A key that is neither used nor rotated nor revoked.
-    pub fn new(id: KeyId, org: OrgId, terms: Terms, scopes: Scopes, created: Millis) -> Self {
-        let scopes = ArcSwap::from_pointee(scopes);
+    pub fn new(id: KeyId, org: OrgId, terms: Terms, scopes: Scopes) -> Self {
+        let Terms { name: _, mode, networks, expires } = terms;
+        let networks = (!networks.is_empty()).then(|| Box::new(Networks(networks)));
+        let (expires, scopes) = (expires.map_or(NEVER, |end| end.0), ArcSwap::from_pointee(scopes));
         let (last_used, revoked, generation, overlap) = Default::default();
-        Self { id, org, terms, created, scopes, last_used, revoked, generation, overlap }
+        Self { id, org, mode, networks, expires, scopes, last_used, revoked, generation, overlap }
+    }
+
+    /// The networks that it may be used from; empty for all.
+    pub fn networks(&self) -> &[IpNet] {
+        self.networks.as_ref().map_or(&[], |networks| &networks.0)
+    }
+
+    /// When it ends by itself.
+    pub fn expires(&self) -> Option<Millis> {
+        (self.expires != NEVER).then_some(Millis(self.expires))
     }
 
     /// All of its scopes, those for pillars and those for management.
@@ -127,8 +150,8 @@ impl Key {
     }
 
     /// Gives it another set of scopes, for everyone who holds it in memory.
-    pub fn set_scopes(&self, scopes: Scopes) {
-        self.scopes.store(Arc::new(scopes));
+    pub fn set_scopes(&self, scopes: impl Into<Arc<Scopes>>) {
+        self.scopes.store(scopes.into());
     }
 
     /// Whether it may call what asks for this scope. A management scope opens no pillar.
@@ -143,21 +166,19 @@ impl Key {
 
     /// Whether it may be used from this address; v4-mapped addresses count as IPv4.
     pub fn allows(&self, address: IpAddr) -> bool {
-        if self.terms.networks.is_empty() {
-            return true;
-        }
+        let Some(networks) = &self.networks else { return true };
         let address = address.to_canonical();
-        self.terms.networks.iter().any(|network| network.contains(&address))
+        networks.0.iter().any(|network| network.contains(&address))
     }
 
     /// Whether it has ended by itself.
     pub fn is_expired(&self, now: Millis) -> bool {
-        self.terms.expires.is_some_and(|end| end <= now)
+        self.expires().is_some_and(|end| end <= now)
     }
 
     /// When it ends or ended: by itself, or before that because it was revoked.
     pub fn end(&self) -> Option<Millis> {
-        self.terms.expires.into_iter().chain(self.revoked()).min()
+        self.expires().into_iter().chain(self.revoked()).min()
     }
 
     /// Since when it is revoked.

@@ -185,7 +185,7 @@ pub(super) async fn list(
     }
     let filter = Filter {
         org: org.or(actor.org()).map(OrgId::number),
-        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.terms.mode == key::Mode::Sandbox),
+        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.mode == key::Mode::Sandbox),
         since: paging.parsed::<Millis>("since", TIME),
         until: paging.parsed::<Millis>("until", TIME),
         key: paging.parsed::<KeyId>("key", "This is not the id of a key; write key_….").map(KeyId::number),

@@ -50,12 +50,12 @@ pub(super) fn encoded(kept: &Kept) -> Vec<u8> {
     let key = &kept.key;
     let record = Record {
         org: key.org,
-        name: key.terms.name.clone(),
-        mode: key.terms.mode,
+        name: kept.name.clone(),
+        mode: key.mode,
         scopes: key.scopes().iter().map(str::to_owned).collect(),
-        networks: key.terms.networks.iter().map(IpNet::to_string).collect(),
-        created: key.created,
-        expires: key.terms.expires,
+        networks: key.networks().iter().map(IpNet::to_string).collect(),
+        created: kept.created,
+        expires: key.expires(),
         revoked: key.revoked(),
         secret: written(&kept.secret),
         previous: kept
@@ -71,9 +71,10 @@ pub(super) fn encoded(kept: &Kept) -> Vec<u8> {
 pub(super) fn decoded(id: KeyId, bytes: &[u8]) -> Option<Kept> {
     let record: Record = serde_json::from_slice(bytes).ok()?;
     let networks: Result<Box<[IpNet]>, _> = record.networks.iter().map(|text| text.parse()).collect();
-    let terms = Terms { name: record.name, mode: record.mode, networks: networks.ok()?, expires: record.expires };
+    let (name, created) = (record.name, record.created);
+    let terms = Terms { name: Box::default(), mode: record.mode, networks: networks.ok()?, expires: record.expires };
     let scopes = Scopes::new(record.scopes.iter().map(String::as_str));
-    let key = Key::new(id, record.org, terms, scopes, record.created);
+    let key = Key::new(id, record.org, terms, scopes);
     if let Some(revoked) = record.revoked {
         key.revoke(revoked);
     }
@@ -85,7 +86,7 @@ pub(super) fn decoded(id: KeyId, bytes: &[u8]) -> Option<Kept> {
         key.rotated(previous.until);
     }
     let secret = read(record.secret)?;
-    Some(Kept { key: Arc::new(key), secret, previous, rotated: record.rotated, maker: record.maker })
+    Some(Kept { key: Arc::new(key), name, created, secret, previous, rotated: record.rotated, maker: record.maker })
 }
 
 fn written(secret: &Digested) -> Written {

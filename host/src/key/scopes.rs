@@ -8,7 +8,7 @@ use std::fmt;
 use crate::config::MANAGEMENT_SCOPES;
 
 /// A set of scopes, in one allocation: sorted, each once, a space between.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Scopes(Box<str>);
 
 impl Scopes {

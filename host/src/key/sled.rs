@@ -1,7 +1,8 @@
 //! The store of keys in the embedded database.
 //!
 //! Four trees: records by id; ids by digest; ids by org; and when a key was last used, apart, because that changes all
-//! the time and may be lost; and those that say who counts and who has ended. Everything else is flushed before it is acknowledged, and changes together with the audit log.
+//! the time and may be lost; those that say who counts and who has ended; and what is known of all digests without reading them.
+//! Everything else is flushed before it is acknowledged, and changes together with the audit log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +13,11 @@ use serde_json::{Value, json};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
+use super::all::SledAll;
 use super::ends::SledEnds;
 use super::record::{decoded, encoded};
 use super::told;
-use super::{Answer, Change, Changed, Digest, Forgotten, Kept, Key, KeyStore, Move, Page, StoreError};
+use super::{Answer, Change, Changed, Digest, Ended, Forgotten, Kept, Key, KeyStore, Move, Page, StoreError};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
@@ -33,6 +35,7 @@ pub struct SledKeys {
     orgs: sled::Tree,
     used: sled::Tree,
     ends: SledEnds,
+    all: SledAll,
     audit: SledAudit,
     outbox: SledOutbox,
 }
@@ -44,9 +47,11 @@ impl SledKeys {
     pub fn open(database: &Database, audit: SledAudit, outbox: SledOutbox) -> Result<Self, Failure> {
         let records = database.tree("keys")?;
         let ends = SledEnds::open(database, all(&records))?;
+        let has_none = records.is_empty();
         Ok(Self {
             records,
             ends,
+            all: SledAll::open(database, has_none)?,
             digests: database.tree("key_digests")?,
             orgs: database.tree("key_orgs")?,
             used: database.tree("key_used")?,
@@ -79,9 +84,10 @@ impl SledKeys {
     }
 
     fn insert_once(&self, all: &[Kept], most: u64, note: &Note) -> Result<(), StoreError> {
-        let SledEnds { counts, due, .. } = &self.ends;
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), self.outbox.tree(), counts, due);
-        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox, counts, due)| {
+        let (SledEnds { counts, due, .. }, SledAll { fresh, facts }) = (&self.ends, &self.all);
+        let (audit, outbox) = (self.audit.tree(), self.outbox.tree());
+        let trees = (&self.records, &self.digests, &self.orgs, audit, outbox, counts, due, fresh, facts);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox, counts, due, fresh, facts)| {
             for kept in all {
                 let id = kept.key.id;
                 SledEnds::begin(counts, due, &kept.key, most)?;
@@ -89,6 +95,7 @@ impl SledKeys {
                 if let Some(taken) = digests.insert(&kept.secret.digest.as_bytes()[..], &place)? {
                     return Err(aborted(StoreError::Taken { id: decoded_id(&taken).map_err(aborted)? }));
                 }
+                SledAll::begin(fresh, facts, &kept.secret.digest, kept.secret.pepper)?;
                 records.insert(&place, encoded(kept))?;
                 orgs.insert(&org_place(kept.key.org, id)[..], &[])?;
                 let note = note.clone().org(Some(kept.key.org)).on(id).change(Default::default(), kept.facts());
@@ -107,9 +114,10 @@ impl SledKeys {
 
     fn change_now(&self, id: KeyId, change: &Change, note: &Note) -> Result<Option<Changed>, StoreError> {
         let place = id.number().to_be_bytes();
-        let SledEnds { counts, due, ended } = &self.ends;
-        let trees = (&self.records, &self.digests, self.audit.tree(), self.outbox.tree(), counts, due, ended);
-        let outcome = trees.transaction(|(records, digests, audit, outbox, counts, due, ended)| {
+        let (SledEnds { counts, due, ended }, SledAll { fresh, facts }) = (&self.ends, &self.all);
+        let (audit, outbox) = (self.audit.tree(), self.outbox.tree());
+        let trees = (&self.records, &self.digests, audit, outbox, counts, due, ended, fresh, facts);
+        let outcome = trees.transaction(|(records, digests, audit, outbox, counts, due, ended, fresh, facts)| {
             let Some(record) = records.get(place)? else { return Ok(None) };
             let (before, mut after) = (read(id, &record)?, read(id, &record)?);
             let different = after.apply(change).map_err(|error| aborted(error.into()))?;
@@ -120,6 +128,7 @@ impl SledKeys {
                         digests.remove(&ended.secret.digest.as_bytes()[..])?;
                     }
                     digests.insert(&after.secret.digest.as_bytes()[..], &place)?;
+                    SledAll::begin(fresh, facts, &after.secret.digest, after.secret.pepper)?;
                 }
                 if after.key.revoked() != before.key.revoked() {
                     SledEnds::end(counts, due, ended, &after.key)?;
@@ -138,7 +147,8 @@ impl SledKeys {
         let mut done = Vec::new();
         for moved in moves {
             let place = moved.id.number().to_be_bytes();
-            let outcome = (&self.records, &self.digests).transaction(|(records, digests)| {
+            let trees = (&self.records, &self.digests, &self.all.fresh, &self.all.facts);
+            let outcome = trees.transaction(|(records, digests, fresh, facts)| {
                 let Some(record) = records.get(place)? else { return Ok(false) };
                 let mut kept = read(moved.id, &record)?;
                 let had = kept.redigest(&moved.from, &moved.to, moved.pepper);
@@ -146,6 +156,7 @@ impl SledKeys {
                     records.insert(&place, encoded(&kept))?;
                     digests.remove(&moved.from.as_bytes()[..])?;
                     digests.insert(&moved.to.as_bytes()[..], &place)?;
+                    SledAll::begin(fresh, facts, &moved.to, moved.pepper)?;
                 }
                 Ok(had)
             });
@@ -230,6 +241,59 @@ impl SledKeys {
         Ok(Forgotten { keys, more })
     }
 
+    fn ended_now(
+        &self,
+        since: Millis,
+        until: Millis,
+        from: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Ended, StoreError> {
+        let (ids, next) = self.ends.between(since, until, from, most)?;
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.find_now(id) {
+                // One that was revoked stands where it was, and not where it would have ended.
+                Ok(kept) => keys.extend(kept.filter(|kept| {
+                    kept.key.expires().is_some_and(|end| end > since && end <= until)
+                })),
+                Err(StoreError::Damaged { id }) => {
+                    tracing::error!(key = %id, "nobody is told of the end of a key with a damaged record");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ended { keys, next })
+    }
+
+    fn needs_now(&self, now: Millis) -> Result<Vec<(u32, u64)>, StoreError> {
+        let mut counts = BTreeMap::<u32, u64>::new();
+        for found in &self.records {
+            let (place, record) = found.map_err(Failure::from)?;
+            let id = decoded_id(&place)?;
+            let kept = decoded(id, &record).ok_or(StoreError::Damaged { id })?;
+            if kept.key.revoked().is_some() || kept.key.is_expired(now) {
+                continue;
+            }
+            let previous = kept.previous.filter(|previous| previous.until > now);
+            for secret in [Some(kept.secret), previous.map(|previous| previous.secret)].into_iter().flatten() {
+                *counts.entry(secret.pepper).or_default() += 1;
+            }
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    fn digests_now(&self, after: Option<&Digest>, fresh: bool, most: usize) -> Result<Vec<Digest>, StoreError> {
+        let tree = if fresh { &self.all.fresh } else { &self.digests };
+        let first = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after.as_bytes()[..]));
+        let found = tree.range::<&[u8], _>((first, Bound::Unbounded)).keys().take(most);
+        found
+            .map(|digest| {
+                let digest = digest.map_err(Failure::from)?;
+                Ok(Digest::new(digest.as_ref().try_into().map_err(|_| StoreError::DamagedIndex)?))
+            })
+            .collect()
+    }
+
     fn note_used_now(&self, used: &[(KeyId, Millis)]) -> Result<(), StoreError> {
         for (id, at) in used {
             self.used.insert(id.number().to_be_bytes(), &at.0.to_be_bytes()).map_err(Failure::from)?;
@@ -284,6 +348,34 @@ impl KeyStore for SledKeys {
 
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.work(move |trees| trees.note_used_now(&used))
+    }
+
+    fn ended(&self, since: Millis, until: Millis, from: Option<Box<[u8]>>, most: usize) -> Answer<'_, Ended> {
+        self.work(move |trees| trees.ended_now(since, until, from.as_deref(), most))
+    }
+
+    fn needs(&self, now: Millis) -> Answer<'_, Vec<(u32, u64)>> {
+        self.work(move |trees| trees.needs_now(now))
+    }
+
+    fn peppers(&self) -> Answer<'_, Option<Vec<u32>>> {
+        self.work(|trees| Ok(trees.all.versions()?))
+    }
+
+    fn keep_peppers(&self, versions: Vec<u32>) -> Answer<'_, ()> {
+        self.work(move |trees| Ok(trees.all.keep_versions(&versions)?))
+    }
+
+    fn digests(&self, after: Option<Digest>, fresh: bool, most: usize) -> Answer<'_, Vec<Digest>> {
+        self.work(move |trees| trees.digests_now(after.as_ref(), fresh, most))
+    }
+
+    fn filter(&self) -> Answer<'_, Option<u128>> {
+        self.work(|trees| Ok(trees.all.filter()?))
+    }
+
+    fn keep_filter(&self, name: u128, held: Vec<Digest>) -> Answer<'_, ()> {
+        self.work(move |trees| Ok(trees.all.keep_filter(name, &held)?))
     }
 }
 

@@ -18,8 +18,8 @@ fn terms() -> Terms {
 
 fn kept(number: u128, org: u128) -> Kept {
     let (id, org) = (KeyId::from_number(number), OrgId::from_number(org));
-    let key = Key::new(id, org, terms(), Scopes::new(["pay", "connect"]), Millis(1_000));
-    Kept { key: Arc::new(key), secret: secret(number, 1), previous: None, rotated: None, maker: None }
+    let key = Key::new(id, org, terms(), Scopes::new(["pay", "connect"]));
+    Kept { key: Arc::new(key), name: terms().name, created: Millis(1_000), secret: secret(number, 1), previous: None, rotated: None, maker: None }
 }
 
 fn secret(number: u128, pepper: u32) -> Digested {
@@ -204,7 +204,9 @@ async fn a_stored_key_comes_back_as_it_was_after_reopening() {
     assert_eq!((found.secret, found.rotated), (secret(70, 1), Some(Millis(3_000))));
     assert_eq!(found.previous, Some(Previous { secret: secret(7, 1), until: Millis(4_000) }));
     assert_eq!(found.maker.as_deref(), Some("tok_1"));
-    assert_eq!((&found.key.terms, found.key.org, found.key.created), (&terms(), original.key.org, Millis(1_000)));
+    let (key, original_key) = (&found.key, &original.key);
+    assert_eq!((&*found.name, found.created, key.org), (&*terms().name, Millis(1_000), original_key.org));
+    assert_eq!((key.mode, key.networks(), key.expires()), (terms().mode, &*terms().networks, terms().expires));
     assert_eq!(found.key.scopes().as_str(), "connect pay");
     assert_eq!((found.key.revoked(), found.key.last_used()), (None, Some(Millis(80_000))));
     assert!(found.key.is_current(0, Millis(3_999)) && !found.key.is_current(0, Millis(4_000)));

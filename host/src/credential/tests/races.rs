@@ -71,6 +71,34 @@ impl KeyStore for Late {
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.store.note_used(used)
     }
+
+    fn ended(&self, since: Millis, until: Millis, from: Option<Box<[u8]>>, most: usize) -> Answer<'_, Ended> {
+        self.store.ended(since, until, from, most)
+    }
+
+    fn needs(&self, now: Millis) -> Answer<'_, Vec<(u32, u64)>> {
+        self.store.needs(now)
+    }
+
+    fn peppers(&self) -> Answer<'_, Option<Vec<u32>>> {
+        self.store.peppers()
+    }
+
+    fn keep_peppers(&self, versions: Vec<u32>) -> Answer<'_, ()> {
+        self.store.keep_peppers(versions)
+    }
+
+    fn digests(&self, after: Option<Digest>, fresh: bool, most: usize) -> Answer<'_, Vec<Digest>> {
+        self.store.digests(after, fresh, most)
+    }
+
+    fn filter(&self) -> Answer<'_, Option<u128>> {
+        self.store.filter()
+    }
+
+    fn keep_filter(&self, name: u128, held: Vec<Digest>) -> Answer<'_, ()> {
+        self.store.keep_filter(name, held)
+    }
 }
 
 /// Whoever lists keys can know of one before the workers do.
