@@ -95,8 +95,8 @@ impl Keyring {
         // By digest, which is by chance.
         let mut sample: Vec<Millis> = secrets.values(&guard).take(SAMPLE).map(|held| used(&held.key)).collect();
         sample.sort_unstable();
-        let Some(last) = sample.len().checked_sub(1) else { return };
-        let until = sample[(surplus * sample.len() / there).min(last)];
+        let place = (surplus * sample.len() / there).clamp(1, sample.len().max(1)) - 1;
+        let Some(until) = sample.get(place).copied() else { return };
         let mut leaving = Vec::new();
         for (digest, held) in secrets.iter(&guard) {
             if leaving.len() >= surplus {

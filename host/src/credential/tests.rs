@@ -16,6 +16,7 @@ use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
 mod bound;
+mod cold;
 mod leave;
 mod peppers;
 mod races;

@@ -23,6 +23,12 @@ impl Scopes {
         Self(scopes.join(" ").into())
     }
 
+    /// The set that was written so; none where nothing writes one so.
+    pub(super) fn written(text: &str) -> Option<Self> {
+        let scopes = Self::new(text.split(' '));
+        (scopes.as_str() == text).then_some(scopes)
+    }
+
     /// Whether this one is among them.
     pub fn contain(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)

@@ -60,6 +60,35 @@ impl SledKeys {
         })
     }
 
+    /// Puts so many new keys in, in the order of their ids, past the bound of orgs, the audit log and events: for measurements on a store
+    /// that nobody else has open yet. Blocks.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    #[doc(hidden)]
+    pub fn fill(&self, count: u64, kept: impl Fn(u64) -> Kept) -> Result<(), Failure> {
+        let mut digests = Vec::new();
+        let mut counts = BTreeMap::<OrgId, u64>::new();
+        for number in 0..count {
+            let kept = kept(number);
+            let (id, org) = (kept.key.id, kept.key.org);
+            self.records.insert(id.number().to_be_bytes(), encoded(&kept))?;
+            self.orgs.insert(org_place(org, id), &[])?;
+            *counts.entry(org).or_default() += 1;
+            digests.push((*kept.secret.digest.as_bytes(), id));
+            self.all.facts.insert(kept.secret.pepper.to_be_bytes(), &[])?;
+        }
+        digests.sort_unstable_by_key(|(digest, _)| *digest);
+        for (digest, id) in digests {
+            self.digests.insert(digest, &id.number().to_be_bytes())?;
+        }
+        for (org, count) in counts {
+            self.ends.counts.insert(org.number().to_be_bytes(), &count.to_be_bytes())?;
+        }
+        self.records.flush()?;
+        Ok(())
+    }
+
     /// Runs blocking work on a copy of the trees, off the runtime's own thread.
     fn work<T: Send + 'static>(
         &self,
@@ -432,12 +461,12 @@ impl SledKeys {
         }
     }
 
-    /// Damages the record of a key: one text in it becomes another.
-    pub(crate) fn spoil(&self, id: KeyId, from: &str, to: &str) {
+    /// Damages the record of a key: some bytes in it become others.
+    pub(crate) fn spoil(&self, id: KeyId, from: &[u8], to: &[u8]) {
         let place = id.number().to_be_bytes();
         let record = self.records.get(place).unwrap().unwrap();
-        let text = String::from_utf8(record.to_vec()).unwrap();
-        assert!(text.contains(from));
-        self.records.insert(place, text.replace(from, to).as_bytes()).unwrap();
+        let at = record.windows(from.len()).position(|part| part == from).unwrap();
+        let spoilt = [&record[..at], to, &record[at + from.len()..]].concat();
+        self.records.insert(place, spoilt).unwrap();
     }
 }

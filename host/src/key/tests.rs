@@ -297,7 +297,7 @@ async fn one_secret_cannot_be_two_keys_and_none_of_a_batch_is_kept_then() {
 async fn a_damaged_record_is_named_and_never_becomes_a_key() {
     let place = Place::open();
     place.insert(kept(1, 1)).await;
-    place.store.spoil(KeyId::from_number(1), "10.0.0.0/8", "10.0.0.0/99");
+    place.store.spoil(KeyId::from_number(1), &[4, 8, 10, 0, 0, 0], &[4, 99, 10, 0, 0, 0]);
     let error = place.store.find(KeyId::from_number(1)).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { id } if id == KeyId::from_number(1)));
     assert!(error.to_string().contains("key_0"));

@@ -1,14 +1,12 @@
 //! Keys that are not in memory: found, changed, revoked and forgotten as all others are, and nobody's are never looked for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use tokio::sync::Semaphore;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
 impl Desk {
     /// Takes all out of memory that nobody holds.
-    async fn cool(&self) {
+    pub(super) async fn cool(&self) {
         self.issuer.keep_hot(0);
         // What was taken out may be looked at for a moment.
         for _ in 0..200 {
@@ -21,7 +19,20 @@ impl Desk {
         self.issuer.keep_hot(u64::MAX);
     }
 
-    async fn cold(&self) -> Issued {
+    async fn present_async(&self, issued: &Issued) -> Credential {
+        let field = format!("Bearer {}", issued.secret.reveal());
+        self.ring.resolve([field.as_bytes()], HERE, self.clock.now()).await.unwrap()
+    }
+
+    /// Another desk over the same memory, whose store is not what it was.
+    async fn failing(&self, how: Failing) -> Arc<Issuer> {
+        let filter = self.ring.0.filter.load_full();
+        let failing = Issuer::open(Arc::new(how), self.ring.clone(), self.clock.clone()).await.unwrap();
+        self.ring.0.filter.store(filter);
+        Arc::new(failing)
+    }
+
+    pub(super) async fn cold(&self) -> Issued {
         let Issued { kept, secret } = self.issue(terms()).await;
         // Nobody holds it, this test neither.
         let key = Arc::new(Key::new(kept.key.id, kept.key.org, terms(), Scopes::new(["connect"])));
@@ -178,7 +189,7 @@ async fn the_filter_is_found_again_whole_after_every_kind_of_end() {
     let has_all = |desk: &Desk, all: &[&Issued]| all.iter().all(|issued| desk.resolve(issued).valid().is_some());
     assert!(files(&desk).is_empty());
     // No file: made from the store.
-    let desk = desk.reopen().await;
+    let mut desk = desk.reopen().await;
     assert!(has_all(&desk, &[&before]));
     desk.issuer.tend_filter().await.unwrap();
     let written = files(&desk);
@@ -186,27 +197,167 @@ async fn the_filter_is_found_again_whole_after_every_kind_of_end() {
     // A file, and what came since.
     let after = desk.issue(terms()).await;
     let rotated = desk.rotate(&before, 60, false).await.unwrap();
-    let desk = desk.reopen().await;
+    desk = desk.reopen().await;
     assert!(has_all(&desk, &[&before, &after, &rotated]));
     assert_eq!(files(&desk), written);
-    // A file that is damaged, and one that is of another store.
-    let whole = std::fs::read(&written[0]).unwrap();
+    // A file that is damaged, is of another store, or is not there.
     for damage in [|bytes: &mut Vec<u8>| bytes[100] ^= 1, |bytes: &mut Vec<u8>| bytes[20] ^= 1, Vec::clear] {
-        let mut bytes = whole.clone();
+        let [file] = &files(&desk)[..] else { panic!("there is one file") };
+        let mut bytes = std::fs::read(file).unwrap();
         damage(&mut bytes);
-        std::fs::write(&written[0], bytes).unwrap();
-        let desk = Desk { ..desk.reopened_as_it_is().await };
+        std::fs::write(file, bytes).unwrap();
+        desk = desk.reopen().await;
         assert!(has_all(&desk, &[&before, &after, &rotated]));
-        return_to(desk).await;
+        desk.issuer.tend_filter().await.unwrap();
+    }
+    // A file of which the store does not know: the gateway ended between the two.
+    let [file] = &files(&desk)[..] else { panic!("there is one file") };
+    std::fs::rename(file, file.with_file_name("key-filter-00000000000000000000000000000001")).unwrap();
+    desk = desk.reopen().await;
+    assert!(has_all(&desk, &[&before, &after, &rotated]));
+    desk.issuer.tend_filter().await.unwrap();
+    assert_eq!(files(&desk).len(), 1);
+    desk = desk.reopen().await;
+    assert!(has_all(&desk, &[&before, &after, &rotated]));
+    assert!(desk.keys.digests(None, true, 9).await.unwrap().is_empty(), "all of them are in the file");
+}
+
+#[tokio::test]
+async fn a_filter_that_is_too_small_is_made_anew_while_keys_come_in() {
+    let desk = Desk::open().await;
+    let first = desk.cold().await;
+    let stranger = Digest::new([7; 32]);
+    (0..=1 << 16).for_each(|_| desk.ring.admit(&stranger));
+    assert!(desk.ring.0.filter.load().is_full() && desk.ring.0.filter.load().may_hold(&stranger));
+    let (tended, late) = tokio::join!(desk.issuer.tend_filter(), desk.issue(terms()));
+    tended.unwrap();
+    assert!(!desk.ring.0.filter.load().is_full() && !desk.ring.0.filter.load().may_hold(&stranger));
+    desk.cool().await;
+    for issued in [&first, &late] {
+        assert!(desk.resolve(issued).valid().is_some());
     }
 }
 
-/// A store that waits at a door, in a look-up.
-#[derive(Debug)]
-struct Slow {
-    store: Arc<dyn KeyStore>,
-    waits: AtomicBool,
-    came: Semaphore,
-    goes: Semaphore,
-    asked: AtomicU64,
+#[tokio::test]
+async fn workers_are_answered_and_a_forged_key_never_reaches_the_store() {
+    let desk = Desk::open().await;
+    let issued = desk.cold().await;
+    let answering = tokio::spawn(desk.issuer.clone().answer());
+    let ask = async |secret: &Secret| {
+        let field = format!("Bearer {}", secret.reveal());
+        desk.ring.resolve([field.as_bytes()], HERE, desk.clock.now()).await
+    };
+    // Many at once are one look-up.
+    let found = futures_util::future::join_all((0..50).map(|_| ask(&issued.secret))).await;
+    assert!(found.iter().all(|found| found.as_ref().unwrap().valid().unwrap().id == issued.kept.key.id));
+    assert_eq!(desk.ring.figures().look_ups, LookUps { found: 1, ..LookUps::default() });
+    for _ in 0..1_000 {
+        let forged = Secret::mint(Mode::Live).unwrap();
+        assert!(matches!(ask(&forged).await, Ok(Credential::Unknown)));
+    }
+    assert_eq!(desk.ring.figures().look_ups, LookUps { found: 1, ..LookUps::default() });
+    // Where the filter is wrong, the store is asked once.
+    let unlucky = Secret::mint(Mode::Live).unwrap();
+    desk.ring.digests_of(unlucky.reveal().as_bytes()).iter().for_each(|digest| desk.ring.admit(digest));
+    for _ in 0..100 {
+        assert!(matches!(ask(&unlucky).await, Ok(Credential::Unknown)));
+    }
+    assert_eq!(desk.ring.figures().look_ups, LookUps { found: 1, nobody: 1, ..LookUps::default() });
+    answering.abort();
+}
+
+#[tokio::test]
+async fn while_the_store_fails_a_cold_key_is_neither_good_nor_bad_and_a_hot_one_is_good() {
+    for (how, outcome) in [
+        (Failing::Fails, LookUps { failed: 1, ..LookUps::default() }),
+        (Failing::Hangs, LookUps { timed_out: 1, ..LookUps::default() }),
+    ] {
+        let desk = Desk::open().await;
+        let (cold, hot) = (desk.cold().await, desk.issue(terms()).await);
+        let answering = tokio::spawn(desk.failing(how).await.answer());
+        let field = format!("Bearer {}", cold.secret.reveal());
+        let resolved = desk.ring.resolve([field.as_bytes()], HERE, desk.clock.now()).await;
+        assert_eq!(resolved.map(drop), Err(Unavailable));
+        assert_eq!(desk.ring.figures().look_ups, outcome);
+        assert!(desk.resolve(&hot).valid().is_some());
+        answering.abort();
+        // And good again, once the store is.
+        assert!(desk.resolve(&cold).valid().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_of_which_the_store_does_not_know_holds_for_a_key_that_comes_back() {
+    let desk = Desk::open().await;
+    let (cold, hot) = (desk.cold().await, desk.issue(terms()).await);
+    let failing = desk.failing(Failing::Fails).await;
+    let ids = [cold.kept.key.id, hot.kept.key.id];
+    for id in ids {
+        assert!(failing.revoke(id, Who::gateway()).await.is_err());
+    }
+    let hot = Issued { kept: cold.kept.clone(), secret: hot.secret };
+    desk.cool().await;
+    for issued in [&cold, &hot] {
+        assert!(matches!(desk.resolve(issued), Credential::Revoked(_)));
+        assert!(desk.issuer.find(ids[0]).await.unwrap().unwrap().key.revoked().is_some());
+    }
+}
+
+/// Keys come and go, are changed and revoked, and all of it at once; whoever calls sees each as the store has it, and only one of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_the_thick_of_it_no_key_is_two_and_no_change_is_lost() {
+    let desk = Arc::new(Desk::open().await);
+    let mut keys = Vec::new();
+    for _ in 0..24 {
+        keys.push(Arc::new(desk.issue(terms()).await));
+    }
+    desk.issuer.keep_hot(4);
+    let answering = tokio::spawn(desk.issuer.clone().answer());
+    let done = Arc::new(AtomicBool::new(false));
+    let sweeping = {
+        let (desk, done) = (desk.clone(), done.clone());
+        tokio::spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                desk.issuer.sweep().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let using = keys.iter().map(|issued| {
+        let (desk, done, issued) = (desk.clone(), done.clone(), issued.clone());
+        tokio::spawn(async move {
+            let mut looks = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                let field = format!("Bearer {}", issued.secret.reveal());
+                let one = desk.ring.resolve([field.as_bytes()], HERE, desk.clock.now()).await.unwrap();
+                let other = desk.ring.resolve([field.as_bytes()], HERE, desk.clock.now()).await.unwrap();
+                let (one, other) = (one.presented().unwrap().clone(), other.presented().unwrap().clone());
+                assert!(Arc::ptr_eq(&one, &other), "there are two of one key");
+                looks += 1;
+                tokio::task::yield_now().await;
+            }
+            looks
+        })
+    });
+    let using: Vec<_> = using.collect();
+    for round in 0..4_u32 {
+        for (number, issued) in keys.iter().enumerate() {
+            let id = issued.kept.key.id;
+            let scopes = Scopes::new([format!("pay{round}").as_str()]);
+            desk.issuer.scope(id, scopes, Leave::default(), Who::gateway()).await.unwrap().unwrap();
+            let seen = desk.present_async(issued).await;
+            assert_eq!(seen.valid().unwrap().scopes().as_str(), format!("pay{round}"), "key {number}");
+        }
+    }
+    for issued in &keys {
+        desk.revoke(issued.kept.key.id).await;
+        assert!(matches!(desk.present_async(issued).await, Credential::Revoked(_)));
+    }
+    done.store(true, Ordering::Relaxed);
+    sweeping.await.unwrap();
+    for using in using {
+        assert!(using.await.unwrap() > 0);
+    }
+    assert!(desk.ring.figures().look_ups.found > 0 && desk.ring.figures().evicted > 0);
+    answering.abort();
 }
