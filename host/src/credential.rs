@@ -212,7 +212,8 @@ impl Keyring {
         match told {
             Some((held, digest)) => {
                 let moved = newest.filter(|(to, _)| *to != digest);
-                let moved = moved.map(|(to, pepper)| Move { id: held.key.id, from: digest, to, pepper: pepper.version() });
+                let moved =
+                    moved.map(|(to, pepper)| Move { id: held.key.id, from: digest, to, pepper: pepper.version() });
                 Ok(self.judge(held, moved, address, now))
             }
             None if Arc::ptr_eq(peppers, &self.0.peppers.load()) => Ok(Credential::Unknown),

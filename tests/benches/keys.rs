@@ -53,7 +53,8 @@ fn kept(number: u64, pepper: &Pepper) -> Kept {
     let id = KeyId::from_number(u128::from(NOW.0 + number / 4) << 80 | chance);
     let terms = Terms { name: "ci".into(), mode: Mode::Live, networks: [].into(), expires: None };
     let key = Arc::new(Key::new(id, org, terms, Scopes::new(["connect", "pay"])));
-    let secret = Digested { digest: pepper.digest(secret(number).as_bytes()), pepper: pepper.version(), last_four: *b"0000" };
+    let secret =
+        Digested { digest: pepper.digest(secret(number).as_bytes()), pepper: pepper.version(), last_four: *b"0000" };
     Kept { key, name: "ci".into(), created: NOW, secret, previous: None, rotated: None, maker: None }
 }
 
@@ -83,7 +84,12 @@ async fn open(place: &Path) -> Stand {
     let store = Arc::new(keys.clone());
     let issuer = Issuer::open_in(Some(data.path().to_owned()), store, ring.clone(), clock).await.expect("a desk");
     let all = begun.elapsed();
-    println!("{:62} {:>9.3} s ({:.3} s of it the database)", "  from opening to serving", all.as_secs_f64(), database.as_secs_f64());
+    println!(
+        "{:62} {:>9.3} s ({:.3} s of it the database)",
+        "  from opening to serving",
+        all.as_secs_f64(),
+        database.as_secs_f64()
+    );
     println!("{:62} {:>9.1} MB", "  resident memory then", resident() / 1e6);
     Stand { keys, issuer: Arc::new(issuer), ring, pepper, _data: data }
 }
@@ -113,7 +119,11 @@ async fn measure(place: &Path, count: u64) -> bool {
         let at = number * (count / ASKED);
         assert!(matches!(resolve(at).await, Credential::Valid(_)), "key {at}");
     }
-    println!("{:62} {:>9.1} µs", "  the first look-up of a key, from the store", begun.elapsed().as_secs_f64() * 1e6 / ASKED as f64);
+    println!(
+        "{:62} {:>9.1} µs",
+        "  the first look-up of a key, from the store",
+        begun.elapsed().as_secs_f64() * 1e6 / ASKED as f64
+    );
     let begun = Instant::now();
     for number in 0..100_000 {
         assert!(matches!(resolve(count + number).await, Credential::Unknown), "a forged key");
@@ -181,7 +191,8 @@ fn again(what: &str, place: &Path, count: u64) -> bool {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     if let [what, place, count] = &arguments[..]
         && let Ok(count) = count.parse()
     {
@@ -193,7 +204,8 @@ fn main() -> ExitCode {
             }
             "first start" | "start without a filter" => {
                 // The filter is made and written, and what the database has to go through at a first start is gone through.
-                runtime.block_on(async { open(&place).await.issuer.tend_filter().await.expect("a filter that is kept") });
+                runtime
+                    .block_on(async { open(&place).await.issuer.tend_filter().await.expect("a filter that is kept") });
                 true
             }
             _ => runtime.block_on(measure(&place, count)),

@@ -169,8 +169,12 @@ impl Gateway {
     }
 
     fn run_with(directory: TempDir, path: &Path, catalog: Arc<Catalog>) -> Result<Self, StartError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).max_blocking_threads(BLOCKING_THREADS).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let lines = lines::begin();
         let config = config::load(path)?;
         let running = runtime.block_on(server::start_with(config, catalog))?;

@@ -105,9 +105,15 @@ impl Filter {
         let (head, words) = bytes.split_first_chunk::<HEAD>().ok_or(Unusable::Damaged)?;
         let number = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let [room, added, count] = [number(32), number(40), number(48)];
-        let is_ours = head.starts_with(MAGIC) && head[16..32] == name.to_be_bytes() && crc32fast::hash(bytes) == u32::from_be_bytes(*sum);
+        let is_ours = head.starts_with(MAGIC)
+            && head[16..32] == name.to_be_bytes()
+            && crc32fast::hash(bytes) == u32::from_be_bytes(*sum);
         // Two filters of one room have the same bits for one digest.
-        if !is_ours || words.len() as u64 != count.saturating_mul(8) || room.saturating_mul(BITS) / 64 != count || count == 0 {
+        if !is_ours
+            || words.len() as u64 != count.saturating_mul(8)
+            || room.saturating_mul(BITS) / 64 != count
+            || count == 0
+        {
             return Err(Unusable::Damaged);
         }
         let words = words.as_chunks::<8>().0.iter().map(|word| AtomicU64::new(u64::from_be_bytes(*word))).collect();

@@ -85,7 +85,8 @@ impl Keyring {
 
     /// Takes secrets out of memory, where there are too many, and some more so that it need not be done at once again.
     fn evict(&self) {
-        let (there, most) = (self.hot(), usize::try_from(self.0.tally.most.load(Ordering::Relaxed)).unwrap_or(usize::MAX));
+        let (there, most) =
+            (self.hot(), usize::try_from(self.0.tally.most.load(Ordering::Relaxed)).unwrap_or(usize::MAX));
         if there <= most {
             return;
         }

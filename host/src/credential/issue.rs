@@ -155,6 +155,7 @@ impl Issuer {
             let Rotation { overlap, force, leave: Leave { by, within, withheld } } = rotation;
             desk.ask(by.as_ref())?;
             let change = Change::Rotate { secret: digested, at, overlap, force, within, withheld };
+            let _rotating = desk.ring.rotating(id);
             let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };
             let ended = before.previous.map(|previous| previous.secret.digest);

@@ -12,7 +12,7 @@ use super::AsItIs;
 use super::filter::Filter;
 use crate::clock::Millis;
 use crate::id::KeyId;
-use crate::key::{Key, Kept, Scopes};
+use crate::key::{Kept, Key, Scopes};
 
 /// Keys that somebody may hold, and what goes on with them.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Live {
     keys: HashSet<ById, BuildHasherDefault<AsItIs>>,
     /// Keys that are being read from the store.
     loading: HashMap<KeyId, Loading>,
+    /// Keys that are being rotated: what the store says of them is perhaps ahead of what is in here.
+    rotating: HashSet<KeyId>,
     /// When keys were revoked of which the store does not know it yet.
     revoked: HashMap<KeyId, Millis>,
     /// Keys of which a secret is no longer in memory.
@@ -128,6 +130,15 @@ impl Live {
         self.leaving.remove(&id);
     }
 
+    /// A key is about to be rotated in the store: until that has come in here, nobody reads it from there.
+    pub(super) fn begin_rotating(&mut self, id: KeyId) {
+        self.rotating.insert(id);
+    }
+
+    pub(super) fn end_rotating(&mut self, id: KeyId) {
+        self.rotating.remove(&id);
+    }
+
     pub(super) fn begin_loading(&mut self, id: KeyId) {
         self.loading.entry(id).or_default().readers += 1;
     }
@@ -135,7 +146,7 @@ impl Live {
     /// Whether what was read since [`Self::begin_loading`] still holds.
     pub(super) fn end_loading(&mut self, id: KeyId) -> bool {
         let Some(loading) = self.loading.get_mut(&id) else { return false };
-        let holds = !loading.is_stale;
+        let holds = !loading.is_stale && !self.rotating.contains(&id);
         loading.readers -= 1;
         if loading.readers == 0 {
             self.loading.remove(&id);

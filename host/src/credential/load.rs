@@ -17,7 +17,9 @@ use crate::key::{Digest, Kept, StoreError};
 /// Look-ups in the store at once.
 const AT_ONCE: usize = 32;
 /// How often one is begun anew, since the key changed meanwhile.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: u32 = 32;
+/// Before it is begun anew for the first time; then after twice that, three times, and so on.
+const PAUSE: Duration = Duration::from_millis(2);
 /// Between two lines about look-ups that fail.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
@@ -77,13 +79,18 @@ impl Issuer {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| now.since(told) >= TOLD_AGAIN) {
             *told = Some(now);
-            tracing::error!("keys cannot be looked up, and whoever comes with one that was not used of late gets 503: {error}");
+            tracing::error!(
+                "keys cannot be looked up, and whoever comes with one that was not used of late gets 503: {error}"
+            );
         }
     }
 
     /// What one of these digests opens, from the store; in memory since.
     pub(super) async fn load(&self, digests: &[Digest]) -> Result<Option<(Held, Digest)>, StoreError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE * attempt).await;
+            }
             if let Some(found) = self.ring.hot_of(digests) {
                 return Ok(Some(found));
             }

@@ -132,15 +132,18 @@ impl Keyring {
             secrets.remove(&ended);
         }
         let key = key?;
-        // Where it is there already, the key was read from the store since.
-        if secrets.get(&secret.digest).is_none() {
-            // The new secret before the old one gets its end: at no moment does neither work.
-            let generation = key.generation() + 1;
-            secrets.insert(secret.digest, Held { key: key.clone(), generation });
-            live.stay(id);
-            key.rotated(until);
-        }
+        // The new secret before the old one gets its end: at no moment does neither work.
+        let generation = key.generation() + 1;
+        secrets.insert(secret.digest, Held { key: key.clone(), generation });
+        live.stay(id);
+        key.rotated(until);
         Some(key)
+    }
+
+    /// A key is about to be rotated in the store, and is not read from there until this is dropped.
+    pub(super) fn rotating(&self, id: KeyId) -> Rotating<'_> {
+        self.live().begin_rotating(id);
+        Rotating { ring: self, id }
     }
 
     /// Forgets a key, with its secrets: they are nobody's from now on.
@@ -206,5 +209,17 @@ impl Keyring {
         for moved in asked {
             moves.remove(&moved.from);
         }
+    }
+}
+
+/// A key that is being rotated, by one at a time.
+pub(super) struct Rotating<'a> {
+    ring: &'a Keyring,
+    id: KeyId,
+}
+
+impl Drop for Rotating<'_> {
+    fn drop(&mut self) {
+        self.ring.live().end_rotating(self.id);
     }
 }

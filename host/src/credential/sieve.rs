@@ -106,7 +106,9 @@ impl Issuer {
         let into = path(&directory, name);
         let written = tokio::task::spawn_blocking(move || filter.write(&into, name));
         if let Err(error) = written.await.map_err(|_| StoreError::Closing)? {
-            tracing::warn!("the filter of keys could not be written, and is made anew if the gateway starts again: {error}");
+            tracing::warn!(
+                "the filter of keys could not be written, and is made anew if the gateway starts again: {error}"
+            );
             return Ok(());
         }
         self.store.keep_filter(name, held).await?;
@@ -176,7 +178,8 @@ fn remove_others(directory: &Path, name: u128) {
     let kept = path(directory, name);
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if is_one && entry.path() != kept
+        if is_one
+            && entry.path() != kept
             && let Err(error) = std::fs::remove_file(entry.path())
         {
             tracing::warn!(file = %entry.path().display(), "an earlier filter of keys cannot be removed: {error}");

@@ -89,7 +89,7 @@ impl Desk {
             Resolved::Now(credential) => credential,
             Resolved::Later(cold) => {
                 let load = || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     runtime.block_on(self.issuer.load(&cold.digests)).unwrap()
                 };
                 let told = std::thread::scope(|scope| scope.spawn(load).join().unwrap());

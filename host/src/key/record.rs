@@ -182,7 +182,8 @@ mod tests {
         if let Some(revoked) = instant(3) {
             key.revoke(revoked);
         }
-        let secret = |byte: u8| Digested { digest: Digest::new([byte; 32]), pepper: number as u32, last_four: *b"wXyZ" };
+        let secret =
+            |byte: u8| Digested { digest: Digest::new([byte; 32]), pepper: number as u32, last_four: *b"wXyZ" };
         let previous = instant(4).map(|until| Previous { secret: secret(9), until });
         if let Some(Previous { until, .. }) = previous {
             key.rotated(until);

@@ -30,12 +30,12 @@ const FORGOTTEN: usize = 256;
 /// Keys in the embedded database.
 #[derive(Clone)]
 pub struct SledKeys {
-    records: sled::Tree,
-    digests: sled::Tree,
-    orgs: sled::Tree,
-    used: sled::Tree,
-    ends: SledEnds,
-    all: SledAll,
+    pub(super) records: sled::Tree,
+    pub(super) digests: sled::Tree,
+    pub(super) orgs: sled::Tree,
+    pub(super) used: sled::Tree,
+    pub(super) ends: SledEnds,
+    pub(super) all: SledAll,
     audit: SledAudit,
     outbox: SledOutbox,
 }
@@ -58,35 +58,6 @@ impl SledKeys {
             audit,
             outbox,
         })
-    }
-
-    /// Puts so many new keys in, in the order of their ids, past the bound of orgs, the audit log and events: for measurements on a store
-    /// that nobody else has open yet. Blocks.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    #[doc(hidden)]
-    pub fn fill(&self, count: u64, kept: impl Fn(u64) -> Kept) -> Result<(), Failure> {
-        let mut digests = Vec::new();
-        let mut counts = BTreeMap::<OrgId, u64>::new();
-        for number in 0..count {
-            let kept = kept(number);
-            let (id, org) = (kept.key.id, kept.key.org);
-            self.records.insert(id.number().to_be_bytes(), encoded(&kept))?;
-            self.orgs.insert(org_place(org, id), &[])?;
-            *counts.entry(org).or_default() += 1;
-            digests.push((*kept.secret.digest.as_bytes(), id));
-            self.all.facts.insert(kept.secret.pepper.to_be_bytes(), &[])?;
-        }
-        digests.sort_unstable_by_key(|(digest, _)| *digest);
-        for (digest, id) in digests {
-            self.digests.insert(digest, &id.number().to_be_bytes())?;
-        }
-        for (org, count) in counts {
-            self.ends.counts.insert(org.number().to_be_bytes(), &count.to_be_bytes())?;
-        }
-        self.records.flush()?;
-        Ok(())
     }
 
     /// Runs blocking work on a copy of the trees, off the runtime's own thread.
@@ -136,7 +107,7 @@ impl SledKeys {
         self.settled(outcome)
     }
 
-    fn find_now(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
+    pub(super) fn find_now(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
         let record = self.records.get(id.number().to_be_bytes()).map_err(Failure::from)?;
         record.map(|bytes| self.restored(id, &bytes)).transpose()
     }
@@ -270,59 +241,6 @@ impl SledKeys {
         Ok(Forgotten { keys, more })
     }
 
-    fn ended_now(
-        &self,
-        since: Millis,
-        until: Millis,
-        from: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Ended, StoreError> {
-        let (ids, next) = self.ends.between(since, until, from, most)?;
-        let mut keys = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.find_now(id) {
-                // One that was revoked stands where it was, and not where it would have ended.
-                Ok(kept) => keys.extend(kept.filter(|kept| {
-                    kept.key.expires().is_some_and(|end| end > since && end <= until)
-                })),
-                Err(StoreError::Damaged { id }) => {
-                    tracing::error!(key = %id, "nobody is told of the end of a key with a damaged record");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Ended { keys, next })
-    }
-
-    fn needs_now(&self, now: Millis) -> Result<Vec<(u32, u64)>, StoreError> {
-        let mut counts = BTreeMap::<u32, u64>::new();
-        for found in &self.records {
-            let (place, record) = found.map_err(Failure::from)?;
-            let id = decoded_id(&place)?;
-            let kept = decoded(id, &record).ok_or(StoreError::Damaged { id })?;
-            if kept.key.revoked().is_some() || kept.key.is_expired(now) {
-                continue;
-            }
-            let previous = kept.previous.filter(|previous| previous.until > now);
-            for secret in [Some(kept.secret), previous.map(|previous| previous.secret)].into_iter().flatten() {
-                *counts.entry(secret.pepper).or_default() += 1;
-            }
-        }
-        Ok(counts.into_iter().collect())
-    }
-
-    fn digests_now(&self, after: Option<&Digest>, fresh: bool, most: usize) -> Result<Vec<Digest>, StoreError> {
-        let tree = if fresh { &self.all.fresh } else { &self.digests };
-        let first = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after.as_bytes()[..]));
-        let found = tree.range::<&[u8], _>((first, Bound::Unbounded)).keys().take(most);
-        found
-            .map(|digest| {
-                let digest = digest.map_err(Failure::from)?;
-                Ok(Digest::new(digest.as_ref().try_into().map_err(|_| StoreError::DamagedIndex)?))
-            })
-            .collect()
-    }
-
     fn note_used_now(&self, used: &[(KeyId, Millis)]) -> Result<(), StoreError> {
         for (id, at) in used {
             self.used.insert(id.number().to_be_bytes(), &at.0.to_be_bytes()).map_err(Failure::from)?;
@@ -425,14 +343,14 @@ fn all(records: &sled::Tree) -> impl Iterator<Item = Result<Key, Failure>> {
     })
 }
 
-fn org_place(org: OrgId, id: KeyId) -> [u8; 32] {
+pub(super) fn org_place(org: OrgId, id: KeyId) -> [u8; 32] {
     let mut place = [0; 32];
     place[..16].copy_from_slice(&org.number().to_be_bytes());
     place[16..].copy_from_slice(&id.number().to_be_bytes());
     place
 }
 
-fn decoded_id(bytes: &[u8]) -> Result<KeyId, StoreError> {
+pub(super) fn decoded_id(bytes: &[u8]) -> Result<KeyId, StoreError> {
     let number = bytes.try_into().map_err(|_| StoreError::DamagedIndex)?;
     Ok(KeyId::from_number(u128::from_be_bytes(number)))
 }

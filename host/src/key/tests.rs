@@ -19,7 +19,15 @@ fn terms() -> Terms {
 fn kept(number: u128, org: u128) -> Kept {
     let (id, org) = (KeyId::from_number(number), OrgId::from_number(org));
     let key = Key::new(id, org, terms(), Scopes::new(["pay", "connect"]));
-    Kept { key: Arc::new(key), name: terms().name, created: Millis(1_000), secret: secret(number, 1), previous: None, rotated: None, maker: None }
+    Kept {
+        key: Arc::new(key),
+        name: terms().name,
+        created: Millis(1_000),
+        secret: secret(number, 1),
+        previous: None,
+        rotated: None,
+        maker: None,
+    }
 }
 
 fn secret(number: u128, pepper: u32) -> Digested {

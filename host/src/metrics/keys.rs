@@ -6,9 +6,21 @@ use std::fmt;
 
 pub(super) fn tell(family: &mut Family<'_>, keyring: &Keyring) -> fmt::Result {
     let figures = keyring.figures();
-    family.figure("portico_keys_hot", "Secrets of keys in memory: those that were used or made of late.", figures.hot as f64)?;
-    family.figure("portico_keys_hot_limit", "Secrets of keys for which there is room in memory: `keys.hot`.", figures.most as f64)?;
-    family.count("portico_keys_evicted", "Secrets of keys that left memory, since others were used later.", figures.evicted)?;
+    family.figure(
+        "portico_keys_hot",
+        "Secrets of keys in memory: those that were used or made of late.",
+        figures.hot as f64,
+    )?;
+    family.figure(
+        "portico_keys_hot_limit",
+        "Secrets of keys for which there is room in memory: `keys.hot`.",
+        figures.most as f64,
+    )?;
+    family.count(
+        "portico_keys_evicted",
+        "Secrets of keys that left memory, since others were used later.",
+        figures.evicted,
+    )?;
     family.figure(
         "portico_key_filter_digests",
         "Digests of secrets that were added to the filter, those that went since among them.",

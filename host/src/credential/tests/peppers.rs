@@ -59,7 +59,11 @@ async fn a_move_to_a_pepper_that_is_retired_meanwhile_is_not_made() {
     desk.issuer.save_moves().await.unwrap();
     assert!(desk.resolve(&key).valid().is_some());
     desk.issuer.save_moves().await.unwrap();
-    assert_eq!(desk.peppers.needed().await.unwrap(), [(3, 1), (1, 0)], "noted anew, and moved to the one that is there");
+    assert_eq!(
+        desk.peppers.needed().await.unwrap(),
+        [(3, 1), (1, 0)],
+        "noted anew, and moved to the one that is there"
+    );
     let desk = desk.reopen().await;
     assert!(desk.resolve(&key).valid().is_some());
 }

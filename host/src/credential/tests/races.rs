@@ -227,3 +227,44 @@ async fn a_change_of_a_key_that_is_being_read_holds() {
         }
     }
 }
+
+/// A key that somebody holds is read again in the moment in which the store is ahead: neither secret is taken for another one.
+#[tokio::test]
+async fn a_key_that_is_read_while_it_is_rotated_keeps_both_of_its_secrets() {
+    let desk = Desk::open().await;
+    let issued = desk.issue(terms()).await;
+    let held = desk.resolve(&issued).valid().unwrap().clone();
+    desk.cool().await;
+    let rotating = desk.ring.rotating(held.id);
+    let secret = Secret::mint(Mode::Live).unwrap();
+    let digest = desk.ring.digests_of(secret.reveal().as_bytes())[0];
+    let digested = Digested { digest, ..issued.kept.secret };
+    let overlap = Duration::from_secs(60);
+    let change = Change::Rotate {
+        secret: digested,
+        at: desk.clock.now(),
+        overlap,
+        force: false,
+        within: None,
+        withheld: Vec::new(),
+    };
+    let note = Note::new(Who::gateway(), "key.rotated", desk.clock.now());
+    let changed = desk.issuer.store.change(held.id, change, note).await.unwrap().unwrap();
+    let (reader, digests) = (desk.issuer.clone(), [issued.kept.secret.digest]);
+    let reading = tokio::spawn(async move { reader.load(&digests).await });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(desk.ring.hot(), 0, "it is not read before memory has caught up");
+    let until = changed.after.previous.unwrap().until;
+    desk.ring.rotated(held.id, &digested, None, until);
+    drop(rotating);
+    assert!(reading.await.unwrap().unwrap().is_some());
+    let young = Issued { kept: changed.after, secret };
+    for secret in [&issued, &young] {
+        let found = desk.resolve(secret);
+        assert!(Arc::ptr_eq(found.valid().unwrap(), &held), "{found:?}");
+    }
+    assert!(desk.resolve(&issued).bearer().unwrap().manages(desk.clock.now()).is_err());
+    assert!(desk.resolve(&young).bearer().unwrap().manages(desk.clock.now()).is_ok());
+    desk.clock.advance(overlap);
+    assert!(matches!(desk.resolve(&issued), Credential::Expired(_)));
+}

@@ -1,12 +1,19 @@
-//! What is known of all secrets, in the embedded database.
+//! What is known of all secrets, in the embedded database; and what has to be read of many keys, since it is not.
 //!
 //! Two trees: digests that came in since the filter was written, and a few facts: the name of that filter, and the versions of the pepper
 //! under which there were ever secrets.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use sled::transaction::{ConflictableTransactionError, TransactionalTree};
 
+use crate::clock::Millis;
 use crate::data::{Database, Failure};
-use crate::key::{Digest, StoreError};
+use crate::id::OrgId;
+use crate::key::record::{decoded, encoded};
+use crate::key::sled::{SledKeys, decoded_id, org_place};
+use crate::key::{Digest, Ended, Kept, StoreError};
 
 /// The name of the filter: no version of a pepper, by its length.
 const FILTER: &[u8] = b"filter";
@@ -87,6 +94,98 @@ impl SledAll {
         for digest in held {
             self.fresh.remove(digest.as_bytes())?;
         }
+        Ok(())
+    }
+}
+
+impl SledKeys {
+    /// Some keys whose time ended: see [`crate::key::KeyStore::ended`].
+    pub(in crate::key) fn ended_now(
+        &self,
+        since: Millis,
+        until: Millis,
+        from: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Ended, StoreError> {
+        let (ids, next) = self.ends.between(since, until, from, most)?;
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.find_now(id) {
+                // One that was revoked stands where it was, and not where it would have ended.
+                Ok(kept) => {
+                    keys.extend(kept.filter(|kept| kept.key.expires().is_some_and(|end| end > since && end <= until)))
+                }
+                Err(StoreError::Damaged { id }) => {
+                    tracing::error!(key = %id, "nobody is told of the end of a key with a damaged record");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ended { keys, next })
+    }
+
+    /// How many secrets that work need each version of the pepper: reads all keys.
+    pub(in crate::key) fn needs_now(&self, now: Millis) -> Result<Vec<(u32, u64)>, StoreError> {
+        let mut counts = BTreeMap::<u32, u64>::new();
+        for found in &self.records {
+            let (place, record) = found.map_err(Failure::from)?;
+            let id = decoded_id(&place)?;
+            let kept = decoded(id, &record).ok_or(StoreError::Damaged { id })?;
+            if kept.key.revoked().is_some() || kept.key.is_expired(now) {
+                continue;
+            }
+            let previous = kept.previous.filter(|previous| previous.until > now);
+            for secret in [Some(kept.secret), previous.map(|previous| previous.secret)].into_iter().flatten() {
+                *counts.entry(secret.pepper).or_default() += 1;
+            }
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    /// Some digests, in order: see [`crate::key::KeyStore::digests`].
+    pub(in crate::key) fn digests_now(
+        &self,
+        after: Option<&Digest>,
+        fresh: bool,
+        most: usize,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let tree = if fresh { &self.all.fresh } else { &self.digests };
+        let first = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after.as_bytes()[..]));
+        let found = tree.range::<&[u8], _>((first, Bound::Unbounded)).keys().take(most);
+        found
+            .map(|digest| {
+                let digest = digest.map_err(Failure::from)?;
+                Ok(Digest::new(digest.as_ref().try_into().map_err(|_| StoreError::DamagedIndex)?))
+            })
+            .collect()
+    }
+
+    /// Puts so many new keys in, in the order of their ids, past the bound of orgs, the audit log and events: for measurements on a store
+    /// that nobody else has open yet. Blocks.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    #[doc(hidden)]
+    pub fn fill(&self, count: u64, kept: impl Fn(u64) -> Kept) -> Result<(), Failure> {
+        let mut digests = Vec::new();
+        let mut counts = BTreeMap::<OrgId, u64>::new();
+        for number in 0..count {
+            let kept = kept(number);
+            let (id, org) = (kept.key.id, kept.key.org);
+            self.records.insert(id.number().to_be_bytes(), encoded(&kept))?;
+            self.orgs.insert(org_place(org, id), &[])?;
+            *counts.entry(org).or_default() += 1;
+            digests.push((*kept.secret.digest.as_bytes(), id));
+            self.all.facts.insert(kept.secret.pepper.to_be_bytes(), &[])?;
+        }
+        digests.sort_unstable_by_key(|(digest, _)| *digest);
+        for (digest, id) in digests {
+            self.digests.insert(digest, &id.number().to_be_bytes())?;
+        }
+        for (org, count) in counts {
+            self.ends.counts.insert(org.number().to_be_bytes(), &count.to_be_bytes())?;
+        }
+        self.records.flush()?;
         Ok(())
     }
 }

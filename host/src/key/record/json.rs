@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::key::{Digest, Digested, Kept, Key, Mode, Previous, Scopes, Terms};
 use crate::clock::Millis;
 use crate::id::{KeyId, OrgId};
+use crate::key::{Digest, Digested, Kept, Key, Mode, Previous, Scopes, Terms};
 
 #[derive(Deserialize)]
 struct Record {
