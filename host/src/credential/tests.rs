@@ -83,24 +83,31 @@ impl Desk {
         self.present_from(field, HERE)
     }
 
-    /// Also what is not in memory: looked up as a worker has it looked up, and waited for on another runtime.
     fn present_from(&self, field: &str, address: IpAddr) -> Credential {
-        match self.ring.look([field.as_bytes()], address, self.clock.now()) {
-            Resolved::Now(credential) => credential,
-            Resolved::Later(cold) => {
-                let load = || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-                    runtime.block_on(self.issuer.load(&cold.digests)).unwrap()
-                };
-                let told = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
-                self.ring.hear(&cold, told, address, self.clock.now()).unwrap()
-            }
-        }
+        self.issuer.resolve_now(field, address)
     }
 
     fn is_hot(&self, issued: &Issued) -> bool {
         let field = format!("Bearer {}", issued.secret.reveal());
         matches!(self.ring.look([field.as_bytes()], HERE, self.clock.now()), Resolved::Now(_))
+    }
+}
+
+impl Issuer {
+    /// Also what is not in memory: looked up as a worker has it looked up, and waited for on another runtime.
+    pub(crate) fn resolve_now(&self, field: &str, address: IpAddr) -> Credential {
+        let now = self.clock.now();
+        match self.ring.look([field.as_bytes()], address, now) {
+            Resolved::Now(credential) => credential,
+            Resolved::Later(cold) => {
+                let load = || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    runtime.block_on(self.load(&cold.digests)).unwrap()
+                };
+                let told = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
+                self.ring.hear(&cold, told, address, now).unwrap()
+            }
+        }
     }
 }
 
