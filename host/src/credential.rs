@@ -17,7 +17,7 @@ mod peppers;
 mod ring;
 mod sieve;
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -33,6 +33,9 @@ pub use self::issue::{IssueError, Issued, Issuer, Leave, NewKey, Rotation};
 pub use self::peppers::{PepperDesk, PepperError};
 use crate::clock::Millis;
 use crate::key::{self, Bearer, Digest, Key, Move, Pepper};
+
+/// Secrets that room is made for at once, at the most.
+const MOST_ROOM: u64 = 4_000_000;
 
 /// How a presented credential was resolved; never the credential itself.
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ struct Ring {
     /// Newest first. Keys digested under an older one stay valid.
     peppers: ArcSwap<Vec<Pepper>>,
     /// What was used or made of late.
-    secrets: papaya::HashMap<Digest, Held, BuildHasherDefault<AsItIs>>,
+    secrets: papaya::HashMap<Short, Held, BuildHasherDefault<AsItIs>>,
     /// Digests of all secrets that there are, and few others.
     filter: ArcSwap<Filter>,
     /// Of those others, some that were looked up.
@@ -105,6 +108,22 @@ struct Ring {
     tally: Tally,
     /// Held from a change in the store to that in here, so that both see changes in one order. Never by a request.
     changing: tokio::sync::Mutex<()>,
+}
+
+/// Half of a digest, which is enough to know a secret by: nobody can choose it without the pepper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Short(u128);
+
+impl Short {
+    fn of(digest: &Digest) -> Self {
+        Self(u128::from_ne_bytes(*digest.as_bytes().first_chunk().expect("a digest has more than 16 bytes")))
+    }
+}
+
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0 as u64);
+    }
 }
 
 /// What a secret opens.
@@ -140,7 +159,13 @@ enum Resolved {
 impl Keyring {
     /// An empty ring for digests under these peppers, newest first.
     pub fn new(peppers: Vec<Pepper>) -> Self {
-        let secrets = papaya::HashMap::with_hasher(BuildHasherDefault::default());
+        Self::with_room(peppers, 0)
+    }
+
+    /// As [`Self::new`], with room for so many secrets: a map that grows is larger for a while than it need be.
+    pub fn with_room(peppers: Vec<Pepper>, secrets: u64) -> Self {
+        let room = usize::try_from(secrets.min(MOST_ROOM)).unwrap_or_default();
+        let secrets = papaya::HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default());
         let moves = papaya::HashMap::with_hasher(BuildHasherDefault::default());
         let (way, asked) = Way::new();
         Self(Arc::new(Ring {
@@ -246,7 +271,7 @@ impl Keyring {
             let mut digests = Digests::new();
             for pepper in peppers.iter() {
                 let digest = pepper.digest(token);
-                if let Some(held) = secrets.get(&digest) {
+                if let Some(held) = secrets.get(&Short::of(&digest)) {
                     let newest = digests.first().zip(peppers.first());
                     let moved = |(to, pepper): (&Digest, &Pepper)| Move {
                         id: held.key.id,
@@ -259,7 +284,8 @@ impl Keyring {
                 digests.push(digest);
             }
             // It may have been moved to the newest one between the first look and the last.
-            let moved = digests.first().filter(|_| digests.len() > 1).and_then(|newest| secrets.get(newest));
+            let moved =
+                digests.first().filter(|_| digests.len() > 1).and_then(|newest| secrets.get(&Short::of(newest)));
             if let Some(held) = moved {
                 return Looked::Held(held.clone(), None);
             }

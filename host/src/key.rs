@@ -38,8 +38,8 @@ pub use self::told::expired;
 use crate::clock::Millis;
 use crate::id::{KeyId, OrgId};
 
-/// How far `last_used` may lag behind: writing it for each request would drag one cache line through all workers.
-const LAST_USED_GRAIN_MILLIS: u64 = 60_000;
+/// How many seconds `last_used` may lag behind: writing it for each request would drag one cache line through all workers.
+const LAST_USED_GRAIN: u32 = 60;
 
 /// Whether a key moves real things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,11 +106,12 @@ pub struct Key {
     pub mode: Mode,
     /// None for all: a thin pointer, since few keys have any.
     networks: Option<Box<Networks>>,
-    /// [`NEVER`] where it does not end by itself.
-    expires: u64,
+    /// Milliseconds; [`NEVER`] where it does not end by itself.
+    expires: [u8; 6],
     /// Keys with the same set share it, where they are in memory for long.
     scopes: ArcSwap<Scopes>,
-    last_used: AtomicU64,
+    /// In whole seconds.
+    last_used: AtomicU32,
     revoked: AtomicU64,
     /// Which of its secrets is the present one, counted from 0.
     generation: AtomicU32,
@@ -118,8 +119,8 @@ pub struct Key {
     overlap: AtomicU64,
 }
 
-/// The end of what has none.
-const NEVER: u64 = u64::MAX;
+/// The end of what has none: beyond the last one that can be written.
+const NEVER: u64 = (1 << 48) - 1;
 
 #[derive(Debug)]
 struct Networks(Box<[IpNet]>);
@@ -129,7 +130,8 @@ impl Key {
     pub fn new(id: KeyId, org: OrgId, terms: Terms, scopes: Scopes) -> Self {
         let Terms { name: _, mode, networks, expires } = terms;
         let networks = (!networks.is_empty()).then(|| Box::new(Networks(networks)));
-        let (expires, scopes) = (expires.map_or(NEVER, |end| end.0), ArcSwap::from_pointee(scopes));
+        let [_, _, expires @ ..] = expires.map_or(NEVER, |end| end.0.min(NEVER)).to_be_bytes();
+        let scopes = ArcSwap::from_pointee(scopes);
         let (last_used, revoked, generation, overlap) = Default::default();
         Self { id, org, mode, networks, expires, scopes, last_used, revoked, generation, overlap }
     }
@@ -141,7 +143,9 @@ impl Key {
 
     /// When it ends by itself.
     pub fn expires(&self) -> Option<Millis> {
-        (self.expires != NEVER).then_some(Millis(self.expires))
+        let [a, b, c, d, e, f] = self.expires;
+        let end = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        (end != NEVER).then_some(Millis(end))
     }
 
     /// All of its scopes, those for pillars and those for management.
@@ -209,15 +213,17 @@ impl Key {
         generation >= present || generation + 1 == present && now.0 < self.overlap.load(Ordering::Relaxed)
     }
 
-    /// When it was last used, up to a minute behind.
+    /// When it was last used, in whole seconds and up to a minute behind.
     pub fn last_used(&self) -> Option<Millis> {
-        instant(&self.last_used)
+        let seconds = self.last_used.load(Ordering::Relaxed);
+        (seconds > 0).then_some(Millis(u64::from(seconds) * 1_000))
     }
 
     /// Notes that it was used.
     pub fn touch(&self, now: Millis) {
-        if now.0 >= self.last_used.load(Ordering::Relaxed).saturating_add(LAST_USED_GRAIN_MILLIS) {
-            self.last_used.store(now.0, Ordering::Relaxed);
+        let seconds = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
+        if seconds >= self.last_used.load(Ordering::Relaxed).saturating_add(LAST_USED_GRAIN) {
+            self.last_used.store(seconds, Ordering::Relaxed);
         }
     }
 }

@@ -78,7 +78,7 @@ impl Filter {
         let [begin, step] = [part(digest, 0), part(digest, 1) | 1];
         (0..PROBES).map(move |probe| {
             let place = begin.wrapping_add(probe.wrapping_mul(step));
-            let bit = (u128::from(place) * u128::from(bits) >> 64) as u64;
+            let bit = ((u128::from(place) * u128::from(bits)) >> 64) as u64;
             ((bit / 64) as usize, 1 << (bit % 64))
         })
     }

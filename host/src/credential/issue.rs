@@ -242,7 +242,8 @@ impl Issuer {
     pub async fn save_used(&self) -> Result<(), StoreError> {
         let _saving = self.saving.lock().await;
         let now = self.clock.now();
-        let since = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Uses are noted in whole seconds.
+        let since = Millis(self.saved.lock().unwrap_or_else(PoisonError::into_inner).seconds() * 1_000);
         let mut used = Vec::new();
         self.ring.each(|key| used.extend(key.last_used().filter(|at| *at >= since).map(|at| (key.id, at))));
         if !used.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use super::live::{self, Live};
-use super::{Ask, Held, Keyring};
+use super::{Ask, Held, Keyring, Short};
 use crate::clock::Millis;
 use crate::id::KeyId;
 use crate::key::{Digest, Digested, Kept, Key, Move, Pepper, Previous, Scopes};
@@ -38,9 +38,9 @@ impl Keyring {
         live.stay(key.id);
         let secrets = self.0.secrets.pin();
         let generation = key.generation();
-        secrets.get_or_insert(kept.secret.digest, Held { key: key.clone(), generation });
+        secrets.get_or_insert(Short::of(&kept.secret.digest), Held { key: key.clone(), generation });
         if let (Some(Previous { secret, .. }), Some(generation)) = (kept.previous, generation.checked_sub(1)) {
-            secrets.get_or_insert(secret.digest, Held { key: key.clone(), generation });
+            secrets.get_or_insert(Short::of(&secret.digest), Held { key: key.clone(), generation });
         }
         key
     }
@@ -71,7 +71,7 @@ impl Keyring {
     /// What one of these digests opens, where that is in memory.
     pub(super) fn hot_of(&self, digests: &[Digest]) -> Option<(Held, Digest)> {
         let secrets = self.0.secrets.pin();
-        digests.iter().find_map(|digest| Some((secrets.get(digest)?.clone(), *digest)))
+        digests.iter().find_map(|digest| Some((secrets.get(&Short::of(digest))?.clone(), *digest)))
     }
 
     /// Calls back with each key in memory, perhaps more than once.
@@ -129,12 +129,12 @@ impl Keyring {
         let key = live.changed(id);
         let secrets = self.0.secrets.pin();
         if let Some(ended) = ended {
-            secrets.remove(&ended);
+            secrets.remove(&Short::of(&ended));
         }
         let key = key?;
         // The new secret before the old one gets its end: at no moment does neither work.
         let generation = key.generation() + 1;
-        secrets.insert(secret.digest, Held { key: key.clone(), generation });
+        secrets.insert(Short::of(&secret.digest), Held { key: key.clone(), generation });
         live.stay(id);
         key.rotated(until);
         Some(key)
@@ -152,7 +152,7 @@ impl Keyring {
         live.forget(kept.key.id);
         let (secrets, moves) = (self.0.secrets.pin(), self.0.moves.pin());
         for secret in kept.secrets() {
-            secrets.remove(&secret.digest);
+            secrets.remove(&Short::of(&secret.digest));
             moves.remove(&secret.digest);
         }
     }
@@ -200,9 +200,9 @@ impl Keyring {
             live.changed(moved.id);
             let secrets = self.0.secrets.pin();
             // Under both for a moment, so that no request finds it under neither.
-            if let Some(held) = secrets.get(&moved.from) {
-                secrets.insert(moved.to, held.clone());
-                secrets.remove(&moved.from);
+            if let Some(held) = secrets.get(&Short::of(&moved.from)) {
+                secrets.insert(Short::of(&moved.to), held.clone());
+                secrets.remove(&Short::of(&moved.from));
             }
         }
         let moves = self.0.moves.pin();

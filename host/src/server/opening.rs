@@ -59,7 +59,8 @@ impl Opening {
         let tokens = Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.map_err(|error| cannot(&error))?;
         let vault = Arc::new(vault);
         let peppers = Peppers::new(vault.clone());
-        let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
+        let all = peppers.all().map_err(|error| cannot(&error))?;
+        let keyring = Keyring::with_room(all, snapshot.config.keys.hot);
         let outbox = SledOutbox::open(database).map_err(|error| cannot(&error))?;
         let hooks = SledWebhooks::open(database, audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?;
         let hooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), telling::now(snapshot)).await;

@@ -38,6 +38,9 @@ pub(in crate::key) struct Ended {
     pub(in crate::key) org: OrgId,
 }
 
+/// Some keys, and where to go on; nowhere where these were all.
+type Between = (Vec<KeyId>, Option<Box<[u8]>>);
+
 type Step<T> = Result<T, ConflictableTransactionError<StoreError>>;
 
 impl SledEnds {
@@ -153,7 +156,7 @@ impl SledEnds {
         until: Millis,
         from: Option<&[u8]>,
         most: usize,
-    ) -> Result<(Vec<KeyId>, Option<Box<[u8]>>), StoreError> {
+    ) -> Result<Between, StoreError> {
         let after = |instant: Millis| place(Millis(instant.0.saturating_add(1)), KeyId::from_number(0));
         let (first, behind) = (after(since), after(until));
         if first > behind {
