@@ -135,15 +135,12 @@ async fn measure(place: &Path, count: u64) -> bool {
 
     // The same keys are asked for, beside none and beside a million others in memory.
     let alone = look_ups(&stand.ring, count).await;
-    let (before, hot) = (resident(), HOT - ASKED);
-    for number in 0..hot {
+    for number in 0..HOT - ASKED {
         stand.ring.add(&kept(1_000_000_000 + number, &stand.pepper));
     }
-    let bytes = (resident() - before) / hot as f64;
     let beside = look_ups(&stand.ring, count).await;
     println!("{:62} {alone:>9.3} µs", format!("  a hot key, {ASKED} in memory of {count}"));
     println!("{:62} {beside:>9.3} µs", format!("  a hot key, {} in memory of {count}", HOT));
-    println!("{:62} {bytes:>9.1} bytes", "  memory of a hot key, by what is resident");
     let few = Keyring::new(vec![stand.pepper.clone()]);
     for number in 0..ASKED {
         few.add(&kept(number * (count / ASKED), &stand.pepper));
@@ -154,7 +151,6 @@ async fn measure(place: &Path, count: u64) -> bool {
     let mut holds = true;
     for (missed, what) in [
         (start > MOST_START, format!("a start takes more than {MOST_START:?}")),
-        (bytes > MOST_BYTES, format!("a hot key takes more than {MOST_BYTES} bytes")),
         (alone / few > MOST_RATIO, format!("a look-up takes more than {MOST_RATIO} of one beside few")),
     ] {
         if missed {
@@ -163,6 +159,20 @@ async fn measure(place: &Path, count: u64) -> bool {
         }
     }
     holds
+}
+
+/// What a key in use takes: in a process that has let go of nothing before.
+fn memory() -> bool {
+    let pepper = Pepper::new(1, &[1; 32]);
+    let ring = Keyring::with_room(vec![pepper.clone()], HOT);
+    let before = resident();
+    (0..HOT).for_each(|number| drop(ring.add(&kept(number, &pepper))));
+    let bytes = (resident() - before) / HOT as f64;
+    println!("{:62} {bytes:>9.1} bytes", format!("  a hot key, of {HOT}, by what is resident"));
+    if bytes > MOST_BYTES {
+        eprintln!("missed: a hot key takes more than {MOST_BYTES} bytes");
+    }
+    bytes <= MOST_BYTES
 }
 
 /// Microseconds of one look-up: those of the quickest of many rounds, in which nothing else wanted the processor.
@@ -209,6 +219,7 @@ fn main() -> ExitCode {
                     .block_on(async { open(&place).await.issuer.tend_filter().await.expect("a filter that is kept") });
                 true
             }
+            "memory" => memory(),
             _ => runtime.block_on(measure(&place, count)),
         };
         return if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -216,7 +227,8 @@ fn main() -> ExitCode {
     let count = std::env::var("PORTICO_KEYS").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000);
     let within = std::env::var_os("PORTICO_KEYS_AT").map_or_else(std::env::temp_dir, PathBuf::from);
     let place = tempfile::tempdir_in(within).expect("a directory");
-    let holds = again("fill", place.path(), count)
+    let holds = again("memory", place.path(), count)
+        && again("fill", place.path(), count)
         && again("first start", place.path(), count)
         && again("start", place.path(), count);
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
