@@ -351,7 +351,7 @@ fn standing(key: &Key, plan: &crate::plugin::Plan) -> Standing {
     let holds = |scope: &str| scope == config::OWN || key.holds(scope);
     let held = |(position, scope): (usize, &String)| u64::from(holds(scope)) << position;
     let scopes = plan.scopes.iter().enumerate().map(held).fold(0, |all, bit| all | bit);
-    let mode = match key.terms.mode {
+    let mode = match key.mode {
         Mode::Live => contract::Mode::Live,
         Mode::Sandbox => contract::Mode::Sandbox,
     };

@@ -18,6 +18,8 @@ pub enum Denial {
     InvalidTokenShape,
     /// Well formed, and nobody's key.
     InvalidApiKey,
+    /// Whether the key is somebody's cannot be said at this moment.
+    CredentialUnavailable,
     /// The key was revoked.
     KeyRevoked,
     /// The key's time is over.
@@ -124,6 +126,7 @@ impl Denial {
             Self::MissingAuthorization => "missing_authorization",
             Self::InvalidTokenShape => "invalid_token_shape",
             Self::InvalidApiKey => "invalid_api_key",
+            Self::CredentialUnavailable => "credential_unavailable",
             Self::KeyRevoked => "key_revoked",
             Self::KeyExpired => "key_expired",
             Self::InsufficientScope { .. } => "insufficient_scope",

@@ -3,6 +3,7 @@
 //! A secret exists in two places only: in the hands of its holder, and for one call in memory, when it is made or
 //! presented. What is kept is its digest.
 
+mod all;
 mod bearer;
 mod bounds;
 mod change;
@@ -30,15 +31,15 @@ pub use self::change::{Change, Digested, Kept, Previous, Unchangeable};
 pub use self::digest::{Digest, Pepper, Peppers};
 pub use self::scopes::{Management, Scopes};
 pub use self::sled::SledKeys;
-pub use self::store::{Answer, Changed, Forgotten, KeyStore, Move, Page, StoreError};
+pub use self::store::{Answer, Changed, Ended, Forgotten, KeyStore, Move, Page, StoreError};
 pub(crate) use self::token::mint_body;
 pub use self::token::{Secret, is_shaped};
 pub use self::told::expired;
 use crate::clock::Millis;
 use crate::id::{KeyId, OrgId};
 
-/// How far `last_used` may lag behind: writing it for each request would drag one cache line through all workers.
-const LAST_USED_GRAIN_MILLIS: u64 = 60_000;
+/// How many seconds `last_used` may lag behind: writing it for each request would drag one cache line through all workers.
+const LAST_USED_GRAIN: u32 = 60;
 
 /// Whether a key moves real things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,19 +94,24 @@ pub struct Terms {
     pub expires: Option<Millis>,
 }
 
-/// One key, without its secrets. All workers share one of it, so that a change is seen by all at once.
+/// One key, without its secrets, as it is in memory while it is in use: small, since there may be many. All workers share one of it,
+/// so that a change is seen by all at once. Its name and other things that no request asks for are in [`Kept`].
 #[derive(Debug)]
 pub struct Key {
     /// Its id.
     pub id: KeyId,
     /// Whose it is.
     pub org: OrgId,
-    /// What it is from when it was made.
-    pub terms: Terms,
-    /// When it was made.
-    pub created: Millis,
+    /// Live or sandbox.
+    pub mode: Mode,
+    /// None for all: a thin pointer, since few keys have any.
+    networks: Option<Box<Networks>>,
+    /// Milliseconds; [`NEVER`] where it does not end by itself.
+    expires: [u8; 6],
+    /// Keys with the same set share it, where they are in memory for long.
     scopes: ArcSwap<Scopes>,
-    last_used: AtomicU64,
+    /// In whole seconds.
+    last_used: AtomicU32,
     revoked: AtomicU64,
     /// Which of its secrets is the present one, counted from 0.
     generation: AtomicU32,
@@ -113,12 +119,33 @@ pub struct Key {
     overlap: AtomicU64,
 }
 
+/// The end of what has none: beyond the last one that can be written.
+const NEVER: u64 = (1 << 48) - 1;
+
+#[derive(Debug)]
+struct Networks(Box<[IpNet]>);
+
 impl Key {
     /// A key that is neither used nor rotated nor revoked.
-    pub fn new(id: KeyId, org: OrgId, terms: Terms, scopes: Scopes, created: Millis) -> Self {
+    pub fn new(id: KeyId, org: OrgId, terms: Terms, scopes: Scopes) -> Self {
+        let Terms { name: _, mode, networks, expires } = terms;
+        let networks = (!networks.is_empty()).then(|| Box::new(Networks(networks)));
+        let [_, _, expires @ ..] = expires.map_or(NEVER, |end| end.0.min(NEVER)).to_be_bytes();
         let scopes = ArcSwap::from_pointee(scopes);
         let (last_used, revoked, generation, overlap) = Default::default();
-        Self { id, org, terms, created, scopes, last_used, revoked, generation, overlap }
+        Self { id, org, mode, networks, expires, scopes, last_used, revoked, generation, overlap }
+    }
+
+    /// The networks that it may be used from; empty for all.
+    pub fn networks(&self) -> &[IpNet] {
+        self.networks.as_ref().map_or(&[], |networks| &networks.0)
+    }
+
+    /// When it ends by itself.
+    pub fn expires(&self) -> Option<Millis> {
+        let [a, b, c, d, e, f] = self.expires;
+        let end = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        (end != NEVER).then_some(Millis(end))
     }
 
     /// All of its scopes, those for pillars and those for management.
@@ -127,8 +154,8 @@ impl Key {
     }
 
     /// Gives it another set of scopes, for everyone who holds it in memory.
-    pub fn set_scopes(&self, scopes: Scopes) {
-        self.scopes.store(Arc::new(scopes));
+    pub fn set_scopes(&self, scopes: impl Into<Arc<Scopes>>) {
+        self.scopes.store(scopes.into());
     }
 
     /// Whether it may call what asks for this scope. A management scope opens no pillar.
@@ -143,21 +170,19 @@ impl Key {
 
     /// Whether it may be used from this address; v4-mapped addresses count as IPv4.
     pub fn allows(&self, address: IpAddr) -> bool {
-        if self.terms.networks.is_empty() {
-            return true;
-        }
+        let Some(networks) = &self.networks else { return true };
         let address = address.to_canonical();
-        self.terms.networks.iter().any(|network| network.contains(&address))
+        networks.0.iter().any(|network| network.contains(&address))
     }
 
     /// Whether it has ended by itself.
     pub fn is_expired(&self, now: Millis) -> bool {
-        self.terms.expires.is_some_and(|end| end <= now)
+        self.expires().is_some_and(|end| end <= now)
     }
 
     /// When it ends or ended: by itself, or before that because it was revoked.
     pub fn end(&self) -> Option<Millis> {
-        self.terms.expires.into_iter().chain(self.revoked()).min()
+        self.expires().into_iter().chain(self.revoked()).min()
     }
 
     /// Since when it is revoked.
@@ -188,15 +213,17 @@ impl Key {
         generation >= present || generation + 1 == present && now.0 < self.overlap.load(Ordering::Relaxed)
     }
 
-    /// When it was last used, up to a minute behind.
+    /// When it was last used, in whole seconds and up to a minute behind.
     pub fn last_used(&self) -> Option<Millis> {
-        instant(&self.last_used)
+        let seconds = self.last_used.load(Ordering::Relaxed);
+        (seconds > 0).then_some(Millis(u64::from(seconds) * 1_000))
     }
 
     /// Notes that it was used.
     pub fn touch(&self, now: Millis) {
-        if now.0 >= self.last_used.load(Ordering::Relaxed).saturating_add(LAST_USED_GRAIN_MILLIS) {
-            self.last_used.store(now.0, Ordering::Relaxed);
+        let seconds = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
+        if seconds >= self.last_used.load(Ordering::Relaxed).saturating_add(LAST_USED_GRAIN) {
+            self.last_used.store(seconds, Ordering::Relaxed);
         }
     }
 }

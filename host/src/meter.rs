@@ -62,7 +62,7 @@ struct Open {
 pub fn caller(credential: &Credential) -> (Caller, bool) {
     credential.presented().map_or((Caller::ANONYMOUS, false), |key| {
         let caller = Caller { org: Some(key.org.number()), key: Some(key.id.number()) };
-        (caller, key.terms.mode == Mode::Sandbox)
+        (caller, key.mode == Mode::Sandbox)
     })
 }
 

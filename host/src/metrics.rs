@@ -10,6 +10,7 @@ mod components;
 mod family;
 mod format;
 mod journal;
+mod keys;
 mod policies;
 mod process;
 mod requests;
@@ -81,6 +82,10 @@ impl Metrics {
         metrics.add({
             let gateway = gateway.clone();
             move |family| journal::tell(family, &gateway.journal)
+        });
+        metrics.add({
+            let gateway = gateway.clone();
+            move |family| keys::tell(family, &gateway.keyring)
         });
         metrics.add({
             let (gateway, requests, names) = (gateway.clone(), requests.clone(), names.clone());

@@ -32,7 +32,7 @@ impl Principal<'_> {
     /// Live or sandbox.
     pub fn mode(&self) -> Mode {
         match self {
-            Self::Key(key) => key.terms.mode,
+            Self::Key(key) => key.mode,
             Self::Claimed(claim) => match claim.mode {
                 contract::Mode::Live => Mode::Live,
                 contract::Mode::Sandbox => Mode::Sandbox,

@@ -38,7 +38,10 @@ pub fn to(denial: &Denial, request_id: &str) -> Response<Body> {
         Denial::PolicyUnavailable { again, .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(*again));
         }
-        Denial::UpstreamOverloaded | Denial::MeteringUnavailable | Denial::GatewayBusy => {
+        Denial::UpstreamOverloaded
+        | Denial::MeteringUnavailable
+        | Denial::GatewayBusy
+        | Denial::CredentialUnavailable => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         _ => {}
@@ -132,6 +135,9 @@ fn wording(denial: &Denial) -> (StatusCode, &'static str, String) {
             "Metering unavailable",
             "Calls cannot be counted at this moment, so none are passed on; try again in a moment.",
         ),
+        Denial::CredentialUnavailable => {
+            (503, "Credential unavailable", "Your key cannot be looked up at this moment; try again in a moment.")
+        }
         Denial::UpstreamUnreachable => {
             (502, "Upstream unreachable", "The service behind this path could not be reached; try again later.")
         }

@@ -118,8 +118,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     acceptor: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
-    /// Ends what answers the gateway's own API.
-    own_end: tokio::task::AbortHandle,
+    /// Ends what answers workers: the gateway's own API, and look-ups of keys.
+    own_end: [tokio::task::AbortHandle; 2],
     bookkeeper: tokio::task::JoinHandle<()>,
     requests: Arc<Requests>,
     /// Sends spans.
@@ -238,7 +238,8 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
     let acceptor = tokio::spawn(listener::accept(public, workers.clone(), stopped.clone()));
     let own = api::public_router(PublicState::new(state.clone(), usage.clone(), log.clone(), gateway.clone()));
     let own = tokio::spawn(api::public::answer(asked, own));
-    let own_end = own.abort_handle();
+    let answering = tokio::spawn(desks.issuer.clone().answer());
+    let own_end = [own.abort_handle(), answering.abort_handle()];
     let forgiven = Arc::new(Forgiven::new(outbox.clone(), usage.clone()));
     let signet = backup::Signet::new(&vault.derive(backup::PURPOSE));
     let source = backup::Source::new(&data, journal.clone(), signet, clock.clone());
@@ -253,7 +254,7 @@ pub async fn start_with(config: Config, catalog: Arc<Catalog>) -> Result<Running
         .merge(api::erase_routes(state.clone(), erasure.clone()))
         .merge(api::usage_routes(usage.clone(), gateway.clock.clone()));
     let router = api::router_with(state, whole, open);
-    let mut background = vec![own, tokio::spawn(background::admin(admin, router, stopped.clone()))];
+    let mut background = vec![own, answering, tokio::spawn(background::admin(admin, router, stopped.clone()))];
     let quotas = quotas::Quotas::new(&gateway, desks.issuer.clone(), outbox);
     let bookkeeper = tokio::spawn(booking::keep(batches, usage.clone(), kept.names.clone(), journal, quotas));
     background.push(tokio::spawn(webhook::deliver(hooks, control, stopped.clone())));
@@ -326,7 +327,7 @@ impl Running {
             let workers = Arc::into_inner(workers).unwrap_or_default();
             let _ = tokio::task::spawn_blocking(move || workers.into_iter().for_each(listener::Handle::join)).await;
             // Nobody is left to ask.
-            own_end.abort();
+            own_end.iter().for_each(tokio::task::AbortHandle::abort);
             let _ = watches.await;
             for mut task in background {
                 // A half-sent request to the admin listener must not hold up the end.

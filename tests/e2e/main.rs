@@ -10,6 +10,7 @@ mod backups;
 mod bodies;
 mod chain;
 mod code_cache;
+mod cold;
 mod compiling;
 mod configuration;
 mod data_path;

@@ -8,7 +8,7 @@ use portico::plugin::{Catalog, Compiler, Component, Engines, Order};
 use portico::server::{self, Running, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use tempfile::TempDir;
 
 /// The shipped chain with its grants and high limits, for tests that are about something else. With time enough, so that
@@ -43,6 +43,9 @@ pub const ONE_WORKER: &str = "# one worker\n";
 
 /// Anywhere in a configuration: running requests have a minute to end instead of a second.
 pub const LONG_DRAIN: &str = "# long drain\n";
+
+/// On which stores work, at the most.
+const BLOCKING_THREADS: usize = 64;
 
 /// A running gateway; ends when it is dropped.
 pub struct Gateway {
@@ -166,8 +169,12 @@ impl Gateway {
     }
 
     fn run_with(directory: TempDir, path: &Path, catalog: Arc<Catalog>) -> Result<Self, StartError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let lines = lines::begin();
         let config = config::load(path)?;
         let running = runtime.block_on(server::start_with(config, catalog))?;
@@ -212,6 +219,22 @@ impl Gateway {
     /// Saves another configuration over the running one.
     pub fn save(&self, toml: &str) {
         std::fs::write(self.directory.path().join("gateway.toml"), whole(toml)).expect("a configuration");
+    }
+
+    /// Whatever asks a store waits until this is dropped: all threads on which stores work are taken.
+    pub fn hold_up_stores(&self) -> mpsc::Sender<()> {
+        let (held, holds) = mpsc::channel::<()>();
+        let holds = Arc::new(Mutex::new(holds));
+        let runtime = self.runtime.as_ref().expect("it runs");
+        // As many as there can be, those that are idle among them.
+        for _ in 0..BLOCKING_THREADS {
+            let holds = holds.clone();
+            runtime.spawn_blocking(move || {
+                // Until the other end is gone.
+                let _ = holds.lock().map(|holds| holds.recv());
+            });
+        }
+        held
     }
 
     /// Where its files are.

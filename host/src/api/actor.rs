@@ -121,7 +121,7 @@ impl Actor {
     /// that would not be for trying out.
     pub fn sees_key(&self, key: &Key) -> bool {
         let in_reach = match &self.by {
-            By::Key(Bearer { key: own, .. }) => own.terms.mode == Mode::Live || key.terms.mode == Mode::Sandbox,
+            By::Key(Bearer { key: own, .. }) => own.mode == Mode::Live || key.mode == Mode::Sandbox,
             By::SuperAdmin | By::Token(_) => true,
         };
         in_reach && self.sees(key.org)

@@ -172,7 +172,7 @@ pub fn routes(log: Option<Arc<dyn RequestLog>>) -> Router {
 fn seen_by(actor: &Actor) -> Filter {
     Filter {
         org: actor.org().map(OrgId::number),
-        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.terms.mode == key::Mode::Sandbox),
+        sandbox: matches!(&actor.by, By::Key(bearer) if bearer.key.mode == key::Mode::Sandbox),
         ..Filter::default()
     }
 }

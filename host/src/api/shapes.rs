@@ -122,17 +122,17 @@ impl KeyShown {
         let previous = kept.previous.filter(|previous| previous.until > now);
         Self {
             id: key.id.to_string(),
-            name: key.terms.name.to_string(),
+            name: kept.name.to_string(),
             org: OrgShown::of(key, orgs),
-            mode: key.terms.mode.into(),
+            mode: key.mode.into(),
             scopes: key.scopes().iter().map(str::to_owned).collect(),
-            networks: key.terms.networks.iter().map(ToString::to_string).collect(),
+            networks: key.networks().iter().map(ToString::to_string).collect(),
             status,
-            prefix: key.terms.mode.prefix().to_owned(),
+            prefix: key.mode.prefix().to_owned(),
             last_four: last_four(&kept.secret),
-            created_at: key.created.to_string(),
+            created_at: kept.created.to_string(),
             created_by: kept.maker.as_deref().map(str::to_owned),
-            expires_at: text(key.terms.expires),
+            expires_at: text(key.expires()),
             last_used_at: text(key.last_used()),
             rotated_at: text(kept.rotated),
             previous_secret: previous.map(|previous| PreviousSecret {

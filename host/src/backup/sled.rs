@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -199,6 +199,7 @@ impl Iterator for Rows {
 
 /// A database that rows are put into; nobody else has it.
 pub(super) struct Fresh {
+    path: PathBuf,
     database: Database,
     tree: Option<(Vec<u8>, Tree)>,
 }
@@ -206,7 +207,7 @@ pub(super) struct Fresh {
 impl Fresh {
     /// A new one in this directory.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        Ok(Self { database: Database::open(path)?, tree: None })
+        Ok(Self { path: path.to_owned(), database: Database::open(path)?, tree: None })
     }
 
     /// Puts a row there, or takes it away.
@@ -235,7 +236,11 @@ impl Fresh {
 
     /// Makes all of it durable, and closes it.
     pub(super) fn end(self) -> Result<(), Failure> {
-        self.database.flush()
+        let Self { path, database, tree } = self;
+        database.flush()?;
+        drop((tree, database));
+        // An open goes through all that was written since the one before: this one, so that the first start need not.
+        Database::open(&path).map(drop)
     }
 }
 

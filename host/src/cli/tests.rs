@@ -157,7 +157,7 @@ async fn everything_that_is_wrong_with_a_file_comes_at_once_and_nothing_is_impor
     let told: Vec<&str> = refused.errors.lines().skip(1).map(|line| line.trim().split(": ").next().unwrap()).collect();
     assert_eq!(told, ["line 2", "line 3", "line 4", "line 5", "line 7", "line 7", "line 7"], "{refused:?}");
     assert!(!refused.errors.contains("of_another_system") && !refused.errors.contains("sk_live_x"));
-    assert!(api.ring.is_empty());
+    assert_eq!(api.ring.hot(), 0);
     let missing = run(&api, "key import no-such-file").await;
     assert!(missing.exit == Exit::Usage && missing.errors.contains("cannot read no-such-file"));
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Keys {
     /// The most keys of one org that are neither revoked nor expired.
     pub most: u64,
+    /// The most secrets in memory: of keys that were used or made of late.
+    pub hot: u64,
     /// How long after its end a key or a token is forgotten.
     pub forget_after: Duration,
 }

@@ -80,7 +80,8 @@ fn nothing_at_all_is_a_whole_configuration() {
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:9099");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9100");
     assert!(config.gateway.workers >= 1);
-    assert_eq!((config.keys.most, config.keys.forget_after.as_secs()), (10_000, 90 * 86_400));
+    assert_eq!((config.keys.most, config.keys.hot), (10_000, 1_000_000));
+    assert_eq!(config.keys.forget_after.as_secs(), 90 * 86_400);
     assert_eq!(config.data.directory, Path::new("etc/.portico/data"));
     assert_eq!(config.secrets.master_key, SecretSource::File("etc/.portico/master.key".into()));
 }

@@ -14,12 +14,7 @@ impl Issuer {
         self.closed.close(org);
         // Whoever was about to make one has made it then.
         let _settled = self.ring.settled().await;
-        let now = self.clock.now();
-        self.ring.each(|key| {
-            if key.org == org {
-                key.revoke(now);
-            }
-        });
+        self.ring.live().close(org, self.clock.now());
     }
 
     /// Removes all keys of an org that was closed; how many. Others may change keys between two steps of it.

@@ -6,12 +6,21 @@ use super::issue::to_the_end;
 use super::{IssueError, Issuer, NewKey};
 use crate::audit::{Note, Who};
 use crate::id::KeyId;
-use crate::key::{Kept, Secret};
+use crate::key::{Kept, Secret, StoreError};
 
 impl Issuer {
     /// The key that has this secret already.
-    pub fn owner_of(&self, secret: &Secret) -> Option<KeyId> {
-        self.ring.owner(secret.reveal().as_bytes()).map(|key| key.id)
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn owner_of(&self, secret: &Secret) -> Result<Option<KeyId>, StoreError> {
+        // The oldest first: a secret is moved to a newer pepper only.
+        for digest in self.ring.digests_of(secret.reveal().as_bytes()).into_iter().rev() {
+            if let Some(id) = self.store.find_by_digest(digest).await? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes keys in with the secrets that they have: all of them, or none. When it returns, they are durable and every
@@ -26,7 +35,7 @@ impl Issuer {
             let kept: Vec<Kept> = digested.collect::<Result<_, _>>()?;
             desk.store.insert(kept.clone(), desk.most(), Note::new(who, "key.imported", now)).await?;
             tracing::info!(keys = kept.len(), "imported keys");
-            let shared = |kept: Kept| Kept { key: desk.ring.add(kept.clone()), ..kept };
+            let shared = |kept: Kept| Kept { key: desk.ring.add(&kept), ..kept };
             Ok(kept.into_iter().map(shared).collect())
         })
         .await

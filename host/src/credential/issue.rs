@@ -1,13 +1,15 @@
-//! Issues, shows, changes and revokes keys: the store and the memory of the workers, kept as one.
+//! Issues, shows, changes and revokes keys: the store, and what of it is in the memory of the workers, kept as one.
 //!
 //! A new secret is durable before anyone gets it; a revoked key is refused before the store is asked to remember. What was
 //! begun is done to its end, also when nobody waits for the answer any more. Revoked wins over everything.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Keyring;
+use super::sieve::Sieve;
 use crate::audit::{Note, Who};
 use crate::clock::{Clock, Millis};
 use crate::id::{KeyId, NoRandomness, OrgId};
@@ -17,9 +19,6 @@ use crate::key::{
 };
 use crate::org::Closed;
 
-/// How many keys are read at once.
-const BATCH: usize = 1_000;
-
 /// The desk where keys are made and ended. Called on the control runtime only.
 #[derive(Debug)]
 pub struct Issuer {
@@ -28,6 +27,11 @@ pub struct Issuer {
     pub(super) clock: Clock,
     /// Uses up to here are in the store.
     saved: Mutex<Millis>,
+    /// Held while times of last use are written.
+    pub(super) saving: tokio::sync::Mutex<()>,
+    pub(super) sieve: Sieve,
+    /// When it was last said that look-ups fail.
+    pub(super) told: Mutex<Option<Millis>>,
     /// The most keys of one org that are neither revoked nor expired.
     most: AtomicU64,
     /// Orgs that get none; asked while nothing else is changed.
@@ -95,31 +99,24 @@ pub enum IssueError {
 }
 
 impl Issuer {
-    /// Brings all keys of the store into the ring. There is no bound of keys until [`Self::allow`] sets one.
+    /// A desk over this store and this ring, which has no key in it yet. The filter is made from the store, at each start. There is no
+    /// bound of keys until [`Self::allow`] sets one, nor of those in memory until [`Self::keep_hot`] does.
     pub async fn open(store: Arc<dyn KeyStore>, ring: Keyring, clock: Clock) -> Result<Self, StoreError> {
-        let (mut after, mut lost) = (None, 0_u64);
-        loop {
-            let page = store.page(None, after, BATCH).await?;
-            after = page.keys.last().map(|kept| kept.key.id);
-            for kept in page.keys {
-                if let Some(version) = ring.lacks_pepper_of(&kept, clock.now()) {
-                    lost += 1;
-                    tracing::warn!(key = %kept.key.id, version, "the pepper of a key's secret is not there: nobody can come by it");
-                }
-                ring.add(kept);
-            }
-            if !page.more {
-                break;
-            }
-        }
-        if lost > 0 {
-            tracing::warn!(
-                keys = lost,
-                "keys have secrets that cannot work; rotate them, or restore the data directory from a backup"
-            );
-        }
+        Self::open_in(None, store, ring, clock).await
+    }
+
+    /// As [`Self::open`], with a filter that is kept in a file in this directory.
+    pub async fn open_in(
+        directory: Option<PathBuf>,
+        store: Arc<dyn KeyStore>,
+        ring: Keyring,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let (filter, sieve) = Sieve::open(&store, directory).await?;
+        ring.0.filter.store(filter);
         let saved = Mutex::new(clock.now());
-        Ok(Self { store, ring, clock, saved, most: AtomicU64::new(u64::MAX), closed: Closed::default() })
+        let (saving, told, most) = (tokio::sync::Mutex::default(), Mutex::default(), AtomicU64::new(u64::MAX));
+        Ok(Self { store, ring, clock, saved, saving, sieve, told, most, closed: Closed::default() })
     }
 
     /// From now on no org gets more keys than so many that are neither revoked nor expired.
@@ -138,8 +135,8 @@ impl Issuer {
             desk.open_for(new.org)?;
             let kept = desk.digested(new, &secret, now)?;
             desk.store.insert(vec![kept.clone()], desk.most(), Note::new(who, "key.issued", now)).await?;
-            let key = desk.ring.add(kept.clone());
-            tracing::info!(key = %key.id, org = %key.org, mode = key.terms.mode.name(), "issued a key");
+            let key = desk.ring.add(&kept);
+            tracing::info!(key = %key.id, org = %key.org, mode = key.mode.name(), "issued a key");
             Ok(Issued { kept: Kept { key, ..kept }, secret })
         })
         .await
@@ -156,19 +153,21 @@ impl Issuer {
         to_the_end(async move {
             let Some(found) = desk.store.find(id).await? else { return Ok(None) };
             let at = desk.clock.now();
-            let secret = Secret::mint(found.key.terms.mode)?;
+            let secret = Secret::mint(found.key.mode)?;
             let _settled = desk.ring.settled().await;
             let digested = digested(&desk.ring.newest().ok_or(IssueError::NoPepper)?, &secret);
             let Rotation { overlap, force, leave: Leave { by, within, withheld } } = rotation;
             desk.ask(by.as_ref())?;
             desk.open_for(found.key.org)?;
             let change = Change::Rotate { secret: digested, at, overlap, force, within, withheld };
+            let _rotating = desk.ring.rotating(id);
             let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
             let Some(Changed { before, after }) = changed else { return Ok(None) };
             let ended = before.previous.map(|previous| previous.secret.digest);
-            let kept = Kept { key: desk.ring.shared(before).key, ..after };
-            let until = kept.previous.map_or(at, |previous| previous.until);
-            desk.ring.rotate(&kept.key, &kept.secret, ended, until);
+            let until = after.previous.map_or(at, |previous| previous.until);
+            desk.sieve.went(usize::from(ended.is_some()));
+            let key = desk.ring.rotated(id, &after.secret, ended, until);
+            let kept = Kept { key: key.unwrap_or_else(|| after.key.clone()), ..after };
             tracing::info!(key = %id, org = %kept.key.org, old_secret_until = %until, "rotated a key");
             Ok(Some(Issued { kept, secret }))
         })
@@ -191,8 +190,8 @@ impl Issuer {
             desk.ask(leave.by.as_ref())?;
             let changed = desk.store.change(id, change, Note::new(who, "key.scoped", at)).await?;
             let Some(Changed { after, .. }) = changed else { return Ok(None) };
+            desk.ring.scoped(id, &scopes);
             let kept = desk.ring.shared(after);
-            kept.key.set_scopes(scopes);
             tracing::info!(key = %id, org = %kept.key.org, scopes = kept.key.scopes().as_str(), "scoped a key");
             Ok(Some(kept))
         })
@@ -206,18 +205,16 @@ impl Issuer {
         let desk = self.clone();
         to_the_end(async move {
             let now = desk.clock.now();
-            let mut key = desk.ring.with_id(id);
+            // Memory refuses before the store is asked, also a key that is read from the store meanwhile.
+            let mut key = desk.ring.revoking(id, now);
             if key.is_none() {
                 // It may be about to come into memory; whoever changes it then waits for that.
                 let _settled = desk.ring.settled().await;
-                key = desk.ring.with_id(id);
+                key = desk.ring.revoking(id, now);
             }
-            // Memory refuses before the store is asked.
-            let at = key.as_ref().map_or(now, |key| {
-                key.revoke(now);
-                key.revoked().unwrap_or(now)
-            });
+            let at = key.as_ref().and_then(|key| key.revoked()).unwrap_or(now);
             let changed = desk.store.change(id, Change::Revoke(at), Note::new(who, "key.revoked", now)).await?;
+            desk.ring.revoked(id);
             let Some(Changed { after, .. }) = changed else { return Ok(None) };
             tracing::info!(key = %id, org = %after.key.org, "revoked a key");
             Ok(Some(desk.ring.shared(after)))
@@ -225,7 +222,7 @@ impl Issuer {
         .await
     }
 
-    /// The key with this id, where the workers have it. Asks no store.
+    /// The key with this id, where somebody may hold it. Asks no store.
     pub fn held(&self, id: KeyId) -> Option<Arc<Key>> {
         self.ring.with_id(id)
     }
@@ -248,8 +245,10 @@ impl Issuer {
 
     /// Writes down when keys were last used, for those used since the last time. To be called every minute or so.
     pub async fn save_used(&self) -> Result<(), StoreError> {
+        let _saving = self.saving.lock().await;
         let now = self.clock.now();
-        let since = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Uses are noted in whole seconds.
+        let since = Millis(self.saved.lock().unwrap_or_else(PoisonError::into_inner).seconds() * 1_000);
         let mut used = Vec::new();
         self.ring.each(|key| used.extend(key.last_used().filter(|at| *at >= since).map(|at| (key.id, at))));
         if !used.is_empty() {
@@ -269,7 +268,9 @@ impl Issuer {
             let noted = desk.ring.moves();
             let newest = desk.ring.newest().map(|pepper| pepper.version());
             let moves: Vec<Move> = noted.iter().copied().filter(|moved| Some(moved.pepper) == newest).collect();
+            moves.iter().for_each(|moved| desk.ring.admit(&moved.to));
             let done = if moves.is_empty() { Vec::new() } else { desk.store.redigest(moves).await? };
+            desk.sieve.went(done.len());
             desk.ring.settle_moves(&noted, &done);
             if !done.is_empty() {
                 tracing::info!(secrets = done.len(), "moved secrets to the newest pepper");
@@ -292,8 +293,9 @@ impl Issuer {
     pub(super) fn digested(&self, new: NewKey, secret: &Secret, now: Millis) -> Result<Kept, IssueError> {
         let pepper = self.ring.newest().ok_or(IssueError::NoPepper)?;
         let NewKey { org, terms, scopes, maker, by: _ } = new;
-        let key = Arc::new(Key::new(KeyId::fresh(now)?, org, terms, scopes, now));
-        Ok(Kept { key, secret: digested(&pepper, secret), previous: None, rotated: None, maker })
+        let (name, secret) = (terms.name.clone(), digested(&pepper, secret));
+        let key = Arc::new(Key::new(KeyId::fresh(now)?, org, terms, scopes));
+        Ok(Kept { key, name, created: now, secret, previous: None, rotated: None, maker })
     }
 }
 

@@ -3,20 +3,25 @@
 //! New secrets take the newest version; one that is presented under an older version is moved to the newest soon after. A
 //! version goes when no secret that works needs it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Keyring;
 use super::issue::to_the_end;
+use super::{Issuer, Keyring};
 use crate::audit::{self, AuditStore, Note, Who};
 use crate::clock::Clock;
 use crate::key::{Peppers, StoreError};
 use crate::seal;
+
+/// How many keys are read at once.
+const BATCH: usize = 1_000;
 
 /// The desk where peppers are made and retired. Called on the control runtime only.
 #[derive(Debug)]
 pub struct PepperDesk {
     peppers: Peppers,
     ring: Keyring,
+    issuer: Arc<Issuer>,
     audit: Arc<dyn AuditStore>,
     clock: Clock,
 }
@@ -42,20 +47,25 @@ pub enum PepperError {
         /// How many.
         secrets: u64,
     },
-    /// The work was cut off: the gateway is stopping.
+    /// Whether secrets need it cannot be read, or the gateway is stopping.
     #[error(transparent)]
-    Closing(#[from] StoreError),
+    Store(#[from] StoreError),
 }
 
 impl PepperDesk {
-    /// A desk over this vault and the ring that digests under its peppers.
-    pub fn new(peppers: Peppers, ring: Keyring, audit: Arc<dyn AuditStore>, clock: Clock) -> Self {
-        Self { peppers, ring, audit, clock }
+    /// A desk over this vault and the keys that are digested under its peppers.
+    pub fn new(peppers: Peppers, issuer: Arc<Issuer>, audit: Arc<dyn AuditStore>, clock: Clock) -> Self {
+        Self { peppers, ring: issuer.ring.clone(), issuer, audit, clock }
     }
 
-    /// The versions, newest first, each with how many secrets that work need it.
-    pub fn needed(&self) -> Vec<(u32, u64)> {
-        self.ring.needed_peppers(self.clock.now())
+    /// The versions, newest first, each with how many secrets that work need it. Reads all keys.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn needed(&self) -> Result<Vec<(u32, u64)>, StoreError> {
+        let needs = self.issuer.store.needs(self.clock.now()).await?;
+        let count = |version| needs.iter().find(|(needed, _)| *needed == version).map_or(0, |(_, count)| *count);
+        Ok(self.ring.versions().into_iter().map(|version| (version, count(version))).collect())
     }
 
     /// Makes the next version; new secrets take it from now on. Its number.
@@ -75,19 +85,29 @@ impl PepperDesk {
     pub async fn retire(self: &Arc<Self>, version: u32, who: Who) -> Result<(), PepperError> {
         let desk = self.clone();
         to_the_end(async move {
-            // Also a secret that is on its way into the ring needs its pepper.
-            let _settled = desk.ring.settled().await;
-            let needed = desk.needed();
-            match needed.iter().position(|(known, _)| *known == version) {
-                None => return Err(PepperError::Unknown),
-                Some(0) => return Err(PepperError::Newest),
-                Some(at) if needed[at].1 > 0 => return Err(PepperError::Needed { secrets: needed[at].1 }),
-                Some(_) => {}
+            // A secret that is on its way into the store needs its pepper, too. Under one that is not the newest none comes
+            // in after that, however long the others are counted.
+            drop(desk.ring.settled().await);
+            desk.retirable(version)?;
+            let needed = desk.needed().await?;
+            if let Some((_, secrets)) = needed.into_iter().find(|(known, secrets)| *known == version && *secrets > 0) {
+                return Err(PepperError::Needed { secrets });
             }
+            let _settled = desk.ring.settled().await;
+            desk.retirable(version)?;
             let note = Note::new(who, "pepper.retired", desk.clock.now()).on(version);
             desk.noted(note, move |peppers| peppers.retire(version)).await
         })
         .await
+    }
+
+    /// Whether there is such a version, and it is not the newest.
+    fn retirable(&self, version: u32) -> Result<(), PepperError> {
+        match self.ring.versions().iter().position(|known| *known == version) {
+            None => Err(PepperError::Unknown),
+            Some(0) => Err(PepperError::Newest),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Changes the vault between two entries of the audit log, and has the ring use what is there then.
@@ -100,7 +120,7 @@ impl PepperDesk {
         let peppers = self.peppers.clone();
         let changed = tokio::task::spawn_blocking(move || change(&peppers).and_then(|()| peppers.all())).await;
         let changed = changed
-            .map_err(|_| PepperError::Closing(StoreError::Closing))
+            .map_err(|_| PepperError::Store(StoreError::Closing))
             .and_then(|changed| changed.map_err(PepperError::from));
         let outcome = match &changed {
             Ok(peppers) => Ok(serde_json::json!({ "newest": peppers.first().map(|newest| newest.version()) })),
@@ -109,5 +129,44 @@ impl PepperDesk {
         begun.end(&*self.audit, self.clock.now(), outcome).await;
         self.ring.use_peppers(changed?);
         Ok(())
+    }
+}
+
+impl Issuer {
+    /// Says which keys nobody can come by, since their pepper is not there; how many. Reads all keys, where any secret was made under a
+    /// pepper that is not there: to be called once, beside everything else.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn look_for_lost(&self) -> Result<u64, StoreError> {
+        let (now, there) = (self.clock.now(), self.ring.versions());
+        if self.store.peppers().await?.is_some_and(|used| used.iter().all(|version| there.contains(version))) {
+            return Ok(0);
+        }
+        let (mut after, mut lost, mut used) = (None, 0_u64, BTreeSet::new());
+        loop {
+            let page = self.store.page(None, after, BATCH).await?;
+            after = page.keys.last().map(|kept| kept.key.id);
+            for kept in &page.keys {
+                used.extend(kept.secrets().map(|secret| secret.pepper));
+                let works = kept.key.revoked().is_none() && !kept.key.is_expired(now);
+                let version = kept.secret.pepper;
+                if works && !there.contains(&version) {
+                    lost += 1;
+                    tracing::warn!(key = %kept.key.id, version, "the pepper of a key's secret is not there: nobody can come by it");
+                }
+            }
+            if !page.more {
+                break;
+            }
+        }
+        if lost > 0 {
+            tracing::warn!(
+                keys = lost,
+                "keys have secrets that cannot work; rotate them, or restore the data directory from a backup"
+            );
+        }
+        self.store.keep_peppers(used.into_iter().collect()).await?;
+        Ok(lost)
     }
 }

@@ -9,13 +9,14 @@ use crate::config::SecretSource;
 use crate::data::DataDirectory;
 use crate::id::{KeyId, OrgId};
 use crate::key::{
-    Answer, Change, Changed, Digested, Forgotten, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys,
+    Answer, Change, Changed, Digested, Ended, Forgotten, Kept, KeyStore, Mode, Page, Peppers, Scopes, Secret, SledKeys,
     StoreError, Terms, Unchangeable,
 };
 use crate::outbox::SledOutbox;
 use crate::seal::Vault;
 
 mod bound;
+mod cold;
 mod leave;
 mod peppers;
 mod races;
@@ -48,8 +49,9 @@ impl Desk {
         let outbox = SledOutbox::open(data.database()).unwrap();
         let keys = SledKeys::open(data.database(), audit.clone(), outbox).unwrap();
         let store: Arc<dyn KeyStore> = Arc::new(keys.clone());
-        let issuer = Arc::new(Issuer::open(store, ring.clone(), clock.clone()).await.unwrap());
-        let peppers = Arc::new(PepperDesk::new(peppers, ring.clone(), Arc::new(audit.clone()), clock.clone()));
+        let issuer = Issuer::open_in(Some(data.path().to_owned()), store, ring.clone(), clock.clone()).await;
+        let issuer = Arc::new(issuer.unwrap());
+        let peppers = Arc::new(PepperDesk::new(peppers, issuer.clone(), Arc::new(audit.clone()), clock.clone()));
         Self { _place: place, data: Some(data), issuer, peppers, ring, keys, audit, clock }
     }
 
@@ -78,7 +80,34 @@ impl Desk {
     }
 
     fn present(&self, field: &str) -> Credential {
-        self.ring.resolve([field.as_bytes()], HERE, self.clock.now())
+        self.present_from(field, HERE)
+    }
+
+    fn present_from(&self, field: &str, address: IpAddr) -> Credential {
+        self.issuer.resolve_now(field, address)
+    }
+
+    fn is_hot(&self, issued: &Issued) -> bool {
+        let field = format!("Bearer {}", issued.secret.reveal());
+        matches!(self.ring.look([field.as_bytes()], HERE, self.clock.now()), Resolved::Now(_))
+    }
+}
+
+impl Issuer {
+    /// Also what is not in memory: looked up as a worker has it looked up, and waited for on another runtime.
+    pub(crate) fn resolve_now(&self, field: &str, address: IpAddr) -> Credential {
+        let now = self.clock.now();
+        match self.ring.look([field.as_bytes()], address, now) {
+            Resolved::Now(credential) => credential,
+            Resolved::Later(cold) => {
+                let load = || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    runtime.block_on(self.load(&cold.digests)).unwrap()
+                };
+                let told = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
+                self.ring.hear(&cold, told, address, now).unwrap()
+            }
+        }
     }
 }
 
@@ -127,9 +156,9 @@ async fn what_cannot_be_a_key_is_malformed_before_any_look_up() {
         assert!(matches!(desk.present(field), Credential::Malformed), "{field}");
     }
     let good = format!("Bearer {secret}");
-    let two = desk.ring.resolve([good.as_bytes(), good.as_bytes()], HERE, desk.clock.now());
+    let two = desk.ring.resolve([good.as_bytes(), good.as_bytes()], HERE, desk.clock.now()).await.unwrap();
     assert!(matches!(two, Credential::Malformed));
-    let none = desk.ring.resolve([], HERE, desk.clock.now());
+    let none = desk.ring.resolve([], HERE, desk.clock.now()).await.unwrap();
     assert!(matches!(none, Credential::Absent));
     assert!(none.valid().is_none() && none.presented().is_none());
 }
@@ -171,7 +200,7 @@ async fn a_key_ends_at_its_expiry_and_outside_its_networks() {
     assert_eq!(elsewhere.kept.key.last_used(), None);
     let field = format!("Bearer {}", elsewhere.secret.reveal());
     let mapped = "::ffff:192.168.3.4".parse().unwrap();
-    assert!(desk.ring.resolve([field.as_bytes()], mapped, desk.clock.now()).valid().is_some());
+    assert!(desk.present_from(&field, mapped).valid().is_some());
     desk.clock.advance(Duration::from_secs(10));
     assert!(matches!(desk.resolve(&expiring), Credential::Expired(_)));
 }
@@ -262,10 +291,10 @@ async fn imported_keys_of_the_older_shape_work_and_their_secrets_are_known() {
     let desk = Desk::open().await;
     let text = "sk_live_imported_from_another_system_9";
     let secret = || Secret::imported(text).unwrap();
-    assert_eq!(desk.issuer.owner_of(&secret()), None);
+    assert_eq!(desk.issuer.owner_of(&secret()).await.unwrap(), None);
     let kept = desk.issuer.import(vec![(new(terms()), secret())], Who::gateway()).await.unwrap();
     assert_eq!(desk.present(&format!("Bearer {text}")).valid().unwrap().id, kept[0].key.id);
-    assert_eq!(desk.issuer.owner_of(&secret()), Some(kept[0].key.id));
+    assert_eq!(desk.issuer.owner_of(&secret()).await.unwrap(), Some(kept[0].key.id));
     let twice = desk.issuer.import(vec![(new(terms()), secret())], Who::gateway()).await.unwrap_err();
     assert!(matches!(twice, IssueError::Store(StoreError::Taken { .. })));
     assert!(Secret::imported("sk_live_too_short").is_none());
@@ -282,7 +311,7 @@ async fn last_use_survives_reopening_once_it_was_saved() {
     let at = desk.clock.now();
     desk.issuer.save_used().await.unwrap();
     let desk = desk.reopen().await;
-    assert_eq!(desk.ring.len(), 2);
+    assert_eq!(desk.ring.hot(), 0, "nothing is read before it is used");
     assert_eq!(desk.issuer.find(used.kept.key.id).await.unwrap().unwrap().key.last_used(), Some(at));
     assert_eq!(desk.issuer.find(idle.kept.key.id).await.unwrap().unwrap().key.last_used(), None);
 }
@@ -341,6 +370,34 @@ impl KeyStore for Failing {
     fn note_used(&self, _: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.failed()
     }
+
+    fn ended(&self, _: Millis, _: Millis, _: Option<Box<[u8]>>, _: usize) -> Answer<'_, Ended> {
+        self.failed()
+    }
+
+    fn needs(&self, _: Millis) -> Answer<'_, Vec<(u32, u64)>> {
+        self.failed()
+    }
+
+    fn peppers(&self) -> Answer<'_, Option<Vec<u32>>> {
+        self.failed()
+    }
+
+    fn keep_peppers(&self, _: Vec<u32>) -> Answer<'_, ()> {
+        self.failed()
+    }
+
+    fn digests(&self, _: Option<Digest>, _: bool, _: usize) -> Answer<'_, Vec<Digest>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn filter(&self) -> Answer<'_, Option<u128>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn keep_filter(&self, _: u128, _: Vec<Digest>) -> Answer<'_, ()> {
+        self.failed()
+    }
 }
 
 #[tokio::test]
@@ -352,7 +409,7 @@ async fn while_the_store_fails_a_revocation_holds_in_memory_and_no_key_is_made()
     assert!(failing.revoke(issued.kept.key.id, Who::gateway()).await.is_err());
     assert!(matches!(desk.resolve(&issued), Credential::Revoked(_)));
     assert!(failing.issue(new(terms()), Who::gateway()).await.is_err());
-    assert_eq!(desk.ring.len(), 1);
+    assert_eq!(desk.ring.hot(), 1);
 }
 
 #[tokio::test]
@@ -380,7 +437,7 @@ proptest! {
     fn any_authorization_is_resolved_without_harm(bytes: Vec<u8>, text in "(?i)bearer[ \\t]+(sk_(live|sandbox)_)?\\PC{0,80}") {
         let ring = Keyring::new(vec![Pepper::new(1, &[1; 32])]);
         for field in [&bytes[..], text.as_bytes()] {
-            let credential = ring.resolve([field], HERE, Millis(1));
+            let Resolved::Now(credential) = ring.look([field], HERE, Millis(1)) else { panic!("nothing is in the filter") };
             prop_assert!(matches!(credential, Credential::Malformed | Credential::Unknown));
         }
     }
@@ -396,17 +453,17 @@ async fn cost_of_resolving() {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         let secret = Digested { digest: Digest::new(digest), ..issued.kept.secret };
-        desk.ring.add(Kept { secret, ..issued.kept.clone() });
+        desk.ring.add(&Kept { secret, ..issued.kept.clone() });
     }
     let field = format!("Bearer {}", issued.secret.reveal());
     // The quickest of many batches: what it costs where nothing else wants the core.
     let quickest = (0..200).map(|_| {
         let start = Instant::now();
         for _ in 0..1_000 {
-            let credential = desk.ring.resolve([field.as_bytes()], HERE, Millis(1_000_001));
-            assert!(std::hint::black_box(credential).valid().is_some());
+            let credential = desk.ring.look([field.as_bytes()], HERE, Millis(1_000_001));
+            assert!(matches!(std::hint::black_box(credential), Resolved::Now(Credential::Valid(_))));
         }
         start.elapsed() / 1_000
     });
-    println!("one valid key among {}: {:?}", desk.ring.len(), quickest.min().unwrap());
+    println!("one valid key among {}: {:?}", desk.ring.hot(), quickest.min().unwrap());
 }

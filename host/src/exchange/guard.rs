@@ -19,7 +19,7 @@ pub(super) fn principal<'a>(credential: &'a Credential, claim: Option<&'a Claim>
 /// Live or sandbox. A sandbox key stays one, whoever vouches for its bearer.
 pub(super) fn mode(credential: &Credential, principal: Option<Principal<'_>>) -> Option<Mode> {
     match credential.valid() {
-        Some(key) if key.terms.mode == Mode::Sandbox => Some(Mode::Sandbox),
+        Some(key) if key.mode == Mode::Sandbox => Some(Mode::Sandbox),
         _ => principal.map(|principal| principal.mode()),
     }
 }

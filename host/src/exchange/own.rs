@@ -64,7 +64,7 @@ impl Exchange<'_> {
             },
         };
         if matches!(asker, Asker::Key(_)) {
-            self.still_may(&routed)?;
+            self.still_may(&routed).await?;
         }
         let to_head = routed.parts.method == Method::HEAD;
         let request = self.inward(routed, passed, asker, body)?;
@@ -85,10 +85,11 @@ impl Exchange<'_> {
     }
 
     /// A body may take its time to come: a key that was revoked, rotated away or narrowed meanwhile does nothing any more.
-    fn still_may(&self, routed: &Routed<'_>) -> Result<(), Denial> {
+    async fn still_may(&self, routed: &Routed<'_>) -> Result<(), Denial> {
         let gateway = &self.worker.gateway;
         let authorization = routed.parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let credential = gateway.keyring.resolve(authorization, self.client.address, gateway.clock.now());
+        let credential = credential.await.map_err(|_| Denial::CredentialUnavailable)?;
         guard::check(routed.pillar, routed.target, &credential, guard::principal(&credential, None))
     }
 

@@ -23,18 +23,27 @@ impl Bounds {
     pub fn of(key: &Key) -> Self {
         Self {
             scopes: Scopes::clone(&key.scopes()),
-            mode: key.terms.mode,
-            networks: key.terms.networks.clone(),
-            expires: key.terms.expires,
+            mode: key.mode,
+            networks: key.networks().into(),
+            expires: key.expires(),
         }
     }
 
     /// Whether something with these terms and scopes reaches nowhere that is not within them.
     pub fn hold(&self, terms: &Terms, scopes: &Scopes) -> bool {
-        self.mode == terms.mode
+        self.hold_all(terms.mode, &terms.networks, terms.expires, scopes)
+    }
+
+    /// Whether this key, as it is now, reaches nowhere that is not within them.
+    pub fn hold_key(&self, key: &Key) -> bool {
+        self.hold_all(key.mode, key.networks(), key.expires(), &key.scopes())
+    }
+
+    fn hold_all(&self, mode: Mode, networks: &[IpNet], end: Option<Millis>, scopes: &Scopes) -> bool {
+        self.mode == mode
             && scopes.iter().all(|scope| self.scopes.contain(scope))
-            && self.allow_networks(&terms.networks)
-            && self.allow_end(terms.expires)
+            && self.allow_networks(networks)
+            && self.allow_end(end)
     }
 
     /// Whether each of these networks lies in one of its own. None at all are all there are.

@@ -33,6 +33,10 @@ pub struct Previous {
 pub struct Kept {
     /// The key.
     pub key: Arc<Key>,
+    /// What its org calls it.
+    pub name: Box<str>,
+    /// When it was made.
+    pub created: Millis,
     /// Its present secret.
     pub secret: Digested,
     /// The one before, also when its time is over.
@@ -125,7 +129,7 @@ impl Kept {
                     return Err(Unchangeable::RotationInProgress { until });
                 }
                 let wanted = at.plus(*overlap);
-                let until = self.key.terms.expires.map_or(wanted, |end| end.min(wanted));
+                let until = self.key.expires().map_or(wanted, |end| end.min(wanted));
                 self.previous = Some(Previous { secret: self.secret, until });
                 self.secret = *secret;
                 self.rotated = Some(*at);
@@ -152,11 +156,11 @@ impl Kept {
     pub fn facts(&self) -> Value {
         let key = &self.key;
         json!({
-            "name": key.terms.name,
-            "mode": key.terms.mode,
+            "name": self.name,
+            "mode": key.mode,
             "scopes": key.scopes().iter().collect::<Vec<_>>(),
-            "networks": key.terms.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "expires_at": key.terms.expires,
+            "networks": key.networks().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "expires_at": key.expires(),
             "revoked_at": key.revoked(),
             "last_four": String::from_utf8_lossy(&self.secret.last_four),
             "pepper": self.secret.pepper,
@@ -170,7 +174,7 @@ impl Kept {
             Err(Unchangeable::Revoked)
         } else if self.key.is_expired(at) {
             Err(Unchangeable::Expired)
-        } else if within.is_some_and(|bounds| !bounds.hold(&self.key.terms, &self.key.scopes())) {
+        } else if within.is_some_and(|bounds| !bounds.hold_key(&self.key)) {
             Err(Unchangeable::BeyondBounds)
         } else {
             Ok(())

@@ -8,7 +8,7 @@ use std::fmt;
 use crate::config::MANAGEMENT_SCOPES;
 
 /// A set of scopes, in one allocation: sorted, each once, a space between.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Scopes(Box<str>);
 
 impl Scopes {
@@ -21,6 +21,12 @@ impl Scopes {
         scopes.sort_unstable();
         scopes.dedup();
         Self(scopes.join(" ").into())
+    }
+
+    /// The set that was written so; none where nothing writes one so.
+    pub(super) fn written(text: &str) -> Option<Self> {
+        let scopes = Self::new(text.split(' '));
+        (scopes.as_str() == text).then_some(scopes)
     }
 
     /// Whether this one is among them.

@@ -1,7 +1,8 @@
 //! The store of keys in the embedded database.
 //!
 //! Four trees: records by id; ids by digest; ids by org; and when a key was last used, apart, because that changes all
-//! the time and may be lost; and those that say who counts and who has ended. Everything else is flushed before it is acknowledged, and changes together with the audit log.
+//! the time and may be lost; those that say who counts and who has ended; and what is known of all digests without reading them.
+//! Everything else is flushed before it is acknowledged, and changes together with the audit log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +13,11 @@ use serde_json::{Value, json};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
+use super::all::SledAll;
 use super::ends::SledEnds;
 use super::record::{decoded, encoded};
 use super::told;
-use super::{Answer, Change, Changed, Digest, Forgotten, Kept, Key, KeyStore, Move, Page, StoreError};
+use super::{Answer, Change, Changed, Digest, Ended, Forgotten, Kept, Key, KeyStore, Move, Page, StoreError};
 use crate::audit::{Note, SledAudit};
 use crate::clock::Millis;
 use crate::data::{Database, Failure};
@@ -28,11 +30,12 @@ const FORGOTTEN: usize = 256;
 /// Keys in the embedded database.
 #[derive(Clone)]
 pub struct SledKeys {
-    records: sled::Tree,
-    digests: sled::Tree,
-    orgs: sled::Tree,
-    used: sled::Tree,
-    ends: SledEnds,
+    pub(super) records: sled::Tree,
+    pub(super) digests: sled::Tree,
+    pub(super) orgs: sled::Tree,
+    pub(super) used: sled::Tree,
+    pub(super) ends: SledEnds,
+    pub(super) all: SledAll,
     audit: SledAudit,
     outbox: SledOutbox,
 }
@@ -44,9 +47,11 @@ impl SledKeys {
     pub fn open(database: &Database, audit: SledAudit, outbox: SledOutbox) -> Result<Self, Failure> {
         let records = database.tree("keys")?;
         let ends = SledEnds::open(database, all(&records))?;
+        let has_none = records.is_empty();
         Ok(Self {
             records,
             ends,
+            all: SledAll::open(database, has_none)?,
             digests: database.tree("key_digests")?,
             orgs: database.tree("key_orgs")?,
             used: database.tree("key_used")?,
@@ -79,9 +84,10 @@ impl SledKeys {
     }
 
     fn insert_once(&self, all: &[Kept], most: u64, note: &Note) -> Result<(), StoreError> {
-        let SledEnds { counts, due, .. } = &self.ends;
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), self.outbox.tree(), counts, due);
-        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox, counts, due)| {
+        let (SledEnds { counts, due, .. }, SledAll { fresh, facts }) = (&self.ends, &self.all);
+        let (audit, outbox) = (self.audit.tree(), self.outbox.tree());
+        let trees = (&self.records, &self.digests, &self.orgs, audit, outbox, counts, due, fresh, facts);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, outbox, counts, due, fresh, facts)| {
             for kept in all {
                 let id = kept.key.id;
                 SledEnds::begin(counts, due, &kept.key, most)?;
@@ -89,6 +95,7 @@ impl SledKeys {
                 if let Some(taken) = digests.insert(&kept.secret.digest.as_bytes()[..], &place)? {
                     return Err(aborted(StoreError::Taken { id: decoded_id(&taken).map_err(aborted)? }));
                 }
+                SledAll::begin(fresh, facts, &kept.secret.digest, kept.secret.pepper)?;
                 records.insert(&place, encoded(kept))?;
                 orgs.insert(&org_place(kept.key.org, id)[..], &[])?;
                 let note = note.clone().org(Some(kept.key.org)).on(id).change(Default::default(), kept.facts());
@@ -100,16 +107,17 @@ impl SledKeys {
         self.settled(outcome)
     }
 
-    fn find_now(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
+    pub(super) fn find_now(&self, id: KeyId) -> Result<Option<Kept>, StoreError> {
         let record = self.records.get(id.number().to_be_bytes()).map_err(Failure::from)?;
         record.map(|bytes| self.restored(id, &bytes)).transpose()
     }
 
     fn change_now(&self, id: KeyId, change: &Change, note: &Note) -> Result<Option<Changed>, StoreError> {
         let place = id.number().to_be_bytes();
-        let SledEnds { counts, due, ended } = &self.ends;
-        let trees = (&self.records, &self.digests, self.audit.tree(), self.outbox.tree(), counts, due, ended);
-        let outcome = trees.transaction(|(records, digests, audit, outbox, counts, due, ended)| {
+        let (SledEnds { counts, due, ended }, SledAll { fresh, facts }) = (&self.ends, &self.all);
+        let (audit, outbox) = (self.audit.tree(), self.outbox.tree());
+        let trees = (&self.records, &self.digests, audit, outbox, counts, due, ended, fresh, facts);
+        let outcome = trees.transaction(|(records, digests, audit, outbox, counts, due, ended, fresh, facts)| {
             let Some(record) = records.get(place)? else { return Ok(None) };
             let (before, mut after) = (read(id, &record)?, read(id, &record)?);
             let different = after.apply(change).map_err(|error| aborted(error.into()))?;
@@ -120,6 +128,7 @@ impl SledKeys {
                         digests.remove(&ended.secret.digest.as_bytes()[..])?;
                     }
                     digests.insert(&after.secret.digest.as_bytes()[..], &place)?;
+                    SledAll::begin(fresh, facts, &after.secret.digest, after.secret.pepper)?;
                 }
                 if after.key.revoked() != before.key.revoked() {
                     SledEnds::end(counts, due, ended, &after.key)?;
@@ -138,7 +147,8 @@ impl SledKeys {
         let mut done = Vec::new();
         for moved in moves {
             let place = moved.id.number().to_be_bytes();
-            let outcome = (&self.records, &self.digests).transaction(|(records, digests)| {
+            let trees = (&self.records, &self.digests, &self.all.fresh, &self.all.facts);
+            let outcome = trees.transaction(|(records, digests, fresh, facts)| {
                 let Some(record) = records.get(place)? else { return Ok(false) };
                 let mut kept = read(moved.id, &record)?;
                 let had = kept.redigest(&moved.from, &moved.to, moved.pepper);
@@ -146,6 +156,7 @@ impl SledKeys {
                     records.insert(&place, encoded(&kept))?;
                     digests.remove(&moved.from.as_bytes()[..])?;
                     digests.insert(&moved.to.as_bytes()[..], &place)?;
+                    SledAll::begin(fresh, facts, &moved.to, moved.pepper)?;
                 }
                 Ok(had)
             });
@@ -324,6 +335,34 @@ impl KeyStore for SledKeys {
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()> {
         self.work(move |trees| trees.note_used_now(&used))
     }
+
+    fn ended(&self, since: Millis, until: Millis, from: Option<Box<[u8]>>, most: usize) -> Answer<'_, Ended> {
+        self.work(move |trees| trees.ended_now(since, until, from.as_deref(), most))
+    }
+
+    fn needs(&self, now: Millis) -> Answer<'_, Vec<(u32, u64)>> {
+        self.work(move |trees| trees.needs_now(now))
+    }
+
+    fn peppers(&self) -> Answer<'_, Option<Vec<u32>>> {
+        self.work(|trees| Ok(trees.all.versions()?))
+    }
+
+    fn keep_peppers(&self, versions: Vec<u32>) -> Answer<'_, ()> {
+        self.work(move |trees| Ok(trees.all.keep_versions(&versions)?))
+    }
+
+    fn digests(&self, after: Option<Digest>, fresh: bool, most: usize) -> Answer<'_, Vec<Digest>> {
+        self.work(move |trees| trees.digests_now(after.as_ref(), fresh, most))
+    }
+
+    fn filter(&self) -> Answer<'_, Option<u128>> {
+        self.work(|trees| Ok(trees.all.filter()?))
+    }
+
+    fn keep_filter(&self, name: u128, held: Vec<Digest>) -> Answer<'_, ()> {
+        self.work(move |trees| Ok(trees.all.keep_filter(name, &held)?))
+    }
 }
 
 impl fmt::Debug for SledKeys {
@@ -343,14 +382,14 @@ fn all(records: &sled::Tree) -> impl Iterator<Item = Result<Key, Failure>> {
     })
 }
 
-fn org_place(org: OrgId, id: KeyId) -> [u8; 32] {
+pub(super) fn org_place(org: OrgId, id: KeyId) -> [u8; 32] {
     let mut place = [0; 32];
     place[..16].copy_from_slice(&org.number().to_be_bytes());
     place[16..].copy_from_slice(&id.number().to_be_bytes());
     place
 }
 
-fn decoded_id(bytes: &[u8]) -> Result<KeyId, StoreError> {
+pub(super) fn decoded_id(bytes: &[u8]) -> Result<KeyId, StoreError> {
     let number = bytes.try_into().map_err(|_| StoreError::DamagedIndex)?;
     Ok(KeyId::from_number(u128::from_be_bytes(number)))
 }
@@ -379,12 +418,12 @@ impl SledKeys {
         }
     }
 
-    /// Damages the record of a key: one text in it becomes another.
-    pub(crate) fn spoil(&self, id: KeyId, from: &str, to: &str) {
+    /// Damages the record of a key: some bytes in it become others.
+    pub(crate) fn spoil(&self, id: KeyId, from: &[u8], to: &[u8]) {
         let place = id.number().to_be_bytes();
         let record = self.records.get(place).unwrap().unwrap();
-        let text = String::from_utf8(record.to_vec()).unwrap();
-        assert!(text.contains(from));
-        self.records.insert(place, text.replace(from, to).as_bytes()).unwrap();
+        let at = record.windows(from.len()).position(|part| part == from).unwrap();
+        let spoilt = [&record[..at], to, &record[at + from.len()..]].concat();
+        self.records.insert(place, spoilt).unwrap();
     }
 }

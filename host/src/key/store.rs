@@ -85,6 +85,15 @@ pub struct Forgotten {
     pub more: bool,
 }
 
+/// Some of the keys whose time ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As they are.
+    pub keys: Vec<Kept>,
+    /// Where to go on; none where these were all.
+    pub next: Option<Box<[u8]>>,
+}
+
 /// The same secret under another pepper.
 #[derive(Debug, Clone, Copy)]
 pub struct Move {
@@ -130,4 +139,25 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 
     /// Notes when keys were last used.
     fn note_used(&self, used: Vec<(KeyId, Millis)>) -> Answer<'_, ()>;
+
+    /// Some keys whose time ended after `since` and not after `until`, from where an earlier answer said to go on.
+    fn ended(&self, since: Millis, until: Millis, from: Option<Box<[u8]>>, most: usize) -> Answer<'_, Ended>;
+
+    /// How many secrets that work now need each version of the pepper. Reads all keys: takes its time.
+    fn needs(&self, now: Millis) -> Answer<'_, Vec<(u32, u64)>>;
+
+    /// The versions of the pepper under which there may be secrets; none where that is not known.
+    fn peppers(&self) -> Answer<'_, Option<Vec<u32>>>;
+
+    /// All keys were read, and their secrets are under these versions and no others but those that came in meanwhile.
+    fn keep_peppers(&self, versions: Vec<u32>) -> Answer<'_, ()>;
+
+    /// At most so many digests after this one, in order: of all secrets, or of those alone that came in since [`Self::keep_filter`].
+    fn digests(&self, after: Option<Digest>, fresh: bool, most: usize) -> Answer<'_, Vec<Digest>>;
+
+    /// The name of the filter that holds all digests but the fresh ones; none where there is none.
+    fn filter(&self) -> Answer<'_, Option<u128>>;
+
+    /// The filter of this name is durable, and holds all digests that it did not hold before but are fresh no more: these.
+    fn keep_filter(&self, name: u128, held: Vec<Digest>) -> Answer<'_, ()>;
 }

@@ -29,13 +29,14 @@ pub(super) fn event(kind: Kind, kept: &Kept, note: &Note) -> Event {
 }
 
 /// A key whose time is over; none where that is not so, or it was revoked before.
-pub fn expired(key: &Key) -> Option<Event> {
-    let end = key.terms.expires.filter(|end| key.revoked().is_none_or(|revoked| revoked >= *end))?;
+pub fn expired(kept: &Kept) -> Option<Event> {
+    let key = &kept.key;
+    let end = key.expires().filter(|end| key.revoked().is_none_or(|revoked| revoked >= *end))?;
     let data = json!({
         "id": key.id.to_string(),
         "org": key.org.to_string(),
-        "name": key.terms.name,
-        "mode": key.terms.mode,
+        "name": kept.name,
+        "mode": key.mode,
         "scopes": key.scopes().iter().collect::<Vec<_>>(),
         "expires_at": end,
     });
@@ -43,5 +44,5 @@ pub fn expired(key: &Key) -> Option<Event> {
 }
 
 fn told(kind: Kind, key: &Key, at: Millis, data: Value) -> Event {
-    Event::new(kind, at, data).of(key.org, key.terms.mode == Mode::Sandbox)
+    Event::new(kind, at, data).of(key.org, key.mode == Mode::Sandbox)
 }

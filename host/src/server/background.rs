@@ -26,6 +26,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -113,7 +114,8 @@ pub(super) fn start(
             async move {
                 let issuer = desks.issuer.clone();
                 // One that was cut off is looked for again after the next start.
-                let _ = tokio::task::spawn_blocking(move || telling.ended(&issuer, now)).await;
+                let control = Handle::current();
+                let _ = tokio::task::spawn_blocking(move || control.block_on(telling.ended(&issuer, now))).await;
                 // Only then: of what is forgotten nobody is told any more.
                 if is_steady {
                     forget_ended(&desks, oldest).await;
@@ -121,11 +123,33 @@ pub(super) fn start(
             }
         }
     };
+    let hot = {
+        let issuer = desks.issuer.clone();
+        move || {
+            let issuer = issuer.clone();
+            async move {
+                if let Err(error) = issuer.sweep().await {
+                    tracing::warn!("keys that are not in use stay in memory: {}", super::sentence(&error));
+                }
+            }
+        }
+    };
+    tokio::spawn({
+        let issuer = desks.issuer.clone();
+        async move {
+            if let Err(error) = issuer.look_for_lost().await {
+                tracing::warn!("whether the peppers of all keys are there is not known: {}", super::sentence(&error));
+            }
+        }
+    });
     let save = move || {
         let Desks { issuer, tokens, .. } = desks.clone();
         async move {
             if let Err(error) = issuer.save_used().await {
                 tracing::warn!("when keys were last used could not be saved: {}", super::sentence(&error));
+            }
+            if let Err(error) = issuer.tend_filter().await {
+                tracing::warn!("the filter of keys could not be kept: {}", super::sentence(&error));
             }
             if let Err(error) = tokens.save_used().await {
                 tracing::warn!("when admin tokens were last used could not be saved: {}", super::sentence(&error));
@@ -136,6 +160,7 @@ pub(super) fn start(
         }
     };
     vec![
+        tokio::spawn(every(SWEEP, stopped.clone(), hot)),
         tokio::spawn(every(PROBE, stopped.clone(), probe)),
         tokio::spawn(every(SWEEP, stopped.clone(), sweep)),
         tokio::spawn(every(SAVE, stopped.clone(), save)),

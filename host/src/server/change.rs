@@ -199,6 +199,7 @@ impl Changes {
         let next = Arc::new(next);
         self.kept.outside.trust(&next.roots);
         self.issuer.allow(next.config.keys.most);
+        self.issuer.keep_hot(next.config.keys.hot);
         self.gateway.live.store(next.clone());
         self.telling.configure(&next);
         if earlier.config != next.config || earlier.documents != next.documents {

@@ -62,24 +62,27 @@ impl Opening {
         let tokens = Tokens::open(Arc::new(tokens), &vault, clock.clone()).await.map_err(|error| cannot(&error))?;
         let vault = Arc::new(vault);
         let peppers = Peppers::new(vault.clone());
-        let keyring = Keyring::new(peppers.all().map_err(|error| cannot(&error))?);
+        let all = peppers.all().map_err(|error| cannot(&error))?;
+        let keyring = Keyring::with_room(all, snapshot.config.keys.hot);
         let outbox = SledOutbox::open(database).map_err(|error| cannot(&error))?;
         let hooks = SledWebhooks::open(database, audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?;
         let hooks = Webhooks::open(Arc::new(hooks), vault.clone(), clock.clone(), telling::now(snapshot)).await;
         let webhooks = Arc::new(hooks.map_err(|error| cannot(&error))?);
         let telling = Arc::new(Telling::new(outbox.clone(), webhooks.clone()));
         let keys = SledKeys::open(database, audit.clone(), outbox.clone()).map_err(|error| cannot(&error))?;
-        let issuer =
-            Issuer::open(Arc::new(keys), keyring.clone(), clock.clone()).await.map_err(|error| cannot(&error))?;
+        let files = Some(data.path().to_owned());
+        let issuer = Issuer::open_in(files, Arc::new(keys), keyring.clone(), clock.clone()).await;
+        let issuer = Arc::new(issuer.map_err(|error| cannot(&error))?);
         issuer.allow(snapshot.config.keys.most);
+        issuer.keep_hot(snapshot.config.keys.hot);
         let audit: Arc<dyn AuditStore> = Arc::new(audit);
         let repeats = SledIdempotency::open(database).map_err(|error| cannot(&error))?;
         let desks = Desks {
-            issuer: Arc::new(issuer),
+            issuer: issuer.clone(),
             orgs: Arc::new(orgs),
             admins: Arc::new(admins),
             tokens: Arc::new(tokens),
-            peppers: Arc::new(PepperDesk::new(peppers, keyring.clone(), audit.clone(), clock.clone())),
+            peppers: Arc::new(PepperDesk::new(peppers, issuer, audit.clone(), clock.clone())),
             audit,
             webhooks,
             repeats: Repeats::new(Arc::new(repeats), clock.clone()),

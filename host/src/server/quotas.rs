@@ -85,10 +85,10 @@ impl Quotas {
             Some(id) => self.issuer.find(id).await?,
             None => None,
         };
-        let sandbox = key.as_ref().is_some_and(|kept| kept.key.terms.mode == Mode::Sandbox);
+        let sandbox = key.as_ref().is_some_and(|kept| kept.key.mode == Mode::Sandbox);
         let definition = reached.limit.definition();
         let data = json!({
-            "key": key.map(|kept| json!({ "id": kept.key.id, "name": kept.key.terms.name, "mode": kept.key.terms.mode })),
+            "key": key.map(|kept| json!({ "id": kept.key.id, "name": kept.name, "mode": kept.key.mode })),
             "org": reached.org, "policy": definition.policy, "limit": definition.limit, "pillar": definition.pillar,
             "window": reached.window, "quota": reached.quota, "period": value,
         });

@@ -7,6 +7,7 @@ use crate::api::public::{Fingerprint, Parts, fingerprint};
 use crate::clock::Millis;
 use crate::credential::Issuer;
 use crate::data::Failure;
+use crate::key::StoreError;
 use crate::outbox::{Event, Kind, SledOutbox};
 use crate::snapshot::{Outcome, Snapshot};
 use crate::webhook::{Now, Webhooks};
@@ -19,6 +20,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 const DOCUMENT: &str = "openapi";
 /// The mark up to where ends of keys were told.
 const ENDS: &str = "keys.expired";
+
+/// Why nobody is told of the end of keys.
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    /// They cannot be read.
+    #[error(transparent)]
+    Keys(#[from] StoreError),
+    /// Events cannot be written.
+    #[error(transparent)]
+    Events(#[from] Failure),
+}
 
 /// The way from the gateway itself to webhooks.
 pub(super) struct Telling {
@@ -83,18 +95,23 @@ impl Telling {
     }
 
     /// Tells of keys whose time is over since the last look. At the first of all, none.
-    pub(super) fn ended(&self, issuer: &Issuer, now: Millis) {
-        let told = || -> Result<(), Failure> {
+    pub(super) async fn ended(&self, issuer: &Issuer, now: Millis) {
+        let told = async {
             let mark = self.outbox.mark(ENDS)?.and_then(|mark| Some(u64::from_be_bytes(mark.try_into().ok()?)));
-            let events = mark.map(|since| issuer.ended(Millis(since), now)).unwrap_or_default();
-            // Also where the clock was set back, perhaps by years: all ends from now on are told. What is told twice for that is
-            // the same event, by its id.
-            match mark == Some(now.0) {
-                true => Ok(()),
-                false => self.outbox.append_marked(ENDS, &now.0.to_be_bytes(), &events),
+            if mark == Some(now.0) {
+                return Ok(());
             }
+            if let Some(since) = mark {
+                issuer.ended(Millis(since), now, |events| Ok::<_, Untold>(self.outbox.append(&events)?)).await?;
+            }
+            // Also where the clock was set back, perhaps by years: all ends from now on are told. What is told twice for that, or
+            // because this was cut off, is the same event, by its id.
+            Ok(self.outbox.append_marked(ENDS, &now.0.to_be_bytes(), &[])?)
         };
-        not_told(told(), Kind::KeyExpired);
+        let told: Result<(), Untold> = told.await;
+        if let Err(error) = told {
+            tracing::error!(event = Kind::KeyExpired.name(), "webhooks are not told: {}", sentence(&error));
+        }
     }
 }
 

@@ -101,7 +101,13 @@ async fn read(
     if let Some(secret) = &secret {
         let twin = import.keys.iter().position(|(_, earlier)| earlier.reveal() == secret.reveal());
         let of = twin.map(|_| "earlier in this list".to_owned());
-        let of = of.or_else(|| state.desks.issuer.owner_of(secret).map(|id| format!("as {id}")));
+        let of = match of {
+            Some(of) => Some(of),
+            None => {
+                let owner = state.desks.issuer.owner_of(secret).await.map_err(|error| Refusal::failed(&error))?;
+                owner.map(|id| format!("as {id}"))
+            }
+        };
         duplicate = of.is_some();
         import.duplicates.extend(of.map(|of| (at, of)));
     }

@@ -154,7 +154,7 @@ fn within(actor: &Actor, key: &Key) -> Result<Option<Bounds>, Refusal> {
         By::Key(bearer) if bearer.key.id != key.id => actor.bounds(),
         _ => None,
     };
-    if within.as_ref().is_some_and(|bounds| !bounds.hold(&key.terms, &key.scopes())) {
+    if within.as_ref().is_some_and(|bounds| !bounds.hold_key(key)) {
         return Err(beyond(Vec::new()));
     }
     Ok(within)

@@ -16,7 +16,7 @@ pub(super) async fn list(
     Extension(actor): Extension<Actor>,
 ) -> Result<Json<Value>, Refusal> {
     actor.may(Action::ManagePeppers)?;
-    Ok(Json(shown(&state)))
+    shown(&state).await.map(Json)
 }
 
 /// `POST /v1/peppers`: a new version, which new secrets take from now on
@@ -26,7 +26,7 @@ pub(super) async fn rotate(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     actor.may(Action::ManagePeppers)?;
     state.desks.peppers.rotate(actor.who()).await.map_err(|error| Refusal::failed(&error))?;
-    Ok((StatusCode::CREATED, Json(shown(&state))))
+    Ok((StatusCode::CREATED, Json(shown(&state).await?)))
 }
 
 /// `DELETE /v1/peppers/{version}`: forgets a version that no secret needs which works
@@ -49,13 +49,13 @@ pub(super) async fn retire(
         }
         error => Refusal::failed(&error),
     })?;
-    Ok(Json(shown(&state)))
+    shown(&state).await.map(Json)
 }
 
-fn shown(state: &AdminState) -> Value {
-    let versions = state.desks.peppers.needed();
+async fn shown(state: &AdminState) -> Result<Value, Refusal> {
+    let versions = state.desks.peppers.needed().await.map_err(|error| Refusal::failed(&error))?;
     let document = |(version, secrets): &(u32, u64)| json!({ "version": version, "secrets": secrets });
-    json!({ "peppers": versions.iter().map(document).collect::<Vec<_>>() })
+    Ok(json!({ "peppers": versions.iter().map(document).collect::<Vec<_>>() }))
 }
 
 fn unknown() -> Refusal {

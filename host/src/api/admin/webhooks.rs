@@ -241,7 +241,7 @@ fn sees(actor: &Actor, webhook: &Webhook) -> bool {
 }
 
 fn is_sandbox(actor: &Actor) -> bool {
-    matches!(&actor.by, By::Key(key) if key.key.terms.mode == Mode::Sandbox)
+    matches!(&actor.by, By::Key(key) if key.key.mode == Mode::Sandbox)
 }
 
 pub(super) async fn described(state: &AdminState, webhook: &Webhook) -> Result<Json<WebhookShown>, Refusal> {

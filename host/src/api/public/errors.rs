@@ -190,6 +190,7 @@ fn always() -> Vec<Denial> {
         Denial::ResponseRefused { policy: "redact".to_owned() },
         Denial::ResponseBodyTooLarge { limit: 1 << 20 },
         Denial::PolicyUnavailable { policy: "key-auth".to_owned(), again: 1 },
+        Denial::CredentialUnavailable,
         Denial::MeteringUnavailable,
         Denial::GatewayBusy,
         Denial::GatewayTimedOut,

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use super::{PublicState, key_needed};
 use crate::api::Refusal;
 use crate::api::shapes::{Mode, OrgShown};
+use crate::id::KeyId;
 use crate::inner::Asker;
-use crate::key::Key;
 use crate::limit::{Period, SubjectKind};
 use crate::plugin::contract;
 use crate::snapshot::Snapshot;
@@ -65,7 +65,7 @@ pub(super) struct Quota {
 )]
 pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension<Asker>>) -> Result<Json<Me>, Refusal> {
     match asker {
-        Some(Extension(Asker::Key(bearer))) => by_key(&state, &bearer.key).await.map(Json),
+        Some(Extension(Asker::Key(bearer))) => by_key(&state, bearer.key.id).await.map(Json),
         Some(Extension(Asker::Claimed(claim))) => Ok(Json(Me {
             key_id: None,
             name: claim.subject.clone(),
@@ -83,18 +83,22 @@ pub(super) async fn me(State(state): State<PublicState>, asker: Option<Extension
     }
 }
 
-async fn by_key(state: &PublicState, key: &Key) -> Result<Me, Refusal> {
+async fn by_key(state: &PublicState, id: KeyId) -> Result<Me, Refusal> {
+    let kept = state.admin.desks.issuer.find(id).await.map_err(|error| Refusal::failed(&error))?;
+    // Forgotten since it called.
+    let kept = kept.ok_or_else(key_needed)?;
+    let key = &kept.key;
     let months = state.months.of(Some(key.org), &[Month::of(state.admin.clock.now())]).await?;
     let calls_this_month = months.iter().map(|month| month.total.let_through()).sum();
     let org = state.admin.desks.orgs.find(&key.org.to_string()).await.map_err(|error| Refusal::failed(&error))?;
     let limit = monthly_limit(&state.gateway.live.load());
     Ok(Me {
         key_id: Some(key.id.to_string()),
-        name: key.terms.name.to_string(),
-        mode: key.terms.mode.into(),
+        name: kept.name.to_string(),
+        mode: key.mode.into(),
         org: OrgShown::of(key, org.as_slice()),
         scopes: key.scopes().iter().map(str::to_owned).collect(),
-        expires_at: key.terms.expires.map(|end| end.to_string()),
+        expires_at: key.expires().map(|end| end.to_string()),
         quota: Some(Quota { calls_this_month, limit }),
         balance: None,
     })

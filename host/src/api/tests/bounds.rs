@@ -19,7 +19,7 @@ async fn one_key_too_many_is_a_conflict_that_says_so_however_it_is_asked_for() {
         assert_eq!((&answer.body["most"], &answer.body["org"]), (&2.into(), &manager["org"]["id"]));
         assert!(answer.body["message"].as_str().unwrap().contains("2 keys"));
     }
-    assert_eq!(api.ring.len(), 2);
+    assert_eq!(api.ring.hot(), 2);
     api.admin("DELETE", &format!("/v1/keys/{}", second["id"].as_str().unwrap()), None).await;
     assert_eq!(api.admin("POST", "/v1/keys/import", Some(imported)).await.status, 201);
     assert_eq!(api.as_key(&manager, "POST", "/v1/keys", Some(order)).await.code(), "too_many_keys");

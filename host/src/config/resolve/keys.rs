@@ -13,7 +13,8 @@ const FORGET_AFTER: RangeInclusive<Duration> = Duration::from_secs(3600)..=Durat
 /// Reads `[keys]`.
 pub(super) fn keys(mut table: Table<'_>) -> Option<Keys> {
     let most = table.integer("most", 10_000, 1..=10_000_000);
+    let hot = table.integer("hot", 1_000_000, 1..=100_000_000);
     let forget_after = table.text("forget_after", "90d", duration(FORGET_AFTER));
     table.finish();
-    Some(Keys { most: most?, forget_after: forget_after? })
+    Some(Keys { most: most?, hot: hot?, forget_after: forget_after? })
 }

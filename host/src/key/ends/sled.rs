@@ -4,6 +4,7 @@
 //! counts until it is in the third, and is never in two of them.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{IVec, Transactional};
@@ -36,6 +37,9 @@ pub(in crate::key) struct Ended {
     /// Whose.
     pub(in crate::key) org: OrgId,
 }
+
+/// Some keys, and where to go on; nowhere where these were all.
+type Between = (Vec<KeyId>, Option<Box<[u8]>>);
 
 type Step<T> = Result<T, ConflictableTransactionError<StoreError>>;
 
@@ -90,7 +94,7 @@ impl SledEnds {
             return Err(ConflictableTransactionError::Abort(StoreError::TooMany { org: key.org, most }));
         }
         counts.insert(&whose, &(count + 1).to_be_bytes())?;
-        if let Some(end) = key.terms.expires {
+        if let Some(end) = key.expires() {
             due.insert(&place(end, key.id)[..], &whose)?;
         }
         Ok(())
@@ -104,7 +108,7 @@ impl SledEnds {
         key: &Key,
     ) -> Step<()> {
         let Some(end) = key.end() else { return Ok(()) };
-        let counted = match key.terms.expires {
+        let counted = match key.expires() {
             Some(expires) => due.remove(&place(expires, key.id)[..])?.is_some(),
             None => true,
         };
@@ -123,7 +127,7 @@ impl SledEnds {
         ended: &TransactionalTree,
         key: &Key,
     ) -> Step<()> {
-        let counted = match key.terms.expires {
+        let counted = match key.expires() {
             Some(expires) => due.remove(&place(expires, key.id)[..])?.is_some(),
             None => key.revoked().is_none(),
         };
@@ -131,7 +135,7 @@ impl SledEnds {
             lower(counts, &key.org.number().to_be_bytes())?;
         }
         // By itself, or because it was revoked: it is there under one of both, where it is.
-        for end in key.terms.expires.into_iter().chain(key.end()) {
+        for end in key.expires().into_iter().chain(key.end()) {
             ended.remove(&place(end, key.id)[..])?;
         }
         Ok(())
@@ -163,6 +167,40 @@ impl SledEnds {
                 TransactionError::Storage(error) => Failure::from(error).into(),
             })?;
         }
+    }
+
+    /// At most so many keys that ended or end after `since` and not after `until`, and where to go on. One whose end is taken note of
+    /// meanwhile may come twice.
+    pub(in crate::key) fn between(
+        &self,
+        since: Millis,
+        until: Millis,
+        from: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Between, StoreError> {
+        let after = |instant: Millis| place(Millis(instant.0.saturating_add(1)), KeyId::from_number(0));
+        let (first, behind) = (after(since), after(until));
+        if first > behind {
+            return Ok((Vec::new(), None));
+        }
+        // Which tree, and the last place in it.
+        let (begin, from) = match from.and_then(<[u8]>::split_first) {
+            Some((tree, from)) => (usize::from(*tree), Bound::Excluded(from)),
+            None => (0, Bound::Included(&first[..])),
+        };
+        let mut ids = Vec::new();
+        for (number, tree) in [&self.due, &self.ended].into_iter().enumerate().skip(begin) {
+            let first = if number == begin { from } else { Bound::Included(&first[..]) };
+            for found in tree.range::<&[u8], _>((first, Bound::Excluded(&behind[..]))).keys() {
+                let found = found.map_err(Failure::from)?;
+                let id = found.last_chunk::<16>().ok_or(StoreError::DamagedIndex)?;
+                ids.push(KeyId::from_number(u128::from_be_bytes(*id)));
+                if ids.len() == most {
+                    return Ok((ids, Some([&[number as u8], &found[..]].concat().into())));
+                }
+            }
+        }
+        Ok((ids, None))
     }
 
     /// At most so many keys that ended before this instant, those first that ended first.
