@@ -293,7 +293,7 @@ fn no_policy_sees_the_body_of_an_answer_with_a_new_secret() {
     let loud =
         Link::new("loud", json!({ "response_body": "transform" }), json!({ "response": { "replace": "upper" } }));
     let gateway = gateway(origin.address, &[loud], "");
-    let (id, key) = gateway.issue(json!({ "name": "manages", "scopes": ["keys:write"] }));
+    let (id, key) = gateway.issue(json!({ "name": "manages", "scopes": ["keys:write", "webhooks:write"] }));
     let tell = |path: &str, body: serde_json::Value| {
         let call = gateway.call("POST", path).key(&key).field("content-type", "application/json");
         call.body(body.to_string()).send()
@@ -304,6 +304,15 @@ fn no_policy_sees_the_body_of_an_answer_with_a_new_secret() {
     for answer in [issued, rotated] {
         let secret = answer.json()["secret"].as_str().expect("a secret, as it was made").to_owned();
         assert_eq!(gateway.get("/v1/me").key(&secret).send().status, 200);
+    }
+    let made = tell("/v1/webhooks", json!({ "url": "https://hooks.example.com/portico", "events": ["key.revoked"] }));
+    let place = format!("/v1/webhooks/{}/rotate", made.json()["id"].as_str().expect("an id, as it was made"));
+    for answer in [made, tell(&place, json!({}))] {
+        assert!(
+            answer.json()["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")),
+            "{}",
+            answer.text()
+        );
     }
 }
 

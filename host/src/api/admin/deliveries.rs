@@ -15,6 +15,7 @@ use super::webhooks::{described, find, no_such_webhook, refused};
 use crate::api::fields::Fields;
 use crate::api::shapes::webhook::{Delivery, DeliveryList, SecretOrder, TestSent, WebhookIssued};
 use crate::api::{Action, Actor, Refusal, optional_json_object};
+use crate::inner::Confidential;
 
 /// Give a webhook another secret
 ///
@@ -35,7 +36,7 @@ pub(in crate::api) async fn rotate(
     Extension(actor): Extension<Actor>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<WebhookIssued>, Refusal> {
+) -> Result<(Extension<Confidential>, Json<WebhookIssued>), Refusal> {
     actor.may(Action::WriteWebhooks)?;
     let webhook = find(&state, &actor, id)?;
     let body = optional_json_object(request).await?;
@@ -50,7 +51,7 @@ pub(in crate::api) async fn rotate(
     let rotated = state.desks.webhooks.rotate(webhook.id, overlap, force, actor.who()).await;
     let issued = rotated.map_err(|error| refused(&error))?.ok_or_else(no_such_webhook)?;
     let Json(webhook) = described(&state, &issued.webhook).await?;
-    Ok(Json(WebhookIssued { webhook, secret: issued.secret.reveal().to_string() }))
+    Ok((Extension(Confidential), Json(WebhookIssued { webhook, secret: issued.secret.reveal().to_string() })))
 }
 
 /// Send a test to a webhook

@@ -18,6 +18,7 @@ use crate::api::shapes::webhook::{WebhookEdit, WebhookIssued, WebhookList, Webho
 use crate::api::{Action, Actor, By, Refusal, json_object};
 use crate::config;
 use crate::id::WebhookId;
+use crate::inner::Confidential;
 use crate::key::Mode;
 use crate::outbox::Kind;
 use crate::webhook::{DeskError, Edit, MOST_OF_ORG, NewWebhook, StoreError, Unchangeable, Webhook, check};
@@ -46,7 +47,7 @@ pub(in crate::api) async fn create(
     State(state): State<AdminState>,
     Extension(actor): Extension<Actor>,
     request: Request,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<WebhookIssued>), Refusal> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Confidential>, Json<WebhookIssued>), Refusal> {
     actor.may(Action::WriteWebhooks)?;
     let body = json_object(request).await?;
     actor.has_present_secret(state.clock.now())?;
@@ -73,7 +74,7 @@ pub(in crate::api) async fn create(
     let webhook = WebhookShown::of(&issued.webhook, std::slice::from_ref(&org), state.clock.now());
     let place = [(LOCATION, format!("/v1/webhooks/{}", issued.webhook.id))];
     let secret = issued.secret.reveal().to_string();
-    Ok((StatusCode::CREATED, place, Json(WebhookIssued { webhook, secret })))
+    Ok((StatusCode::CREATED, place, Extension(Confidential), Json(WebhookIssued { webhook, secret })))
 }
 
 /// Webhooks of your org
