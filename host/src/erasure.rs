@@ -15,6 +15,7 @@ use crate::idempotency::{self, Repeats};
 use crate::key;
 use crate::org::{self, Ending, Erased, Org, OrgStore, Tokens};
 use crate::requests::{self, RequestLog};
+use crate::telemetry::sentence;
 use crate::webhook::{self, Webhooks};
 
 /// Where something of an org is kept.
@@ -186,17 +187,6 @@ impl Erasure {
         self.stores.issuer.close(org).await;
         self.stores.tokens.close(org).await;
     }
-}
-
-/// An error with its causes, as one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(because) = cause {
-        sentence = format!("{sentence}: {because}");
-        cause = because.source();
-    }
-    sentence
 }
 
 #[cfg(test)]

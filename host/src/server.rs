@@ -17,6 +17,7 @@ use crate::plugin::shelf::Shelf;
 use crate::plugin::{Catalog, CodeCache, Compiler, Engines, Outside};
 use crate::requests::Requests;
 use crate::seal::Vault;
+pub(crate) use crate::telemetry::sentence;
 use crate::usage::{Names, SledUsage, UsageStore};
 use crate::webhook;
 use crate::worker::Gateway;
@@ -400,19 +401,4 @@ fn kept(config: &Config, catalog: Arc<Catalog>) -> Result<Kept, NoRandomness> {
     let (ending, stored) = (AtomicBool::new(false), OnceLock::new());
     let fetched = openapi::Fetched::default();
     Ok(Kept { catalog, limits, names, workers, outside, ending, components, fetched, stored })
-}
-
-/// An error with its causes, as one sentence.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(because) = cause {
-        let because_text = because.to_string();
-        if !sentence.contains(&because_text) {
-            sentence.push_str(": ");
-            sentence.push_str(&because_text);
-        }
-        cause = because.source();
-    }
-    sentence
 }

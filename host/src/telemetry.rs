@@ -5,6 +5,21 @@
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
+/// An error with its causes, as one sentence: none of them twice.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(because) = cause {
+        let because_text = because.to_string();
+        if !sentence.contains(&because_text) {
+            sentence.push_str(": ");
+            sentence.push_str(&because_text);
+        }
+        cause = because.source();
+    }
+    sentence
+}
+
 /// The variable that says how much is told, for example `portico=debug`.
 pub const FILTER_VARIABLE: &str = "PORTICO_LOG";
 

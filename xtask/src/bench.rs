@@ -80,10 +80,11 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let mut measuring = Command::new(repository.target().join("release/xtask"));
     let measured = run_through(measuring.args(arguments).arg("--measure").current_dir(repository.root()), "measuring");
     if !options.without_calls && !options.hostile_only && !options.start_only && !options.keys_only {
-        let section = Section::open("calls into one policy, pooled and fresh");
+        let section = Section::open("calls into one policy, the journal, the request log, keys");
         let mut cargo = repository.cargo();
-        cargo.args(["bench", "--package", "portico-gateway", "--bench", "policy"]);
-        run_through(&mut cargo, "measuring policy calls")?;
+        let benches = ["policy", "journal", "requests", "keys"].map(|bench| ["--bench", bench]);
+        cargo.args(["bench", "--package", "portico-gateway"]).args(benches.as_flattened());
+        run_through(&mut cargo, "measuring the parts of a request")?;
         section.close();
     }
     // Only now, so that a figure that was missed does not keep the rest from being measured.

@@ -34,6 +34,7 @@ const ERASED_AT_ONCE: usize = 500;
 /// The audit log in the embedded database.
 #[derive(Clone)]
 pub struct SledAudit {
+    database: Database,
     tree: sled::Tree,
     seal: Arc<Seal>,
     /// A log was begun here: an empty tree is one that somebody emptied.
@@ -43,13 +44,22 @@ pub struct SledAudit {
 }
 
 impl SledAudit {
+    /// Makes everything durable that was written into the database until now: what others change goes with its entry.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn flush(&self) -> Result<(), Failure> {
+        self.database.flush()
+    }
+
     /// The log in this database; one that never was begins with an entry that says so.
     ///
     /// A log whose end does not verify opens too, since what serves must go on; but nothing is appended to it.
     pub fn open(database: &Database, vault: &Vault, now: Millis) -> Result<Self, StoreError> {
         let seal = Arc::new(Seal::new(&vault.derive("audit-log")));
         let begun = vault.find(BEGUN)?.is_some();
-        let mut log = Self { tree: database.tree("audit")?, seal, begun, unwritten: Arc::default() };
+        let mut log =
+            Self { database: database.clone(), tree: database.tree("audit")?, seal, begun, unwritten: Arc::default() };
         if log.tree.is_empty() && !begun {
             log.append_now(&Note::new(Who::gateway(), "audit.begun", now))?;
         } else if log.end()?.is_none() {
@@ -102,7 +112,7 @@ impl SledAudit {
     fn append_now(&self, note: &Note) -> Result<u64, StoreError> {
         match self.tree.transaction(|tree| self.append_in::<StoreError>(tree, note)) {
             Ok(sequence) => {
-                self.tree.flush().map_err(Failure::from)?;
+                self.database.flush()?;
                 Ok(sequence)
             }
             Err(TransactionError::Abort(error)) => Err(error),
@@ -242,7 +252,7 @@ impl SledAudit {
         }
         if erased > 0 {
             self.tree.apply_batch(batch).map_err(Failure::from)?;
-            self.tree.flush().map_err(Failure::from)?;
+            self.database.flush()?;
         }
         Ok(erased)
     }

@@ -31,6 +31,7 @@ impl Issuer {
                 let note = Note::new(Who::gateway(), "key.erased", desk.clock.now());
                 let step = desk.store.erase(org, note).await?;
                 step.keys.iter().for_each(|kept| desk.ring.forget(kept));
+                desk.sieve.went(step.keys.iter().map(|kept| kept.secrets().count()).sum());
                 Ok::<_, StoreError>(step)
             });
             let step = step.await?;

@@ -47,10 +47,12 @@ impl Filter {
 
     /// Holds this digest from now on.
     pub(super) fn add(&self, digest: &Digest) {
-        self.added.fetch_add(1, Ordering::Relaxed);
+        let mut is_new = false;
         for (word, bit) in self.places(digest) {
-            self.words[word].fetch_or(bit, Ordering::Release);
+            is_new |= self.words[word].fetch_or(bit, Ordering::Release) & bit == 0;
         }
+        // One that comes again takes no room.
+        self.added.fetch_add(u64::from(is_new), Ordering::Relaxed);
     }
 
     /// Whether it holds this digest, or seems to.
@@ -128,7 +130,7 @@ pub(super) struct Strangers(Box<[AtomicU64]>);
 
 impl Strangers {
     pub(super) fn new() -> Self {
-        Self((0..1 << 14).map(|_| AtomicU64::new(0)).collect())
+        Self((0..1 << 18).map(|_| AtomicU64::new(0)).collect())
     }
 
     pub(super) fn know(&self, digest: &Digest) -> bool {

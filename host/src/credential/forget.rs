@@ -23,7 +23,7 @@ impl Issuer {
                 let note = Note::new(Who::gateway(), "key.forgotten", desk.clock.now());
                 let step = desk.store.forget(before, note).await?;
                 step.keys.iter().for_each(|kept| desk.ring.forget(kept));
-                desk.sieve.went(step.keys.len());
+                desk.sieve.went(step.keys.iter().map(|kept| kept.secrets().count()).sum());
                 Ok::<_, StoreError>(step)
             });
             let step = step.await?;

@@ -128,13 +128,13 @@ impl Issuer {
         self.ring.evict();
         let left = self.ring.live().left();
         if left.is_empty() {
+            self.ring.live().let_go_of_scopes();
             return Ok(());
         }
         let used: Vec<_> = left.iter().filter_map(|(id, used)| used.map(|used| (*id, used))).collect();
-        if !used.is_empty() {
-            self.store.note_used(used).await?;
-        }
+        let noted = if used.is_empty() { Ok(()) } else { self.store.note_used(used).await };
+        // Also where that failed: a time of last use is worth less than memory with a bound.
         self.ring.live().let_go(&left);
-        Ok(())
+        noted
     }
 }

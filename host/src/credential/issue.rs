@@ -160,9 +160,13 @@ impl Issuer {
             desk.ask(by.as_ref())?;
             desk.open_for(found.key.org)?;
             let change = Change::Rotate { secret: digested, at, overlap, force, within, withheld };
-            let _rotating = desk.ring.rotating(id);
-            let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await?;
-            let Some(Changed { before, after }) = changed else { return Ok(None) };
+            let rotating = desk.ring.rotating(id);
+            let changed = desk.store.change(id, change, Note::new(who, "key.rotated", at)).await;
+            if matches!(changed, Err(StoreError::Database(_))) {
+                // The database may show what it did not keep: until a restart the key is not read from there.
+                std::mem::forget(rotating);
+            }
+            let Some(Changed { before, after }) = changed? else { return Ok(None) };
             let ended = before.previous.map(|previous| previous.secret.digest);
             let until = after.previous.map_or(at, |previous| previous.until);
             desk.sieve.went(usize::from(ended.is_some()));

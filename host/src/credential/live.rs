@@ -14,6 +14,9 @@ use crate::clock::Millis;
 use crate::id::{KeyId, OrgId};
 use crate::key::{Kept, Key, Scopes};
 
+/// Sets of scopes among which none is looked for that nobody has.
+const FEW_SCOPES: usize = 64;
+
 /// Keys that somebody may hold, and what goes on with them.
 #[derive(Debug, Default)]
 pub(super) struct Live {
@@ -30,6 +33,8 @@ pub(super) struct Live {
     leaving: HashSet<KeyId>,
     /// Sets of scopes that keys share.
     scopes: HashSet<Arc<Scopes>>,
+    /// How many there were when it was last looked which of them go.
+    scopes_kept: usize,
     /// The filter that is being made, beside the one in use.
     pub(super) building: Option<Arc<Filter>>,
     /// Counts up with each digest that becomes somebody's.
@@ -183,8 +188,16 @@ impl Live {
                 self.leaving.remove(id);
             }
         }
-        // The set, and nobody else.
-        self.scopes.retain(|scopes| Arc::strong_count(scopes) > 1);
+        self.let_go_of_scopes();
+    }
+
+    /// Lets sets of scopes go that no key has any more, where it is worth looking for them.
+    pub(super) fn let_go_of_scopes(&mut self) {
+        if self.scopes.len() > self.scopes_kept.saturating_mul(2).max(FEW_SCOPES) {
+            // The set, and nobody else.
+            self.scopes.retain(|scopes| Arc::strong_count(scopes) > 1);
+            self.scopes_kept = self.scopes.len();
+        }
     }
 
     /// Whether a key with a secret in memory was about to leave, and does not.

@@ -87,6 +87,7 @@ impl Issuer {
 
     /// What one of these digests opens, from the store; in memory since.
     pub(super) async fn load(&self, digests: &[Digest]) -> Result<Option<(Held, Digest)>, StoreError> {
+        let mut missed = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE * attempt).await;
@@ -100,15 +101,21 @@ impl Issuer {
                 return Ok(None);
             };
             let loading = Loading::begin(&self.ring, id);
-            let kept = self.store.find(id).await?;
-            if let Some(kept) = kept
-                && let Some(held) = loading.end(kept, digest)
-            {
+            let Some(kept) = self.store.find(id).await? else {
+                drop(loading);
+                // Twice, so it was not forgotten in between: what is left of a key that could not be read opens nothing.
+                if missed.replace(digest) == Some(digest) {
+                    self.ring.note_strangers(digests, additions);
+                    return Ok(None);
+                }
+                continue;
+            };
+            if let Some(held) = loading.end(kept, digest) {
                 return Ok(Some((held, digest)));
             }
         }
-        // An index says what the record does not.
-        Err(StoreError::DamagedIndex)
+        // Its record says otherwise than the index, or it is changed all the time.
+        Err(StoreError::Unsettled)
     }
 
     async fn first_of(&self, digests: &[Digest]) -> Result<Option<(KeyId, Digest)>, StoreError> {

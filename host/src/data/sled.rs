@@ -3,8 +3,10 @@
 //! Writes are not durable until flushed: a store flushes before it acknowledges.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::migrate::Row;
@@ -13,10 +15,12 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// What is not flushed before it is acknowledged is on disk this soon, in milliseconds.
 const FLUSH: Option<u64> = Some(500);
 const SEALED: &str = "sealed";
+/// The one file that all of it is in.
+const FILE: &str = "db";
 
 /// An open database; clones are the same one.
 #[derive(Clone)]
-pub struct Database(sled::Db);
+pub struct Database(sled::Db, Arc<File>);
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +44,15 @@ impl Database {
                 Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                opened => return Ok(Self(opened?)),
+                opened => return Self::opened(opened?, path),
             }
         }
-        Ok(Self(config.open()?))
+        Self::opened(config.open()?, path)
+    }
+
+    fn opened(database: sled::Db, path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path.join(FILE)).map_err(sled::Error::Io)?;
+        Ok(Self(database, Arc::new(file)))
     }
 
     /// The tree with this name, made where it is missing. Only for the files named `sled.rs`.
@@ -75,9 +84,12 @@ impl Database {
         Ok(is_there && self.0.drop_tree(name)?)
     }
 
-    /// Makes everything durable that was written until now.
+    /// Makes everything durable that was written until now, also against a loss of power.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
         self.0.flush()?;
+        // On Linux the database hands its pages to the disk and no more (`sync_file_range`): neither the length of the file nor
+        // what the disk itself holds back is on it then.
+        self.1.sync_data().map_err(sled::Error::Io)?;
         Ok(())
     }
 
@@ -106,8 +118,7 @@ impl Database {
     pub fn keep_sealed(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let tree = self.tree(SEALED)?;
         tree.insert(name, bytes)?;
-        tree.flush()?;
-        Ok(())
+        self.flush()
     }
 
     /// The names under which something is sealed, of those that begin so.
@@ -120,8 +131,7 @@ impl Database {
     pub fn forget_sealed(&self, name: &str) -> Result<(), Failure> {
         let tree = self.tree(SEALED)?;
         tree.remove(name)?;
-        tree.flush()?;
-        Ok(())
+        self.flush()
     }
 
     /// Whether anything is sealed.

@@ -176,7 +176,7 @@ impl SledKeys {
 
     fn settled<T>(&self, outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
         let done = done_in(outcome)?;
-        self.records.flush().map_err(Failure::from)?;
+        self.audit.flush()?;
         self.outbox.nudge();
         Ok(done)
     }
@@ -210,8 +210,8 @@ impl SledKeys {
         self.ends.settle(note.at)?;
         let found = self.ends.before(before, FORGOTTEN)?;
         let more = found.len() == FORGOTTEN;
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), &self.ends.ended);
-        let outcome = trees.transaction(|(records, digests, orgs, audit, ended)| {
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), &self.ends.ended, &self.all.fresh);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, ended, fresh)| {
             let (mut keys, mut notes) = (Vec::new(), BTreeMap::<OrgId, Note>::new());
             for found in &found {
                 ended.remove(&found.place)?;
@@ -223,6 +223,7 @@ impl SledKeys {
                 orgs.remove(&org_place(found.org, found.id)[..])?;
                 for secret in kept.secrets() {
                     digests.remove(&secret.digest.as_bytes()[..])?;
+                    fresh.remove(&secret.digest.as_bytes()[..])?;
                 }
                 let about = notes.entry(found.org).or_insert_with(|| note.clone().org(Some(found.org)));
                 about.on.push(found.id.to_string());
@@ -250,8 +251,8 @@ impl SledKeys {
             return Ok(Forgotten { keys: Vec::new(), more: false });
         }
         let SledEnds { counts, due, ended } = &self.ends;
-        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), counts, due, ended);
-        let outcome = trees.transaction(|(records, digests, orgs, audit, counts, due, ended)| {
+        let trees = (&self.records, &self.digests, &self.orgs, self.audit.tree(), counts, due, ended, &self.all.fresh);
+        let outcome = trees.transaction(|(records, digests, orgs, audit, counts, due, ended, fresh)| {
             let (mut keys, mut note) = (Vec::new(), note.clone().org(Some(org)));
             for id in ids.iter().copied() {
                 orgs.remove(&org_place(org, id)[..])?;
@@ -261,6 +262,7 @@ impl SledKeys {
                 let Some(kept) = decoded(id, &record) else { continue };
                 for secret in kept.secrets() {
                     digests.remove(&secret.digest.as_bytes()[..])?;
+                    fresh.remove(&secret.digest.as_bytes()[..])?;
                 }
                 SledEnds::forget(counts, due, ended, &kept.key)?;
                 keys.push(kept);

@@ -30,6 +30,9 @@ pub enum StoreError {
     /// An index names what is not there, or names it by something else than an id.
     #[error("an index in the store of keys is damaged; restore it from a backup")]
     DamagedIndex,
+    /// What was read of a key did not fit together, again and again.
+    #[error("a key in the store is changed all the time, or its index is damaged; look at changes that do not end")]
+    Unsettled,
     /// Two keys with one secret.
     #[error("the store of keys has this secret already, as {id}")]
     Taken {

@@ -121,7 +121,7 @@ impl SledOrgs {
             TransactionError::Abort(error) => error,
             TransactionError::Storage(error) => Failure::from(error).into(),
         })?;
-        self.orgs.flush().map_err(Failure::from)?;
+        self.audit.flush()?;
         Ok(done)
     }
 

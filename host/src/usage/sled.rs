@@ -20,6 +20,7 @@ const SLICE: usize = 1_000;
 /// Usage in a tree of its own.
 #[derive(Debug, Clone)]
 pub struct SledUsage {
+    database: Database,
     tree: Tree,
     /// Rows that could not be read: kept as they are, so that one of them neither is lost nor holds up the others.
     aside: Tree,
@@ -28,17 +29,13 @@ pub struct SledUsage {
 }
 
 impl SledUsage {
-    /// On trees that nobody else writes to: the usage, and what of it turned out damaged.
-    pub fn new(tree: Tree, aside: Tree) -> Self {
-        Self { tree, aside, writer: Arc::default() }
-    }
-
     /// On the database of a data directory.
     ///
     /// # Errors
     /// Those of the database.
     pub fn open(database: &Database) -> Result<Self, Failure> {
-        let store = Self::new(database.tree("usage")?, database.tree("usage-damaged")?);
+        let (tree, aside) = (database.tree("usage")?, database.tree("usage-damaged")?);
+        let store = Self { database: database.clone(), tree, aside, writer: Arc::default() };
         match store.aside.len() {
             0 => {}
             rows => tracing::warn!(rows, "damaged rows of usage are kept aside; sums without them are too low"),
@@ -166,10 +163,7 @@ impl UsageStore for SledUsage {
     }
 
     fn flush(&self) -> Pending<'_, ()> {
-        Box::pin(async {
-            self.tree.flush_async().await.map_err(unavailable)?;
-            Ok(())
-        })
+        self.pending(|store| store.database.flush().map_err(unavailable))
     }
 
     fn month(&self, org: Option<u128>, month: Month) -> Pending<'_, Summary> {
@@ -255,7 +249,7 @@ impl UsageStore for SledUsage {
     }
 }
 
-fn unavailable(error: sled::Error) -> StoreError {
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }
 
@@ -269,17 +263,7 @@ mod tests {
     impl SledUsage {
         /// In a database of its own.
         pub(in super::super) fn open_at(directory: &std::path::Path) -> Self {
-            let open = || sled::Config::new().path(directory).cache_capacity(1 << 20).open();
-            // An earlier database lets go of its lock only when the last of its threads has ended.
-            let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
-            let database = loop {
-                match open() {
-                    Ok(database) => break database,
-                    Err(error) if std::time::Instant::now() > patience => panic!("{error}"),
-                    Err(_) => std::thread::yield_now(),
-                }
-            };
-            Self::new(database.open_tree("usage").unwrap(), database.open_tree("usage-damaged").unwrap())
+            Self::open(&Database::open(directory).unwrap()).unwrap()
         }
     }
 

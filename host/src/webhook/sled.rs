@@ -194,7 +194,7 @@ impl SledWebhooks {
 
     fn settled<T>(&self, outcome: Result<T, TransactionError<StoreError>>) -> Result<T, StoreError> {
         let done = done_in(outcome)?;
-        self.records.flush().map_err(Failure::from)?;
+        self.audit.flush()?;
         self.outbox.nudge();
         Ok(done)
     }

@@ -227,7 +227,14 @@ async fn a_filter_that_is_too_small_is_made_anew_while_keys_come_in() {
     let desk = Desk::open().await;
     let first = desk.cold().await;
     let stranger = Digest::new([7; 32]);
-    (0..=1 << 16).for_each(|_| desk.ring.admit(&stranger));
+    let before = desk.ring.0.filter.load().added();
+    // Once, however often it comes.
+    (0..1 << 16).for_each(|_| desk.ring.admit(&stranger));
+    assert_eq!(desk.ring.0.filter.load().added(), before + 1);
+    let pepper = Pepper::new(1, &[1; 32]);
+    for nth in 0..=1u32 << 17 {
+        desk.ring.admit(&pepper.digest(&nth.to_be_bytes()));
+    }
     assert!(desk.ring.0.filter.load().is_full() && desk.ring.0.filter.load().may_hold(&stranger));
     let (tended, late) = tokio::join!(desk.issuer.tend_filter(), desk.issue(terms()));
     tended.unwrap();
@@ -360,4 +367,32 @@ async fn in_the_thick_of_it_no_key_is_two_and_no_change_is_lost() {
     }
     assert!(desk.ring.figures().look_ups.found > 0 && desk.ring.figures().evicted > 0);
     answering.abort();
+}
+
+#[tokio::test]
+async fn keys_leave_memory_also_while_their_last_use_cannot_be_written() {
+    let desk = Desk::open().await;
+    let field = format!("Bearer {}", desk.issue(terms()).await.secret.reveal());
+    assert!(desk.present(&field).valid().is_some());
+    let failing = desk.failing(Failing::Fails).await;
+    failing.keep_hot(0);
+    let mut failed = false;
+    for _ in 0..200 {
+        failed |= failing.sweep().await.is_err();
+        if desk.ring.held_keys() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((failed, desk.ring.held_keys()), (true, 0));
+    assert!(desk.present(&field).valid().is_some());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_record_that_could_not_be_read_is_nobodys() {
+    let desk = Desk::open().await;
+    let gone = desk.cold().await;
+    let place = gone.kept.key.id.number().to_be_bytes();
+    assert!(desk.data.as_ref().unwrap().database().tree("keys").unwrap().remove(place).unwrap().is_some());
+    assert!(matches!(desk.resolve(&gone), Credential::Unknown));
 }

@@ -151,7 +151,7 @@ impl SledTokens {
             TransactionError::Abort(error) => error,
             TransactionError::Storage(error) => Failure::from(error).into(),
         })?;
-        self.records.flush().map_err(Failure::from)?;
+        self.audit.flush()?;
         Ok(())
     }
 
