@@ -239,11 +239,13 @@ impl Repeats {
         self.0.store.sweep(self.0.clock.now()).await
     }
 
-    /// Forgets all of an org; how many records there were.
+    /// Forgets all of an org, and all that super-admins asked for: they may have made something in it. How many records of the org
+    /// there were.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn forget(&self, org: OrgId) -> Result<u64, StoreError> {
+        self.0.store.forget(OrgId::from_number(0)).await?;
         self.0.store.forget(org).await
     }
 

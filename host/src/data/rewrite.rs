@@ -14,6 +14,8 @@ use super::{DataDirectory, settle, write_private};
 
 /// The file that asks for it.
 const ASKED: &str = "rewrite";
+/// What it says while that is being done.
+const BEGUN: &[u8] = b"begun";
 
 /// The way to ask for it.
 #[derive(Debug, Clone)]
@@ -56,23 +58,43 @@ pub(super) fn rewrite(directory: &Path, store: &Path) -> io::Result<()> {
         );
         return Ok(());
     }
-    tracing::info!("writing the store anew, so that what was erased is gone from its files");
-    match written(store, &fresh) {
+    if fs::read(directory.join(ASKED)).is_ok_and(|said| said == BEGUN) {
+        // A large store takes long, and whoever watches over starts may have ended it: no two starts in a row are held up.
+        tracing::warn!(
+            "the start before this one died while it wrote the store anew; the next start tries again, give it time"
+        );
+        let _ = remove(&fresh);
+        return write_private(&directory.join(ASKED), b"");
+    }
+    write_private(&directory.join(ASKED), BEGUN)?;
+    tracing::info!(
+        "writing the store anew, so that what was erased is gone from its files; this start takes longer for it"
+    );
+    match written(store, &fresh).and_then(|rows| set_aside(store, &former).map(|()| rows)) {
         Ok(rows) => {
-            remove(&former)?;
-            fs::rename(store, &former)?;
-            fs::rename(&fresh, store)?;
+            if let Err(error) = fs::rename(&fresh, store) {
+                // Nothing is lost while the one or the other is there.
+                fs::rename(&former, store)?;
+                return Err(error);
+            }
             settle(Some(directory))?;
             remove_file(&directory.join(ASKED))?;
             tracing::info!(rows, "wrote the store anew; the former one stays until the gateway serves");
         }
         Err(error) => {
-            tracing::error!("the store cannot be written anew; the next start tries again: {error}");
+            tracing::error!("the store cannot be written anew; a later start tries again: {error}");
             // Half of it would only keep a disk full; the next one needs the place anyway.
             let _ = remove(&fresh);
+            write_private(&directory.join(ASKED), b"")?;
         }
     }
     Ok(())
+}
+
+/// Moves the store out of the way of the fresh one; else it stays where it is.
+fn set_aside(store: &Path, former: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    remove(former)?;
+    Ok(fs::rename(store, former)?)
 }
 
 /// Removes what a rewrite left, since a gateway serves on the new store.
@@ -223,6 +245,32 @@ mod tests {
         fs::rename(place.path().join("other/store"), &fresh).unwrap();
         is_whole(&path).serves();
         assert!(store.exists() && !fresh.exists() && !former.exists() && !path.join(ASKED).exists());
+    }
+
+    #[test]
+    fn no_two_starts_in_a_row_are_held_up() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("data");
+        filled(&path);
+        is_whole(&path).rewrite().ask().unwrap();
+        // It died while it was copied.
+        fs::write(path.join(ASKED), BEGUN).unwrap();
+        drop(is_whole(&path));
+        assert!(path.join(ASKED).exists() && holds(&path, GONE));
+        is_whole(&path).serves();
+        assert!(!path.join(ASKED).exists() && !holds(&path, GONE));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_moved_is_used_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("data");
+        filled(&path);
+        is_whole(&path).rewrite().ask().unwrap();
+        // What is not a directory is not removed as one.
+        fs::write(path.join("store.former"), "in the way").unwrap();
+        drop(is_whole(&path));
+        assert!(path.join(ASKED).exists() && path.join("store/db").exists() && !path.join("store.fresh").exists());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Begun, Fingerprint, IdempotencyStore, LENGTH, MOST, MOST_BYTES, Pending, Place, Record, StoreError};
 use crate::clock::Millis;
@@ -17,6 +18,8 @@ const VERSION: u8 = 1;
 const HEAD: usize = 2 + 8 + LENGTH;
 /// Rows that are looked at before others get their turn.
 const SLICE: usize = 256;
+/// Between two looks for what is over among the rows of an org that is full.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Records in the embedded database.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ pub struct SledIdempotency {
 struct Held {
     records: u64,
     bytes: u64,
+    /// When it was last looked which of them are over, since it was full.
+    looked: Millis,
 }
 
 impl SledIdempotency {
@@ -58,7 +63,14 @@ impl SledIdempotency {
         let full = |held: &HashMap<[u8; 16], Held>| {
             held.get(whose(place.bytes())).is_some_and(|held| held.records >= MOST || held.bytes >= MOST_BYTES)
         };
-        if full(&self.held()) {
+        let is_due = || {
+            let mut held = self.held();
+            let due = full(&held);
+            let of = held.get_mut(whose(place.bytes())).filter(|of| due && now.since(of.looked) >= LOOK);
+            // All rows are read for it: not for each request of an org that stays full.
+            of.map(|of| of.looked = now).is_some()
+        };
+        if is_due() {
             self.sweep_of(whose(place.bytes()), now)?;
         }
         {
@@ -84,8 +96,9 @@ impl SledIdempotency {
     fn keep_now(&self, place: Place, record: &Record) -> Result<(), StoreError> {
         {
             let mut held = self.held();
-            let before = self.tree.get(place.bytes()).map_err(Failure::from)?;
-            self.put(&mut held, place, before.map(|row| row.len()), record)?;
+            // Forgotten meanwhile, with its org: it does not come back.
+            let Some(before) = self.tree.get(place.bytes()).map_err(Failure::from)? else { return Ok(()) };
+            self.put(&mut held, place, Some(before.len()), record)?;
         }
         self.flush()
     }

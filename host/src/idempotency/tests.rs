@@ -208,6 +208,7 @@ async fn an_answer_is_nowhere_in_the_clear() {
     assert!(files > 0);
     // An answer cannot be moved to another word.
     let other = at(1, "/v1/keys", "other");
+    assert!(matches!(kept.repeats().turn(other, asked, &mine).await.unwrap(), Turn::Run(_)));
     kept.store().keep(other, Record { since: NOW, fingerprint: asked, answer: Some(sealed) }).await.unwrap();
     assert!(matches!(kept.repeats().turn(other, asked, &mine).await.unwrap(), Turn::Sealed));
 }

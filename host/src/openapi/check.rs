@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::place::resolved;
 use super::walk::{Kind, walk};
-use super::{Fault, TOLD, token};
+use super::{Fault, LARGEST, TOLD, token};
 
 /// The schema of OpenAPI 3.1 documents, as the OpenAPI Initiative publishes it (2022-10-07, Apache-2.0), where the server of a link is
 /// named as the specification has it.
@@ -41,7 +41,7 @@ pub(super) fn version(document: &Value) -> Result<(), Fault> {
 /// Puts path items that are kept elsewhere in the document into the place that refers to them.
 pub(super) fn inline_paths(document: &mut Value) -> Result<(), Fault> {
     let Some(paths) = document["paths"].as_object() else { return Ok(()) };
-    let (mut inlined, mut shared) = (Vec::new(), Vec::new());
+    let (mut inlined, mut shared, mut copied) = (Vec::new(), Vec::new(), 0_usize);
     for (path, item) in paths.iter().filter(|(_, item)| item.get("$ref").is_some()) {
         let pointer = format!("/paths/{}", token(path));
         let (mut whole, mut next) = (item.clone(), item.get("$ref").cloned());
@@ -51,6 +51,14 @@ pub(super) fn inline_paths(document: &mut Value) -> Result<(), Fault> {
             let Some(found) = found.and_then(Value::as_object) else {
                 return Err(elsewhere(&pointer, &target));
             };
+            // Many paths may refer to one large item, or to all of the document.
+            copied = copied.saturating_add(found.iter().map(|(_, value)| value.to_string().len()).sum());
+            if copied > LARGEST {
+                return Err(Fault::at(
+                    pointer,
+                    "path items that are referred to come to more than 4 MiB; write each once",
+                ));
+            }
             shared.extend(target.as_str().and_then(|it| it.strip_prefix("#/components/pathItems/")).map(str::to_owned));
             let members = whole.as_object_mut().expect("it has a member");
             members.remove("$ref");
@@ -102,10 +110,17 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
+/// Faults that are counted.
+const MOST_FAULTS: usize = 1_000;
+/// Bytes of pointers that are kept: names may be long, and are in the pointers of all that is below them.
+const MOST_PLACES: usize = 64 << 20;
+
 /// What is looked at when all of the document has been seen.
 #[derive(Default)]
 struct Seen {
     faults: Vec<Fault>,
+    /// Bytes of the pointers of all places that were looked at.
+    places: usize,
     /// References, and where they stand.
     references: Vec<(String, String)>,
     /// Operations by their id.
@@ -127,7 +142,7 @@ pub(super) fn meaning(document: &mut Value) -> Vec<Fault> {
         None => BTreeSet::new(),
     };
     walk(document, Kind::Document, "", &mut |kind, value, pointer| seen.look(kind, value, pointer, &schemas));
-    let Seen { mut faults, references, operations, links } = seen;
+    let Seen { mut faults, references, operations, links, places: _ } = seen;
     for (pointer, target) in references {
         if resolved(document, &target).is_none() {
             faults.push(elsewhere(&pointer, &json!(target)));
@@ -143,6 +158,9 @@ pub(super) fn meaning(document: &mut Value) -> Vec<Fault> {
 pub fn dangling(document: &mut Value) -> Option<String> {
     let mut seen = Seen::default();
     walk(document, Kind::Document, "", &mut |kind, value, pointer| seen.look(kind, value, pointer, &BTreeSet::new()));
+    if seen.places > MOST_PLACES {
+        return Some("places with too long names".to_owned());
+    }
     let target =
         seen.references.into_iter().map(|(_, target)| target).find(|target| resolved(document, target).is_none());
     let linked = || seen.links.into_iter().map(|(_, id)| id).find(|id| !seen.operations.contains_key(id));
@@ -202,6 +220,17 @@ fn template(path: &str) -> Option<String> {
 impl Seen {
     fn look(&mut self, kind: Kind, value: &Value, pointer: &str, schemas: &BTreeSet<String>) {
         let Some(members) = value.as_object() else { return };
+        self.places = self.places.saturating_add(pointer.len());
+        if self.places > MOST_PLACES {
+            if self.faults.len() <= TOLD {
+                self.faults.push(Fault::at(
+                    "",
+                    "places in the document have too long names; shorten them, or split the service",
+                ));
+            }
+            return;
+        }
+        self.faults.truncate(MOST_FAULTS);
         if let Some(target) = members.get("$ref") {
             match target.as_str() {
                 Some(target) => self.references.push((pointer.to_owned(), target.to_owned())),

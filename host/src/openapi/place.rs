@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::token;
 use super::walk::{Kind, METHODS, walk};
+use crate::path::LONGEST;
 
 /// Where clients find a path that the service itself has; none where they do not.
 type Public<'a> = dyn Fn(&str) -> Option<String> + 'a;
@@ -196,9 +197,22 @@ fn children(document: &Value) -> Children {
 /// The path at which the service's own paths begin, as its first server says.
 fn base(document: &Value) -> String {
     let server = &document["servers"][0];
-    let mut url = server["url"].as_str().unwrap_or_default().to_owned();
-    for (name, variable) in server["variables"].as_object().into_iter().flatten() {
-        url = url.replace(&format!("{{{name}}}"), variable["default"].as_str().unwrap_or_default());
+    let variable = |name: &str| server["variables"].get(name).and_then(|it| it["default"].as_str()).unwrap_or_default();
+    let (mut url, mut rest) = (String::new(), server["url"].as_str().unwrap_or_default());
+    // Once over what is written: what comes in for a variable is not looked at for others.
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, next)) = after.split_once('}') else { break };
+        url.push_str(before);
+        url.push_str(variable(name));
+        rest = next;
+        if url.len() > LONGEST {
+            return String::new();
+        }
+    }
+    url.push_str(rest);
+    if url.len() > LONGEST {
+        // No request has so long a path.
+        return String::new();
     }
     let path = match url.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),

@@ -285,3 +285,44 @@ fn a_digest_is_of_what_is_said() {
     assert!(one.is_of(document.to_string().as_bytes()) && !other.is_of(document.to_string().as_bytes()));
     assert_ne!(one.digest(), read(&with(&json!({"info": {"title": "Halls", "version": "1"}}))).unwrap().digest());
 }
+
+#[test]
+fn variables_of_a_server_are_put_in_once_and_never_beyond_the_longest_path() {
+    let mut document = with(&json!({"paths": {"/a": {"get": answers(&json!({}))}}}));
+    let laughs: serde_json::Map<String, Value> = (b'a'..b'k')
+        .map(|name| {
+            (char::from(name).to_string(), json!({"default": format!("{{{}}}", char::from(name + 1)).repeat(10)}))
+        })
+        .collect();
+    document["servers"] = json!([{"url": "/{a}/x", "variables": laughs}]);
+    assert!(placed(&document).paths.iter().all(|moved| moved.public.as_ref().is_some_and(|path| path.len() < 200)));
+    document["servers"] = json!([{"url": format!("/{}", "x".repeat(1 << 20))}]);
+    assert!(placed(&document).paths.iter().all(|moved| moved.public.as_ref().is_some_and(|path| path.len() < 200)));
+    document["servers"] = json!([{"url": "/{v}/x", "variables": {"v": {"default": "v1"}}}]);
+    assert_eq!(placed(&document).paths[0].public.as_deref(), Some("/v1/connect/v1/x/a"));
+}
+
+#[test]
+fn what_is_referred_to_again_and_again_is_not_copied_without_end() {
+    let paths: serde_json::Map<String, Value> =
+        (0..100).map(|at| (format!("/p{at}"), json!({"$ref": "#/components/pathItems/x"}))).collect();
+    let item = json!({"description": "d".repeat(1 << 20)});
+    let document = with(&json!({"paths": paths, "components": {"pathItems": {"x": item}}}));
+    assert!(read(&document).unwrap_err()[0].message.contains("write each once"));
+    let paths: serde_json::Map<String, Value> = (0..100).map(|at| (format!("/p{at}"), json!({"$ref": "#"}))).collect();
+    assert!(read(&with(&json!({"paths": paths}))).is_err());
+}
+
+#[test]
+fn names_without_end_are_one_sentence() {
+    let many = vec![json!({"$ref": "#/components/parameters/p"}); 2_000];
+    let mut paths = serde_json::Map::new();
+    paths.insert(
+        format!("/{}", "x".repeat(1 << 17)),
+        json!({"get": {"parameters": many, "responses": {"200": {"description": "A."}}}}),
+    );
+    let document =
+        with(&json!({"paths": paths, "components": {"parameters": {"p": {"name": "p", "in": "query", "schema": {}}}}}));
+    let faults = read(&document).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.message.contains("too long names")), "{faults:?}");
+}

@@ -4,7 +4,7 @@ mod pages;
 mod pillars;
 mod problem;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
@@ -177,7 +177,7 @@ pub fn fingerprint(parts: Parts<'_>) -> Fingerprint {
     let of_pillar = |name: &String| {
         let alone = parts.documents.get(name).map(|document| [(name.clone(), document.clone())].into());
         let mut added = json!({"paths": {}, "components": {}, "tags": []});
-        pillars::add(&mut added, Parts { documents: &alone.unwrap_or_default(), ..parts }, 1);
+        pillars::add(&mut added, Parts { documents: &alone.unwrap_or_default(), ..parts }, &BTreeSet::new());
         (name.clone(), hash(added.to_string().as_bytes()))
     };
     Fingerprint { whole: hash(&written(parts).json), pillars: parts.documents.keys().map(of_pillar).collect() }
@@ -195,17 +195,26 @@ fn written(parts: Parts<'_>) -> Written {
 }
 
 fn written_within(parts: Parts<'_>, largest: usize) -> Written {
-    let mut most = parts.documents.len();
-    loop {
+    let with = |without: &BTreeSet<usize>| {
         let mut document = document(parts.config);
-        let left_out = pillars::add(&mut document, parts, most);
-        let json = Bytes::from(document.to_string());
-        let yaml = Bytes::from(yaml::written(&document));
-        if json.len().max(yaml.len()) <= largest || most == 0 {
-            return Written { json, yaml, left_out };
-        }
-        most -= 1;
+        let left_out = pillars::add(&mut document, parts, without);
+        let (json, yaml) = (Bytes::from(document.to_string()), Bytes::from(yaml::written(&document)));
+        (json.len().max(yaml.len()) <= largest, Written { json, yaml, left_out })
+    };
+    let (fits, all) = with(&BTreeSet::new());
+    if fits {
+        return all;
     }
+    drop(all);
+    // One after the other: what is too large takes nobody away but itself.
+    let mut without: BTreeSet<usize> = (0..parts.documents.len()).collect();
+    for number in 0..parts.documents.len() {
+        without.remove(&number);
+        if !with(&without).0 {
+            without.insert(number);
+        }
+    }
+    with(&without).1
 }
 
 /// The gateway's own document for a configuration.

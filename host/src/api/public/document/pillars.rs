@@ -3,11 +3,12 @@
 //! A pillar whose document cannot be taken in as a whole is left out, and told; nobody else's is touched by that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::problem;
+use super::{LARGEST_ANSWER, problem};
 use crate::api::public::errors::{self, Told};
 use crate::config::{Config, Pillar, Rule};
 use crate::openapi::{Document, Moved, Placed, dangling, resolved};
@@ -32,21 +33,25 @@ impl<'a> From<&'a Snapshot> for Parts<'a> {
     }
 }
 
-/// Adds the documents of pillars, those before `most`; what of them is left out, as sentences.
-pub(super) fn add(whole: &mut Value, parts: Parts<'_>, most: usize) -> Vec<String> {
+/// Adds the documents of pillars, save for those with these numbers; what of them is left out, as sentences.
+pub(super) fn add(whole: &mut Value, parts: Parts<'_>, without: &BTreeSet<usize>) -> Vec<String> {
     let mut left_out = Vec::new();
     let pillars = parts.config.pillars.values().enumerate();
     let documents =
         pillars.filter_map(|(position, pillar)| Some((position, pillar, parts.documents.get(&pillar.name)?)));
     for (number, (position, pillar, document)) in documents.enumerate() {
         let tell = |sentence: String| format!("pillars.{}.openapi: {sentence}", pillar.name);
-        if number >= most {
+        if without.contains(&number) {
             left_out.push(tell("it is left out; with it, the whole document would be larger than 16 MiB".to_owned()));
             continue;
         }
         let position = u16::try_from(position).unwrap_or(u16::MAX);
-        let taken = Taken { parts, pillar, position, sentences: Vec::new() }.take(whole, document);
-        left_out.extend(taken.into_iter().map(tell));
+        let taken = || Taken { parts, pillar, position, sentences: Vec::new() }.take(whole, document);
+        // Whatever a service says of itself holds up nobody else.
+        let taken = catch_unwind(AssertUnwindSafe(taken));
+        let defect =
+            |_| vec!["it is left out: the gateway cannot take it in, which is a defect of the gateway".to_owned()];
+        left_out.extend(taken.unwrap_or_else(defect).into_iter().map(tell));
     }
     left_out
 }
@@ -63,12 +68,13 @@ impl Taken<'_> {
         let Placed { paths, components, tags } = document.placed(&self.pillar.name, |path| self.public(path));
         let mut items: BTreeMap<String, Value> = BTreeMap::new();
         let mut uses = Uses::default();
+        let mut own = json!({"components": components});
         for moved in paths {
-            if let Some((public, item)) = self.served(moved, &components, &mut uses) {
+            if let Some((public, item)) = self.served(moved, &own, &mut uses) {
                 items.insert(public, item);
             }
         }
-        let mut own = json!({"paths": items, "components": components});
+        own["paths"] = json!(items);
         for (status, response) in self.refusals(&uses) {
             own["components"]["responses"][name_of(status, &self.pillar.name)] = response;
         }
@@ -96,7 +102,7 @@ impl Taken<'_> {
     }
 
     /// The operations of a path that this pillar gets through the gateway, finished.
-    fn served(&mut self, moved: Moved, components: &Map<String, Value>, uses: &mut Uses) -> Option<(String, Value)> {
+    fn served(&mut self, moved: Moved, components: &Value, uses: &mut Uses) -> Option<(String, Value)> {
         let methods: Vec<&str> = moved.methods().collect();
         let Moved { public, written, mut item } = moved;
         let Some(public) = public else {
@@ -144,7 +150,7 @@ impl Taken<'_> {
     }
 
     /// Says of an operation what the gateway asks for, and what it answers itself.
-    fn finish(&self, operation: &mut Value, rule: &Rule, components: &Map<String, Value>, uses: &mut Uses) {
+    fn finish(&self, operation: &mut Value, rule: &Rule, components: &Value, uses: &mut Uses) {
         operation["security"] = if rule.auth { json!([{"key": []}]) } else { json!([]) };
         if rule.auth {
             let said = operation["description"].as_str().map(str::trim_end).filter(|said| !said.is_empty());
@@ -176,8 +182,8 @@ impl Taken<'_> {
                 continue;
             };
             if let Some(target) = theirs.get("$ref").and_then(Value::as_str) {
-                let all = json!({"components": components});
-                let found = resolved(&all, target).filter(|found| found.get("$ref").is_none()).cloned();
+                let found = resolved(components, target).filter(|found| is_response(found));
+                let found = found.filter(|found| uses.may_copy(found)).cloned();
                 *theirs = found.unwrap_or_else(|| json!({"description": "As the service says, or the gateway."}));
             }
             either(theirs, ours);
@@ -212,12 +218,10 @@ impl Taken<'_> {
             }
         }
         let about = json!({"name": self.pillar.name, "description": document.about()});
-        for tag in std::iter::once(about).chain(tags) {
-            let Some(all) = whole["tags"].as_array_mut() else { return };
-            if !all.iter().any(|known| known["name"] == tag["name"]) {
-                all.push(tag);
-            }
-        }
+        let Some(all) = whole["tags"].as_array_mut() else { return };
+        let name = |tag: &Value| tag["name"].as_str().unwrap_or_default().to_owned();
+        let mut known: BTreeSet<String> = all.iter().map(name).collect();
+        all.extend(std::iter::once(about).chain(tags).filter(|tag| known.insert(name(tag))));
     }
 }
 
@@ -225,6 +229,22 @@ impl Taken<'_> {
 #[derive(Default)]
 struct Uses {
     statuses: BTreeSet<u16>,
+    /// Bytes of shared responses that were copied into operations.
+    copied: usize,
+}
+
+impl Uses {
+    /// Whether there is room for one more copy of this: a large one that all operations share would fill the memory.
+    fn may_copy(&mut self, response: &Value) -> bool {
+        self.copied = self.copied.saturating_add(response.to_string().len());
+        self.copied <= LARGEST_ANSWER
+    }
+}
+
+/// Whether it can be made to say what the gateway answers: a reference may lead to anything.
+fn is_response(found: &Value) -> bool {
+    let has = |member: &str| found.get(member).is_none_or(Value::is_object);
+    found.is_object() && found.get("$ref").is_none() && has("headers") && has("content")
 }
 
 /// The name of a shared response. No component of a pillar begins so: pillars are written in lower case.

@@ -61,7 +61,7 @@ fn a_name_of_the_gateways_own_stays_its_own() {
     assert_eq!((&whole["paths"]["/v1/who/me"]["get"]["operationId"], left_out.len()), (&json!("identity.me"), 0));
     let mut document = json!({"paths": {"/x": {"get": {"operationId": "identity.me"}}}, "components": {}, "tags": []});
     let documents = [("identity", service("/me", &json!({"get": me})))];
-    with(&documents, |parts| add(&mut document, parts, 1));
+    with(&documents, |parts| add(&mut document, parts, &BTreeSet::new()));
     assert_eq!(document["paths"]["/v1/who/me"]["get"]["operationId"], "identity.me_");
 }
 
@@ -143,4 +143,37 @@ fn a_fingerprint_says_which_pillar_is_another() {
     let (one, other) = (with(&one, fingerprint), with(&other, fingerprint));
     assert_ne!((&one.whole, &one.pillars["pay"]), (&other.whole, &other.pillars["pay"]));
     assert_eq!(one.pillars["identity"], other.pillars["identity"]);
+}
+
+#[test]
+fn a_reference_that_leads_to_anything_holds_up_nobody() {
+    for target in ["Gone/description", "Gone", "Odd", "Lists"] {
+        let mut document = json!({
+            "openapi": "3.1.0", "info": {"title": "T", "version": "1"},
+            "paths": {"/a": {"get": answers(&json!({"401": {"$ref": format!("#/components/responses/{target}")}}))}},
+            "components": {"responses": {"Gone": {"description": "Gone."}, "Odd": {"$ref": "#/components/responses/Gone"}}},
+        });
+        document["components"]["responses"]["Lists"] = json!({"description": "L", "headers": {}, "content": {}});
+        let document = Document::read(document.to_string().as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let (whole, _) = merged(&[("identity", Arc::new(document))]);
+        let response = &whole["paths"]["/v1/who/a"]["get"]["responses"]["401"];
+        assert!(response["content"]["application/problem+json"].is_object(), "{target}: {response}");
+    }
+}
+
+#[test]
+fn a_large_response_that_all_share_is_not_copied_without_end() {
+    let paths: Value = (0..400)
+        .map(|at| (format!("/a{at}"), json!({"get": answers(&json!({"401": {"$ref": "#/components/responses/E"}}))})))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let document = json!({
+        "openapi": "3.1.0", "info": {"title": "T", "version": "1"}, "paths": paths,
+        "components": {"responses": {"E": {"description": "e".repeat(1 << 20)}}},
+    });
+    let document =
+        Arc::new(Document::read(document.to_string().as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}")));
+    let (whole, left_out) =
+        merged(&[("identity", document), ("pay", service("/hooks/{name}", &json!({"post": answers(&json!({}))})))]);
+    assert!(whole.to_string().len() < 16 << 20 && whole["paths"]["/v1/pay/hooks/{name}"].is_object(), "{left_out:?}");
 }
