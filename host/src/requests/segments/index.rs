@@ -176,7 +176,16 @@ impl Index {
         while let Ok(place) = from.try_get_u32() {
             sieve.push(place);
         }
-        (sieve.len() == places && places.is_power_of_two()).then_some(Self { blocks, sieve, classes, end: rows_end })
+        // Blocks follow one another, up to where the rows end: so much is read for one at most.
+        let starts = blocks.iter().map(|block| block.start);
+        let in_order = starts.clone().zip(starts.skip(1)).all(|(one, next)| one <= next)
+            && blocks.last().is_none_or(|last| last.start <= rows_end);
+        (in_order && sieve.len() == places && places.is_power_of_two()).then_some(Self {
+            blocks,
+            sieve,
+            classes,
+            end: rows_end,
+        })
     }
 }
 

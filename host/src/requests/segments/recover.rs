@@ -17,6 +17,9 @@ use super::page::read_range;
 use super::segment::{self, HALF, HEAD, Kind, Name, Segment};
 use super::{Kept, frame};
 
+/// The largest number of a segment that is believed.
+const MOST_NUMBER: u64 = 1 << 53;
+
 /// The longest file that is read: far longer than segments are.
 const LONGEST: u64 = 64 << 20;
 
@@ -50,6 +53,11 @@ pub(super) fn read(directory: &Path, size: u32) -> Found {
             }
             continue;
         };
+        if name.number > MOST_NUMBER {
+            // None of ours comes that far, and behind it there would be no number left.
+            strange += 1;
+            continue;
+        }
         found.next = found.next.max(name.number.saturating_add(1));
         // One in order is whole, and what it was made of was about to go.
         if let Some(other) = known.insert((name.chain.index(), name.number), name) {

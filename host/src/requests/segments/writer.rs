@@ -106,7 +106,7 @@ impl Inner {
         let mut unclosed = None;
         while let Some(chain) = run.first().map(|nth| mark(nth).chain) {
             let failed = |error| (run.len(), error);
-            self.begin(writer, chain, now).map_err(failed)?;
+            unclosed = self.begin(writer, chain, now).map_err(failed)?.or(unclosed);
             let Writer { open, bytes, .. } = &mut *writer;
             // Begun above.
             let Some(open) = &mut open[chain.index()] else { return Ok(()) };
@@ -138,19 +138,19 @@ impl Inner {
             run = rest;
             if open.at >= u64::from(self.size) {
                 // Its rows are there all the same.
-                unclosed = self.close(writer, chain).err();
+                unclosed = self.close(writer, chain).err().or(unclosed);
             }
         }
         unclosed.map_or(Ok(()), |error| Err((0, error)))
     }
 
-    /// Has a segment of this chain open.
-    fn begin(&self, writer: &mut Writer, chain: Chain, now: Millis) -> io::Result<()> {
-        if writer.open[chain.index()].as_ref().is_some_and(|open| open.is_due(now, self.longest)) {
-            self.close(writer, chain)?;
-        }
+    /// Has a segment of this chain open; why the one before could not be closed, where it could not.
+    fn begin(&self, writer: &mut Writer, chain: Chain, now: Millis) -> io::Result<Option<io::Error>> {
+        let is_due = writer.open[chain.index()].as_ref().is_some_and(|open| open.is_due(now, self.longest));
+        // Its rows are there all the same, and new ones go into another.
+        let unclosed = if is_due { self.close(writer, chain).err() } else { None };
         if writer.open[chain.index()].is_some() {
-            return Ok(());
+            return Ok(unclosed);
         }
         let mut tries = 0;
         let (name, file) = loop {
@@ -169,7 +169,7 @@ impl Inner {
         self.state().insert(Kept { segment: segment.clone(), bytes: HEAD as u64 });
         let (at, begun) = (HEAD as u64, (now, Instant::now()));
         writer.open[chain.index()] = Some(Open { segment, file, at, begun, dirty: None });
-        Ok(())
+        Ok(unclosed)
     }
 
     /// Closes the segment of this chain: with its index, durably, and in order where it is worth it.
@@ -212,15 +212,19 @@ impl Inner {
         let path = name.path(&self.directory);
         let half = self.directory.join(format!("{}{}", name.text(), segment::HALF));
         let _ = std::fs::remove_file(&half);
+        // Had before anything is moved: what is in its place on the disk must be so in memory, for whoever erases.
+        let directory = File::open(&self.directory)?;
         let file = segment::create(&half)?;
         let placed =
             file.write_all_at(&sorted, 0).and_then(|()| file.sync_data()).and_then(|()| std::fs::rename(&half, &path));
         placed.inspect_err(|_| drop(std::fs::remove_file(&half)))?;
-        // Before the other one goes: where both are there after a loss of power, this one counts.
-        File::open(&self.directory)?.sync_all()?;
         let kept = Kept { segment: Arc::new(Segment::new(name, index)), bytes: sorted.len() as u64 };
         self.state().insert(kept);
-        std::fs::remove_file(open.segment.name.path(&self.directory))
+        // Before the other one goes: where both are there after a loss of power, this one counts.
+        directory.sync_all()?;
+        let removed = std::fs::remove_file(open.segment.name.path(&self.directory));
+        // One that stays holds nothing: nobody knows of it, and it would not be erased.
+        removed.inspect_err(|_| drop(open.file.set_len(0)))
     }
 
     /// Makes durable some of what was written a while ago, the longest first.

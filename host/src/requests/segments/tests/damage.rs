@@ -246,3 +246,32 @@ fn a_segment_that_cannot_be_removed_still_counts() {
     while log.forget(none, NOW).unwrap() {}
     assert_eq!(log.bytes(), 0);
 }
+
+#[test]
+fn a_number_behind_which_there_is_none_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join(DIRECTORY);
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join(format!("live-00-{}.rows", u64::MAX)), "").unwrap();
+    for round in 1..4 {
+        let log = log(&directory);
+        flood(&log, 1, number(round, 0), 100);
+        assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 50).len(), 100 * round as usize);
+    }
+}
+
+#[test]
+fn what_was_put_in_order_is_erased_as_all_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let log = log(&directory);
+        // Later ones first, so that it is worth putting in order.
+        for hours in [1, 9, 2, 8, 3, 7, 4, 6, 5] {
+            flood(&log, 1, number(hours, 0), 40);
+        }
+    }
+    let log = log(&directory);
+    assert_eq!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 50).len(), 360);
+    assert_eq!(log.0.erase(1, NOW).unwrap(), 360);
+    assert!(all(&log, &Filter { org: Some(1), ..Filter::default() }, 50).is_empty());
+}
