@@ -52,6 +52,8 @@ pub(super) fn rewrite(directory: &Path, store: &Path) -> io::Result<()> {
     if !directory.join(ASKED).exists() || !store.exists() {
         return Ok(());
     }
+    // Half of one that died would take the room that the next one needs.
+    let _ = remove(&fresh);
     if !Room::of(directory.to_owned()).is_there_beside(size(store)) {
         tracing::warn!(
             "there is no room for a copy of the store: what was erased stays in its files until a start that has it"
@@ -63,10 +65,12 @@ pub(super) fn rewrite(directory: &Path, store: &Path) -> io::Result<()> {
         tracing::warn!(
             "the start before this one died while it wrote the store anew; the next start tries again, give it time"
         );
-        let _ = remove(&fresh);
-        return write_private(&directory.join(ASKED), b"");
+        note(directory, b"");
+        return Ok(());
     }
-    write_private(&directory.join(ASKED), BEGUN)?;
+    if !note(directory, BEGUN) {
+        return Ok(());
+    }
     tracing::info!(
         "writing the store anew, so that what was erased is gone from its files; this start takes longer for it"
     );
@@ -85,10 +89,18 @@ pub(super) fn rewrite(directory: &Path, store: &Path) -> io::Result<()> {
             tracing::error!("the store cannot be written anew; a later start tries again: {error}");
             // Half of it would only keep a disk full; the next one needs the place anyway.
             let _ = remove(&fresh);
-            write_private(&directory.join(ASKED), b"")?;
+            note(directory, b"");
         }
     }
     Ok(())
+}
+
+/// Writes down how far it is; whether that worked. Where not, the store is used as it is.
+fn note(directory: &Path, said: &[u8]) -> bool {
+    let written = write_private(&directory.join(ASKED), said);
+    let told =
+        written.inspect_err(|error| tracing::error!("how far the store is written anew cannot be noted: {error}"));
+    told.is_ok()
 }
 
 /// Moves the store out of the way of the fresh one; else it stays where it is.
