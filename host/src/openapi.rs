@@ -76,6 +76,9 @@ impl Document {
         if !twice.is_empty() {
             return Err(twice.iter().map(|place| Fault::at(place, "this name is there twice in one object")).collect());
         }
+        if check::has_long_name(&value) {
+            return Err(vec![Fault::at("", "the document has too long names: one has more than 8 KiB; shorten it")]);
+        }
         check::version(&value).map_err(|fault| vec![fault])?;
         older::renew(&mut value);
         check::inline_paths(&mut value).map_err(|fault| vec![fault])?;

@@ -38,6 +38,15 @@ pub(super) fn version(document: &Value) -> Result<(), Fault> {
     }
 }
 
+/// Whether a name in it is longer than any that is meant: it would stand in the pointers of all that is below it.
+pub(super) fn has_long_name(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| name.len() > LONGEST_NAME || has_long_name(value)),
+        Value::Array(items) => items.iter().any(has_long_name),
+        _ => false,
+    }
+}
+
 /// Puts path items that are kept elsewhere in the document into the place that refers to them.
 pub(super) fn inline_paths(document: &mut Value) -> Result<(), Fault> {
     let Some(paths) = document["paths"].as_object() else { return Ok(()) };
@@ -52,7 +61,8 @@ pub(super) fn inline_paths(document: &mut Value) -> Result<(), Fault> {
                 return Err(elsewhere(&pointer, &target));
             };
             // Many paths may refer to one large item, or to all of the document.
-            copied = copied.saturating_add(found.iter().map(|(_, value)| value.to_string().len()).sum());
+            copied =
+                copied.saturating_add(found.iter().map(|(name, value)| name.len() + value.to_string().len()).sum());
             if copied > LARGEST {
                 return Err(Fault::at(
                     pointer,
@@ -110,6 +120,8 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
+/// The most bytes of a name: no request has a longer path.
+const LONGEST_NAME: usize = 8192;
 /// Faults that are counted.
 const MOST_FAULTS: usize = 1_000;
 /// Bytes of pointers that are kept: names may be long, and are in the pointers of all that is below them.
@@ -276,6 +288,10 @@ impl Seen {
         }
         let mapping = schema.get("discriminator").and_then(|it| it.get("mapping")).and_then(Value::as_object);
         for (name, target) in mapping.into_iter().flatten() {
+            self.places = self.places.saturating_add(pointer.len() + name.len());
+            if self.places > MOST_PLACES {
+                break;
+            }
             let place = format!("{pointer}/discriminator/mapping/{}", token(name));
             match target.as_str() {
                 Some(target) if schemas.contains(target) => {}

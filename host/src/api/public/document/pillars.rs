@@ -236,7 +236,9 @@ struct Uses {
 impl Uses {
     /// Whether there is room for one more copy of this: a large one that all operations share would fill the memory.
     fn may_copy(&mut self, response: &Value) -> bool {
-        self.copied = self.copied.saturating_add(response.to_string().len());
+        if self.copied <= LARGEST_ANSWER {
+            self.copied = self.copied.saturating_add(response.to_string().len());
+        }
         self.copied <= LARGEST_ANSWER
     }
 }
